@@ -1,0 +1,57 @@
+# The build functions of Nemesis.
+#
+#   nemesis_library(NAME SOURCES ... [DEPENDS ...] [HOST_SOURCES ...] [TARGET_SOURCES ...])
+#       Pure logic for the host and the target. On the host the target is called NAME; on x86_64
+#       there are three, built only when something links them, one for each kind of code:
+#       NAME_kernel, NAME_segment (what goes into the shared image libnemesis), NAME_domain.
+#       DEPENDS names other nemesis libraries without such an ending. Without sources: headers only.
+#   nemesis_test(NAME SOURCES ... [DEPENDS ...] [LABELS unit|long ...] [TIMEOUT seconds])
+#       Host only: a GoogleTest program; each of its tests is a test of ctest. Default label: unit.
+#   nemesis_program(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...])
+#       Host only: a tool or a simulator. LIBRARIES are packages' (CLI11::CLI11 and the like).
+#   nemesis_segment(NAME SOURCES ... [DEPENDS ...])
+#       Target only: the shared image (libnemesis.elf), read-only, at the address of its hash.
+#   nemesis_domain(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...] [NO_CXX_RUNTIME] [NO_SEGMENT])
+#       Target only: a program for ring 3, NAME.elf, linked against libnemesis at the address of its
+#       hash. NO_CXX_RUNTIME leaves out crt1, libc++ and libc; NO_SEGMENT leaves out libnemesis.
+#   nemesis_efi_program(NAME SOURCES ...)
+#       Target only: NAME.efi, built with gnu-efi.
+#
+# Interface targets (x86_64 only) that carry the flags: nemesis_kernel_flags, nemesis_segment_flags,
+# nemesis_domain_flags. NEMESIS_TARGET is true in the x86_64 configuration.
+
+include_guard(GLOBAL)
+
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_CXX_SCAN_FOR_MODULES OFF)
+# Assertions stay on: no NDEBUG in any configuration.
+foreach(language C CXX ASM)
+    set(CMAKE_${language}_FLAGS_RELEASE "-O2 -g")
+endforeach()
+
+option(NEMESIS_WERROR "Warnings are errors" ON)
+
+set(nemesis_warnings -Wall -Wextra -Wshadow -Wimplicit-fallthrough -Wvla
+    $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
+    $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+    $<$<COMPILE_LANGUAGE:CXX>:-Wextra-semi>
+    -Wthread-safety)
+if(NEMESIS_WERROR)
+    list(APPEND nemesis_warnings -Werror)
+endif()
+
+add_compile_options(
+    $<$<COMPILE_LANGUAGE:C,CXX>:-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>
+    $<$<COMPILE_LANGUAGE:C,CXX>:-ffile-prefix-map=${PROJECT_BINARY_DIR}/=build/>
+    $<$<COMPILE_LANGUAGE:C,CXX>:-no-canonical-prefixes>)
+# Generated headers (interface stubs) are included by the path of their source.
+include_directories(${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+
+if(NEMESIS_TARGET)
+    include(${CMAKE_CURRENT_LIST_DIR}/target.cmake)
+else()
+    include(${CMAKE_CURRENT_LIST_DIR}/programs_on_host.cmake)
+endif()
