@@ -11,11 +11,17 @@
 #       Host only: a tool or a simulator. LIBRARIES are packages' (CLI11::CLI11 and the like).
 #   nemesis_segment(NAME SOURCES ... [DEPENDS ...])
 #       Target only: the shared image (libnemesis.elf), read-only, at the address of its hash.
-#   nemesis_domain(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...] [NO_CXX_RUNTIME] [NO_SEGMENT])
+#   nemesis_domain(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...] [NO_CXX_RUNTIME] [NO_SEGMENT]
+#                  [NO_START])
 #       Target only: a program for ring 3, NAME.elf, linked against libnemesis at the address of its
-#       hash. NO_CXX_RUNTIME leaves out crt1, libc++ and libc; NO_SEGMENT leaves out libnemesis.
+#       hash; it enters at _start. LIBRARIES are the sysroot's (libturbojpeg). Every program links the
+#       nemesis library domain_start if there is one (unless NO_START): the place for _start,
+#       dl_iterate_phdr and so on. NO_CXX_RUNTIME leaves out libc++ and libc, NO_SEGMENT libnemesis.
 #   nemesis_efi_program(NAME SOURCES ...)
-#       Target only: NAME.efi, built with gnu-efi.
+#       Target only: NAME.efi in the folder's binary directory, built with gnu-efi.
+#   nemesis_boot_file(BOOT_NAME FILE [DEPENDENCIES ...])
+#       Target only: puts FILE where peg looks for what a machine boots: build/x86_64/boot/BOOT_NAME
+#       (kernel.elf, boot.archive, BOOTX64.EFI).
 #
 # Interface targets (x86_64 only) that carry the flags: nemesis_kernel_flags, nemesis_segment_flags,
 # nemesis_domain_flags. NEMESIS_TARGET is true in the x86_64 configuration.

@@ -62,5 +62,8 @@ endfunction()
 function(nemesis_efi_program)
 endfunction()
 
+function(nemesis_boot_file)
+endfunction()
+
 function(nemesis_finish)
 endfunction()

@@ -5,6 +5,8 @@ set(NEMESIS_SYSROOT ${PROJECT_SOURCE_DIR}/build/sysroot CACHE PATH
 if(NOT EXISTS ${NEMESIS_SYSROOT}/stamp)
     message(FATAL_ERROR "No sysroot in ${NEMESIS_SYSROOT}: run ./peg build (or tools/sysroot/build.py) first")
 endif()
+set(CMAKE_EXECUTABLE_SUFFIX .elf)
+set(CMAKE_EXECUTABLE_SUFFIX_CXX .elf)
 set(nemesis_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
 set(nemesis_place_image ${PROJECT_SOURCE_DIR}/tools/image/place_image.py)
 
@@ -15,9 +17,6 @@ target_compile_options(nemesis_target_flags INTERFACE
     -mno-red-zone -fno-stack-protector -nostdlibinc
     -ffunction-sections -fdata-sections -fno-common)
 
-set(nemesis_c_headers -isystem ${NEMESIS_SYSROOT}/include)
-set(nemesis_freestanding_headers
-    $<$<COMPILE_LANGUAGE:CXX>:-isystem>$<$<COMPILE_LANGUAGE:CXX>:${nemesis_cmake_dir}/config_site>)
 # -isystem pairs must not be merged: SHELL: keeps each pair together and in order.
 set(nemesis_freestanding_headers
     "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-isystem ${nemesis_cmake_dir}/config_site -isystem ${NEMESIS_SYSROOT}/include/c++/v1>"
@@ -43,7 +42,7 @@ target_link_libraries(nemesis_segment_flags INTERFACE nemesis_target_flags)
 target_compile_definitions(nemesis_segment_flags INTERFACE NEMESIS_SEGMENT=1)
 target_compile_options(nemesis_segment_flags INTERFACE
     ${nemesis_freestanding_headers}
-    -ffreestanding -fPIC -fvisibility-inlines-hidden -fasynchronous-unwind-tables
+    -ffreestanding -fPIE -fvisibility-inlines-hidden -fasynchronous-unwind-tables
     $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>)
 
@@ -53,7 +52,7 @@ target_link_libraries(nemesis_domain_flags INTERFACE nemesis_target_flags)
 target_compile_definitions(nemesis_domain_flags INTERFACE NEMESIS_DOMAIN=1 _GNU_SOURCE=1)
 target_compile_options(nemesis_domain_flags INTERFACE
     ${nemesis_hosted_headers}
-    -fPIC -fno-plt -fasynchronous-unwind-tables)
+    -fPIE -fno-plt -fasynchronous-unwind-tables)
 
 function(nemesis_library name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;HOST_SOURCES;TARGET_SOURCES;DEPENDS")
@@ -81,12 +80,15 @@ endfunction()
 # Makes the link of `name` a link at the address of the image's hash: linked once at a fixed base,
 # hashed, linked again. Collisions are settled in the register of this build's images.
 function(nemesis_place name script)
-    set_target_properties(${name} PROPERTIES
-        RULE_LAUNCH_LINK "python3 ${nemesis_place_image} --register ${PROJECT_BINARY_DIR}/images.json --")
-    target_link_options(${name} PRIVATE -static -T ${script} -z max-page-size=4096
-        -z noseparate-code --build-id=none --gc-sections --eh-frame-hdr
-        --no-dependent-libraries --orphan-handling=error --no-undefined)
-    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${script} ${nemesis_place_image})
+    cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "OPTIONS")
+    list(JOIN arg_OPTIONS " " options)
+    set_target_properties(${name} PROPERTIES RULE_LAUNCH_LINK
+        "python3 ${nemesis_place_image} --register ${PROJECT_BINARY_DIR}/images.json ${options} -- ")
+    target_link_options(${name} PRIVATE -static -L${nemesis_cmake_dir} -T${script}
+        -z max-page-size=4096 --build-id=none --eh-frame-hdr --no-dependent-libraries
+        --orphan-handling=error --no-undefined --fatal-warnings)
+    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${script} ${nemesis_place_image}
+        ${nemesis_cmake_dir}/debug_sections.ld)
 endfunction()
 
 function(nemesis_segment name)
@@ -94,33 +96,85 @@ function(nemesis_segment name)
     list(TRANSFORM arg_DEPENDS APPEND _segment OUTPUT_VARIABLE depends)
     add_executable(${name} ${arg_SOURCES})
     target_compile_options(${name} PRIVATE ${nemesis_warnings})
-    target_link_libraries(${name} PRIVATE nemesis_segment_flags ${depends})
-    nemesis_place(${name} ${nemesis_cmake_dir}/libnemesis.ld)
+    # Nothing in the image refers to what it offers, so all of every library goes in.
+    target_link_options(${name} PRIVATE --entry=0 --whole-archive)
+    target_link_libraries(${name} PRIVATE nemesis_segment_flags ${depends}
+        --no-whole-archive ${NEMESIS_SYSROOT}/lib/libbuiltins.a)
+    set(exports ${CMAKE_CURRENT_BINARY_DIR}/${name}.exports.elf)
+    nemesis_place(${name} ${nemesis_cmake_dir}/libnemesis.ld OPTIONS --shared-segment ${exports})
     set_property(GLOBAL PROPERTY NEMESIS_SEGMENT ${name})
+    set_property(GLOBAL PROPERTY NEMESIS_SEGMENT_EXPORTS ${exports})
 endfunction()
 
 function(nemesis_domain name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "NO_CXX_RUNTIME;NO_SEGMENT" ""
+    cmake_parse_arguments(PARSE_ARGV 1 arg "NO_CXX_RUNTIME;NO_SEGMENT;NO_START" ""
         "SOURCES;DEPENDS;LIBRARIES")
     list(TRANSFORM arg_DEPENDS APPEND _domain OUTPUT_VARIABLE depends)
     add_executable(${name} ${arg_SOURCES})
     target_compile_options(${name} PRIVATE ${nemesis_warnings})
-    target_link_libraries(${name} PRIVATE nemesis_domain_flags ${depends} ${arg_LIBRARIES})
+    target_link_options(${name} PRIVATE --gc-sections)
+    target_link_libraries(${name} PRIVATE nemesis_domain_flags ${depends})
+    if(NOT arg_NO_START)
+        target_link_libraries(${name} PRIVATE $<TARGET_NAME_IF_EXISTS:domain_start_domain>)
+    endif()
     nemesis_place(${name} ${nemesis_cmake_dir}/domain.ld)
-    set_property(GLOBAL APPEND PROPERTY NEMESIS_DOMAINS ${name})
     if(NOT arg_NO_SEGMENT)
         set_property(GLOBAL APPEND PROPERTY NEMESIS_DOMAINS_ON_SEGMENT ${name})
     endif()
-    if(NOT arg_NO_CXX_RUNTIME)
-        set(lib ${NEMESIS_SYSROOT}/lib)
-        target_link_libraries(${name} PRIVATE --start-group ${lib}/libc++.a ${lib}/libc++abi.a
-            ${lib}/libunwind.a ${lib}/libc.a ${lib}/libbuiltins.a --end-group)
-        set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${NEMESIS_SYSROOT}/stamp)
+    set(lib ${NEMESIS_SYSROOT}/lib)
+    list(TRANSFORM arg_LIBRARIES REPLACE "^lib(.+)$" "${lib}/lib\\1.a" OUTPUT_VARIABLE libraries)
+    if(arg_NO_CXX_RUNTIME)
+        target_link_libraries(${name} PRIVATE ${libraries} ${lib}/libbuiltins.a)
+    else()
+        target_link_libraries(${name} PRIVATE ${libraries} --start-group ${lib}/libc++.a
+            ${lib}/libc++abi.a ${lib}/libunwind.a ${lib}/libc.a ${lib}/libbuiltins.a --end-group)
     endif()
+    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${NEMESIS_SYSROOT}/stamp)
 endfunction()
 
 function(nemesis_efi_program name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES")
+    set(efi /usr/include/efi)
+    add_library(${name}_objects OBJECT ${arg_SOURCES})
+    target_compile_definitions(${name}_objects PRIVATE NEMESIS_EFI=1 GNU_EFI_USE_MS_ABI=1)
+    target_compile_options(${name}_objects PRIVATE ${nemesis_warnings}
+        "SHELL:-isystem ${efi} -isystem ${efi}/x86_64 -isystem ${efi}/protocol"
+        ${nemesis_freestanding_headers} -nostdlibinc -ffreestanding -fpic -fshort-wchar
+        -fno-stack-protector -mno-red-zone
+        $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
+        $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>)
+    set(out ${CMAKE_CURRENT_BINARY_DIR}/${name})
+    add_custom_command(OUTPUT ${out}.efi
+        # GNU objcopy: llvm-objcopy does not know --subsystem.
+        COMMAND ld.lld-19 -nostdlib -znocombreloc -T /usr/lib/elf_x86_64_efi.lds -shared
+            -Bsymbolic -L/usr/lib /usr/lib/crt0-efi-x86_64.o $<TARGET_OBJECTS:${name}_objects>
+            -o ${out}.so -lefi -lgnuefi
+        COMMAND objcopy -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j ".rel*" -j .reloc
+            --target efi-app-x86_64 --subsystem=10 ${out}.so ${out}.efi
+        DEPENDS ${name}_objects $<TARGET_OBJECTS:${name}_objects>
+        COMMAND_EXPAND_LISTS VERBATIM)
+    add_custom_target(${name} ALL DEPENDS ${out}.efi)
+    set_property(TARGET ${name} PROPERTY NEMESIS_FILE ${out}.efi)
 endfunction()
 
+function(nemesis_boot_file boot_name file)
+    set(copy ${PROJECT_BINARY_DIR}/boot/${boot_name})
+    add_custom_command(OUTPUT ${copy}
+        COMMAND ${CMAKE_COMMAND} -E copy ${file} ${copy} DEPENDS ${file} ${ARGN} VERBATIM)
+    string(MAKE_C_IDENTIFIER boot_${boot_name} target)
+    add_custom_target(${target} ALL DEPENDS ${copy})
+endfunction()
+
+# Programs are bound to libnemesis here, because their folders may come before its.
 function(nemesis_finish)
+    get_property(segment GLOBAL PROPERTY NEMESIS_SEGMENT)
+    get_property(exports GLOBAL PROPERTY NEMESIS_SEGMENT_EXPORTS)
+    get_property(programs GLOBAL PROPERTY NEMESIS_DOMAINS_ON_SEGMENT)
+    if(segment)
+        foreach(program ${programs})
+            target_link_options(${program} PRIVATE --just-symbols=${exports})
+            add_dependencies(${program} ${segment})
+            set_property(TARGET ${program} APPEND PROPERTY LINK_DEPENDS $<TARGET_FILE:${segment}>)
+        endforeach()
+    endif()
 endfunction()

@@ -39,7 +39,8 @@ LLVM_PARTS = ("libunwind", "libcxxabi", "libcxx/src", "libcxx/include", "libcxx/
               "compiler-rt/lib/builtins")
 
 TARGET = "x86_64-unknown-none-elf"
-CODE_FLAGS = ["-O2", "-g1", "-fPIE", "-mno-red-zone", "-fno-stack-protector",
+# -fno-plt: what libnemesis provides is further away than a call instruction reaches.
+CODE_FLAGS = ["-O2", "-g1", "-fPIE", "-fno-plt", "-mno-red-zone", "-fno-stack-protector",
               "-ffunction-sections", "-fdata-sections"]
 
 # 128-bit and complex arithmetic that compiled code calls by name.
@@ -76,6 +77,10 @@ class Builder:
         self.stage = out.parent / "sysroot.new"
         self.log = out.parent / "sysroot.log"
         self.began = time.monotonic()
+        # No path of this machine in the result.
+        self.code_flags = [*CODE_FLAGS, f"-ffile-prefix-map={self.work}=sysroot",
+                           f"-ffile-prefix-map={cache}/src=sysroot",
+                           f"-ffile-prefix-map={self.stage}=sysroot"]
 
     def say(self, text):
         print(f"sysroot [{time.monotonic() - self.began:5.1f} s] {text}", flush=True)
@@ -213,7 +218,7 @@ def build_musl(builder, source):
         shutil.copy(HERE / "musl" / ours, tree / path)
     builder.say("building musl")
     env = dict(os.environ, CC=f"clang-19 --target={TARGET}", AR="llvm-ar-19",
-               RANLIB="llvm-ranlib-19", CFLAGS=" ".join([*CODE_FLAGS, "-w"]))
+               RANLIB="llvm-ranlib-19", CFLAGS=" ".join([*builder.code_flags, "-w"]))
     builder.run(["./configure", "--target=x86_64", "--disable-shared",
                  f"--prefix={builder.stage}"], cwd=tree, env=env)
     builder.run(["make", f"-j{builder.jobs}"], cwd=tree, env=env)
@@ -232,8 +237,7 @@ def headers_flags(builder):
 
 def build_cxx(builder, source):
     builder.say("configuring libunwind, libc++abi, libc++")
-    flags = " ".join([*headers_flags(builder), *CODE_FLAGS, "-D_GNU_SOURCE",
-                      f"-ffile-prefix-map={source}=llvm"])
+    flags = " ".join([*headers_flags(builder), *builder.code_flags, "-D_GNU_SOURCE"])
     options = {"LLVM_ENABLE_RUNTIMES": "libunwind;libcxxabi;libcxx",
                "CMAKE_SYSTEM_NAME": "Generic", "CMAKE_SYSTEM_PROCESSOR": "x86_64",
                "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
@@ -275,7 +279,7 @@ def build_builtins(builder, source):
     build.mkdir()
     rules = ["rule cc",
              f"  command = clang-19 --target={TARGET} {' '.join(headers_flags(builder))} "
-             f"{' '.join(CODE_FLAGS)} -fvisibility=hidden -w -c $in -o $out",
+             f"{' '.join(builder.code_flags)} -fvisibility=hidden -w -c $in -o $out",
              "rule ar", "  command = llvm-ar-19 rcs $out $in"]
     objects = []
     for name in BUILTINS:
@@ -293,7 +297,7 @@ def build_builtins(builder, source):
 
 def build_jpeg(builder, source):
     builder.say("building libjpeg-turbo")
-    flags = " ".join([*headers_flags(builder), *CODE_FLAGS, "-w"])
+    flags = " ".join([*headers_flags(builder), *builder.code_flags, "-w"])
     options = {"CMAKE_SYSTEM_NAME": "Generic", "CMAKE_SYSTEM_PROCESSOR": "x86_64",
                "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
                "CMAKE_C_COMPILER": "clang-19", "CMAKE_C_COMPILER_TARGET": TARGET,

@@ -9,7 +9,7 @@
 
 #include "pthread_impl.h"
 
-__attribute__((__weak__, __noplt__, __visibility__("default"))) int __nem_thread_create(
+__attribute__((__weak__, __visibility__("default"))) int __nem_thread_create(
     int (*entry)(void*), void* stack, int flags, void* argument, int* parent_number,
     void* thread_pointer, volatile int* clear_on_exit);
 

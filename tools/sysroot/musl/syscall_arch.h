@@ -2,14 +2,13 @@
 //
 // __nem_syscall gets Linux's x86-64 call number and arguments and returns Linux's result (a value,
 // or minus an errno). It lives in libnemesis, further away than a 32-bit displacement reaches:
-// noplt makes the call go through the global offset table.
+// all libraries are compiled with -fno-plt, so that the call goes through the global offset table.
 
 #define __SYSCALL_LL_E(x) (x)
 #define __SYSCALL_LL_O(x) (x)
 
-__attribute__((__noplt__, __visibility__("default"))) long __nem_syscall(long n, long a, long b,
-                                                                         long c, long d, long e,
-                                                                         long f);
+__attribute__((__visibility__("default"))) long __nem_syscall(long n, long a, long b, long c,
+                                                              long d, long e, long f);
 
 static __inline long __syscall0(long n) { return __nem_syscall(n, 0, 0, 0, 0, 0, 0); }
 static __inline long __syscall1(long n, long a) { return __nem_syscall(n, a, 0, 0, 0, 0, 0); }
