@@ -1,0 +1,135 @@
+// Goal: what ring.h says about one thread using both ends: geometry, full, empty, batches, arming,
+// impossible counters. What two threads see is in tests/model.
+#include "libnemesis/base/ring.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nemesis {
+namespace {
+
+struct Pair {
+    explicit Pair(RingGeometry g = {.slots = 4, .slot_bytes = 8}) : geometry(g) {
+        source_memory.resize(g.source_bytes() / ring_line + 1);
+        source.emplace(*RingSource<>::create(g, std::as_writable_bytes(std::span(source_memory)),
+                                             std::as_bytes(std::span(&sink_memory, 1))));
+        sink.emplace(*RingSink<>::create(g, std::as_bytes(std::span(source_memory)),
+                                         std::as_writable_bytes(std::span(&sink_memory, 1))));
+    }
+    auto send(std::uint64_t v) { return source->send(std::as_bytes(std::span(&v, 1))); }
+    Result<std::uint64_t, RingError> receive() {
+        std::uint64_t v;
+        auto const r = sink->receive(std::as_writable_bytes(std::span(&v, 1)));
+        if (!r) return fail(r.error());
+        return v;
+    }
+    RingGeometry geometry;
+    std::vector<RingWords> source_memory;
+    RingWords sink_memory{};
+    std::optional<RingSource<>> source;
+    std::optional<RingSink<>> sink;
+};
+
+TEST(Ring, GivesMessagesInOrderUntilEmptyAndTakesThemUntilFull) {
+    Pair ring;
+    for (std::uint64_t round = 0; round < 10; round++) {
+        for (std::uint64_t i = 0; i < 4; i++) EXPECT_TRUE(ring.send(round * 4 + i).has_value());
+        EXPECT_EQ(ring.send(99).error(), RingError::Full);
+        for (std::uint64_t i = 0; i < 4; i++) EXPECT_EQ(*ring.receive(), round * 4 + i);
+        EXPECT_EQ(ring.receive().error(), RingError::Empty);
+    }
+}
+
+TEST(Ring, OneWaitCausesOneEvent) {
+    Pair ring;
+    EXPECT_EQ(*ring.send(0), RingSend::Nothing);
+    EXPECT_EQ(*ring.receive(), 0u);
+    EXPECT_EQ(*ring.sink->arm(), RingWait::MaySuspend);
+    EXPECT_EQ(*ring.send(1), RingSend::Event);
+    EXPECT_EQ(*ring.send(2), RingSend::Nothing);
+    EXPECT_EQ(*ring.sink->arm(2), RingWait::Ready);
+    EXPECT_EQ(*ring.sink->arm(4), RingWait::MaySuspend);
+    EXPECT_EQ(*ring.send(3), RingSend::Nothing);
+    EXPECT_EQ(*ring.send(4), RingSend::Event);
+    EXPECT_EQ(*ring.source->arm(2), RingWait::MaySuspend);
+    std::uint64_t v;
+    EXPECT_EQ(*ring.sink->receive(std::as_writable_bytes(std::span(&v, 1))), RingSend::Nothing);
+    EXPECT_EQ(*ring.sink->receive(std::as_writable_bytes(std::span(&v, 1))), RingSend::Event);
+    EXPECT_EQ(v, 2u);
+}
+
+TEST(Ring, BatchesGoRoundTheEnd) {
+    Pair ring({.slots = 8, .slot_bytes = 1});
+    std::string sent, received;
+    char next = 'a';
+    for (int round = 0; round < 50; round++) {
+        std::string chunk;
+        for (int i = 0; i < 1 + round % 7; i++) chunk += next = next == 'z' ? 'a' : static_cast<char>(next + 1);
+        auto const out = ring.source->send_some(std::as_bytes(std::span(chunk)));
+        sent += chunk.substr(0, out->slots);
+        char buffer[5];
+        auto const in = ring.sink->receive_some(std::as_writable_bytes(std::span(buffer)));
+        received.append(buffer, in->slots);
+    }
+    EXPECT_GT(received.size(), 100u);
+    EXPECT_EQ(received, sent.substr(0, received.size()));
+}
+
+TEST(Ring, SlotsAreWrittenAndReadInPlace) {
+    Pair ring;
+    EXPECT_EQ(*ring.source->free_slots(2), 4u);
+    std::memset(ring.source->slot(0).data(), 1, 8);
+    std::memset(ring.source->slot(1).data(), 2, 8);
+    EXPECT_EQ(*ring.sink->full_slots(), 0u);
+    ring.source->publish(2);
+    ASSERT_EQ(*ring.sink->full_slots(), 2u);
+    EXPECT_EQ(ring.sink->slot(1)[0], std::byte{2});
+    ring.sink->release(2);
+    EXPECT_EQ(*ring.sink->full_slots(), 0u);
+}
+
+TEST(Ring, ImpossibleCountersOfThePeerAreRefusedAndChangeNothing) {
+    for (std::uint64_t counter : {5ull, 1ull << 63, ~0ull}) {
+        Pair ring;
+        ring.source_memory[0].position = counter;
+        EXPECT_EQ(ring.receive().error(), RingError::PeerCounter);
+        EXPECT_EQ(ring.sink->arm().error(), RingError::PeerCounter);
+        ring.source_memory[0].position = 0;
+        EXPECT_EQ(ring.receive().error(), RingError::Empty);
+        ring.sink_memory.position = counter;
+        for (int i = 0; i < 4; i++) EXPECT_TRUE(ring.send(1).has_value());
+        EXPECT_EQ(ring.send(1).error(), RingError::PeerCounter);
+        EXPECT_EQ(ring.source->known_free(), 0u);
+    }
+    Pair ring;
+    EXPECT_TRUE(ring.send(1).has_value());
+    EXPECT_EQ(*ring.sink->full_slots(), 1u);
+    ring.source_memory[0].position = 0;  // takes back what was believed
+    EXPECT_EQ(ring.sink->full_slots(2).error(), RingError::PeerCounter);
+}
+
+TEST(Ring, WhatDoesNotFitIsRefused) {
+    Pair ring;
+    std::byte nine[9]{};
+    EXPECT_EQ(ring.source->send(nine).error(), RingError::TooLong);
+    EXPECT_EQ(ring.sink->receive(nine).error(), RingError::TooLong);
+    alignas(ring_line) std::byte small[ring_line + 31];
+    std::byte const line[ring_line]{};
+    auto const create = [&](RingGeometry g) {
+        auto const ring = RingSource<>::create(g, small, line);
+        return ring ? RingError::Full : ring.error();
+    };
+    EXPECT_EQ(create({.slots = 4, .slot_bytes = 8}), RingError::BadGeometry);
+    EXPECT_EQ(create({.slots = 3, .slot_bytes = 8}), RingError::BadGeometry);
+    EXPECT_EQ(create({.slots = 0, .slot_bytes = 8}), RingError::BadGeometry);
+    EXPECT_EQ(create({.slots = 2, .slot_bytes = 7}), RingError::BadGeometry);
+    EXPECT_EQ(create({.slots = 1ull << 62, .slot_bytes = 8}), RingError::BadGeometry);
+    EXPECT_TRUE(RingSource<>::create({.slots = 2, .slot_bytes = 8}, small, line).has_value());
+}
+
+}  // namespace
+}  // namespace nemesis
