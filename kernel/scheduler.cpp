@@ -1,0 +1,666 @@
+#include "kernel/scheduler.h"
+
+#include "libnemesis/base/assert.h"
+
+#include <algorithm>
+
+namespace nemesis::kernel {
+
+namespace {
+
+constexpr std::int64_t never = INT64_MAX;
+
+constexpr bool constrained(Contract const& c) {
+    return c.slice.ns() > 0 && c.deadline < c.period;
+}
+
+}  // namespace
+
+bool Contract::valid() const {
+    if (weight > weight_max) return false;
+    if (slice.ns() == 0) return true;
+    return slice.ns() > 0 && slice <= deadline && deadline <= period &&
+           period.ns() < Admission::time_max;
+}
+
+Scheduler::Scheduler(Options const& options)
+    : quantum_scaled_(options.spare_quantum.ns() << virtual_shift),
+      drained_at_(INT64_MIN),
+      kept_until_(INT64_MIN),
+      options_(options) {
+    ASSERT(options.spare_quantum >= Duration::us(1));
+    ASSERT(options.spare_quantum <= Duration::ms(1));
+}
+
+// ---- Chunks ----
+
+/// Let `size` ns be released at `available` or later; `available` is not before any other chunk's.
+void Scheduler::push(SchedulingEntity& e, std::int64_t available, std::int64_t size) {
+    if (e.chunk_count_ == SchedulingEntity::chunks_max) {
+        SchedulingEntity::Chunk& last = e.chunks_[SchedulingEntity::chunks_max - 1];
+        last.available = available;
+        last.size += size;
+        return;
+    }
+    e.chunks_[e.chunk_count_++] = {available, size};
+}
+
+void Scheduler::pop(SchedulingEntity& e) {
+    e.chunk_count_--;
+    for (unsigned i = 0; i < e.chunk_count_; i++) e.chunks_[i] = e.chunks_[i + 1];
+}
+
+/// The head has been used up, or more: go on to the next chunk and pay the debt with it.
+void Scheduler::next_chunk(SchedulingEntity& e) {
+    if (e.chunk_count_ == 0) [[likely]] {
+        e.release_ += e.period_;
+        e.remaining_ += e.size_;
+    } else {
+        SchedulingEntity::Chunk const next = e.chunks_[0];
+        pop(e);
+        if (!e.final_head_) push(e, e.release_ + e.period_, e.size_);
+        e.final_head_ = false;
+        e.release_ = next.available;
+        e.size_ = next.size;
+        e.remaining_ = std::min<std::int64_t>(e.remaining_, 0) + next.size;
+    }
+    if (e.remaining_ <= 0) [[unlikely]] {
+        // A debt larger than a chunk: all chunks become one, and whole periods pay.
+        while (e.chunk_count_ > 0) {
+            e.release_ = e.chunks_[0].available;
+            e.size_ += e.chunks_[0].size;
+            e.remaining_ += e.chunks_[0].size;
+            pop(e);
+        }
+        if (e.remaining_ <= 0) {
+            std::int64_t const periods = -e.remaining_ / e.size_ + 1;
+            e.release_ += periods * e.period_;
+            e.remaining_ += periods * e.size_;
+        }
+    }
+    e.deadline_ = e.release_ + e.relative_deadline_;
+}
+
+/// What is left of the head and every chunk that has become available is one release at `t`; the
+/// part already used waits for a period after its own release. requires: head released by `t`
+void Scheduler::release_at(SchedulingEntity& e, std::int64_t t) {
+    std::int64_t const used = e.size_ - e.remaining_;
+    std::int64_t const back = e.release_ + e.period_;
+    if (used > 0) {
+        if (back <= t)
+            e.remaining_ = e.size_;
+        else
+            e.size_ = e.remaining_;
+    }
+    while (e.chunk_count_ > 0 && e.chunks_[0].available <= t) {
+        e.size_ += e.chunks_[0].size;
+        e.remaining_ += e.chunks_[0].size;
+        pop(e);
+    }
+    if (used > 0 && back > t) push(e, back, used);
+    e.release_ = t;
+    e.deadline_ = t + e.relative_deadline_;
+}
+
+/// The wake rule: may what is left keep its deadline at `t`?
+bool Scheduler::keeps(SchedulingEntity const& e, std::int64_t t) const {
+    return keep_allowed_ && static_cast<__int128>(e.remaining_) * e.period_ <=
+                                static_cast<__int128>(e.deadline_ - t) * e.slice_;
+}
+
+/// A domain becomes runnable at `t`: the budget it then has. requires: the head has something left
+void Scheduler::apply_wake(SchedulingEntity& e, std::int64_t t, bool keep) {
+    if (t < e.release_) return;  // nothing is available before the head's release
+    if (!keep) {
+        release_at(e, t);
+        return;
+    }
+    kept_until_ = std::max(kept_until_, e.deadline_);
+    for (unsigned i = 0; i < e.chunk_count_; i++)
+        e.chunks_[i].available = std::max(e.chunks_[i].available, t);
+}
+
+// ---- Queues ----
+
+void Scheduler::file_contract(SchedulingEntity& e, std::int64_t now) {
+    ContractNode& node = contract_node(e);
+    node.key = e.release_;
+    node.deadline = e.deadline_;
+    contracts_.insert(node, now);
+}
+
+/// Link a blocked entity to become runnable at its time-out.
+void Scheduler::file_timeout(SchedulingEntity& e, std::int64_t now) {
+    bool available = false;
+    if (e.contracted_) {
+        ContractNode& node = contract_node(e);
+        node.key = e.release_;
+        node.deadline = e.deadline_;
+        available = e.timeout_ >= e.release_;
+        e.keeps_ = available && keeps(e, e.timeout_);
+        if (available) {
+            node.key = e.timeout_;
+            if (e.keeps_)
+                kept_until_ = std::max(kept_until_, e.deadline_);
+            else
+                node.deadline = e.timeout_ + e.relative_deadline_;
+        }
+        contracts_.insert(node, now);
+    }
+    if (!available && e.spare_weight_ > 0) {
+        SpareNode& node = spare_node(e);
+        node.deadline = e.timeout_;
+        node.place = TreeNode::Place::Waiting;
+        timeouts_.insert(node);
+    }
+}
+
+/// Link `e` wherever its state demands. requires: linked nowhere
+void Scheduler::file(SchedulingEntity& e, std::int64_t now) {
+    if (e.runnable_) {
+        if (e.contracted_) file_contract(e, now);
+        if (e.spare_weight_ > 0 && (!e.contracted_ || e.release_ > now)) join(e);
+    } else if (e.timeout_ != never) {
+        file_timeout(e, now);
+    }
+}
+
+/// Unlink `e` from everything.
+void Scheduler::unfile(SchedulingEntity& e) {
+    if (contract_node(e).linked()) contracts_.remove(contract_node(e));
+    if (spare_node(e).place == TreeNode::Place::Waiting) {
+        timeouts_.remove(spare_node(e));
+        spare_node(e).place = TreeNode::Place::None;
+    } else if (spare_node(e).linked()) {
+        leave(e);
+    }
+}
+
+/// The time-out of `e`, which waits among the contracts, is due and its turn has come.
+void Scheduler::timed_out(SchedulingEntity& e) {
+    if (spare_node(e).linked()) {
+        timeouts_.remove(spare_node(e));
+        spare_node(e).place = TreeNode::Place::None;
+    }
+    apply_wake(e, e.timeout_, e.keeps_);
+    ASSERT(contract_node(e).key == e.release_ && contract_node(e).deadline == e.deadline_);
+    e.runnable_ = true;
+    e.by_timeout_ = true;
+    e.timeout_ = never;
+}
+
+/// The head of a runnable entity is used up.
+void Scheduler::exhausted(SchedulingEntity& e, std::int64_t now) {
+    contracts_.remove(contract_node(e));
+    next_chunk(e);
+    // A job that would begin after its own deadline (the processor was away) starts afresh.
+    if (e.deadline_ <= now) [[unlikely]]
+        release_at(e, now);
+    file_contract(e, now);
+    if (e.release_ > now && e.spare_weight_ > 0 && !spare_node(e).linked()) join(e);
+}
+
+void Scheduler::add(SchedulingEntity& e, Instant) {
+    e.filed_on_ = guarantees_on_;
+    set_spare_weight(e);
+    e.next_ = first_;
+    if (first_ != nullptr) first_->previous_ = &e;
+    first_ = &e;
+}
+
+void Scheduler::remove(SchedulingEntity& e, Instant now) {
+    if (changed_ == &e && change_ != Change::None) {
+        if (change_ == Change::AwaitsIdle && constrained(wanted_)) constrained_--;
+        change_ = Change::None;
+    }
+    unfile(e);
+    if (e.slice_ > 0) {
+        std::int64_t const last = last_available(e, now.ns());
+        bool const was_constrained = constrained(e.contract_);
+        constrained_ -= was_constrained;
+        e.term_.unlink();
+        freed(last, was_constrained);
+        if (change_ == Change::Analysed) start_analysis();
+    }
+    if (current_ == &e) {
+        current_ = nullptr;
+        current_kind_ = TimeKind::None;
+        urgency_ = never;
+    }
+    if (cursor_ == &e) cursor_ = e.next_;
+    if (e.next_ != nullptr) e.next_->previous_ = e.previous_;
+    if (e.previous_ != nullptr)
+        e.previous_->next_ = e.next_;
+    else
+        first_ = e.next_;
+    e.next_ = e.previous_ = nullptr;
+    e.slice_ = 0;
+    e.contract_ = {};
+    e.contracted_ = e.runnable_ = e.final_head_ = false;
+    e.timeout_ = never;
+    e.chunk_count_ = 0;
+}
+
+void Scheduler::wake(SchedulingEntity& e, Instant now) {
+    if (e.runnable_) return;
+    std::int64_t t = now.ns();
+    e.by_timeout_ = false;
+    bool keep;
+    if (e.timeout_ != never) [[unlikely]] {
+        unfile(e);
+        e.by_timeout_ = e.timeout_ <= t;
+        t = std::min(t, e.timeout_);
+        keep = e.by_timeout_ ? e.keeps_ : keeps(e, t);
+        e.timeout_ = never;
+    } else {
+        keep = keeps(e, t);
+    }
+    e.runnable_ = true;
+    if (e.contracted_) {
+        apply_wake(e, t, keep);
+        file_contract(e, now.ns());
+        if (e.release_ <= now.ns()) [[likely]]
+            return;
+    }
+    if (e.spare_weight_ > 0) join(e);
+}
+
+void Scheduler::block(SchedulingEntity& e, Instant now, Instant until) {
+    ASSERT(e.runnable_);
+    e.runnable_ = false;
+    if (current_ == &e) {
+        current_kind_ = TimeKind::None;
+        urgency_ = never;
+    }
+    if (e.contracted_) {
+        contracts_.remove(contract_node(e));
+        if (e.remaining_ <= 0 || e.final_head_) next_chunk(e);
+    }
+    if (spare_node(e).linked()) leave(e);
+    if (until != Instant::never()) {
+        e.timeout_ = std::max(until, now).ns();
+        file_timeout(e, now.ns());
+    }
+}
+
+void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
+    ASSERT(current_ == &e);
+    if (current_kind_ == TimeKind::Allocated) {
+        e.remaining_ -= ran.ns();
+        e.used_allocated_ += ran.ns();
+        return;
+    }
+    e.used_extra_ += ran.ns();
+    if (!spare_node(e).queued()) return;
+    std::int64_t const scaled = ran.ns() << virtual_shift;
+    e.spare_used_ += scaled;
+    remainder_ += scaled;
+    normalise();
+}
+
+bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
+    if (woken.contracted_ && woken.release_ <= now.ns()) return woken.deadline_ < urgency_;
+    if (current_kind_ == TimeKind::Allocated || spare_node(woken).place != TreeNode::Place::Ready)
+        return false;
+    return current_kind_ == TimeKind::None ||
+           spare_node(woken).deadline < spare_node(*current_).deadline;
+}
+
+Dispatch Scheduler::decide(Instant at) {
+    std::int64_t const now = at.ns();
+    if (current_kind_ == TimeKind::Allocated) {
+        if (current_->remaining_ <= 0 && current_->contracted_) exhausted(*current_, now);
+    } else if (current_kind_ == TimeKind::Extra) {
+        if (current_->spare_used_ >= quantum_scaled_) next_request(*current_);
+    }
+    if (!guarantees_on_) [[unlikely]]
+        return decide_spare(now);
+    TreeNode* node = contracts_.pick(now);
+    if (node == nullptr) return decide_spare(now);
+    if (current_kind_ == TimeKind::Allocated) {
+        // Of equal deadlines the one that has the processor goes on: no switch without need.
+        ContractNode& running = contract_node(*current_);
+        if (running.deadline == node->deadline && running.key <= now) node = &running;
+    }
+    SchedulingEntity& e = *of_contract(node);
+    if (!e.runnable_) [[unlikely]]
+        timed_out(e);
+    current_ = &e;
+    current_kind_ = TimeKind::Allocated;
+    urgency_ = e.deadline_;
+    std::int64_t const until =
+        std::min(now + e.remaining_, contracts_.first_key_before(e.deadline_));
+    return {&e, TimeKind::Allocated, Instant::ns(until), Instant::ns(e.deadline_)};
+}
+
+// ---- Spare time ----
+
+void Scheduler::normalise() {
+    if (static_cast<std::uint64_t>(remainder_) < static_cast<std::uint64_t>(weight_total_)) return;
+    std::int64_t quotient = remainder_ / weight_total_;
+    if (remainder_ < 0) quotient -= quotient * weight_total_ != remainder_;
+    virtual_time_ += quotient;
+    remainder_ -= quotient * weight_total_;
+}
+
+void Scheduler::set_spare_weight(SchedulingEntity& e) {
+    e.spare_weight_ = e.filed_on_ ? e.contract_.weight : 1;
+    e.spare_step_ = e.spare_weight_ > 0 ? quantum_scaled_ / e.spare_weight_ : 0;
+}
+
+/// `e` competes for spare time from now on. Who is behind starts at the mean; who left ahead of
+/// it and comes back early is still ahead, by two requests at most.
+void Scheduler::join(SchedulingEntity& e) {
+    SpareNode& node = spare_node(e);
+    if (weight_total_ == 0) {
+        e.spare_used_ = 0;
+        node.key = virtual_time_;
+    } else if (node.key < virtual_time_ || node.key == never) {
+        e.spare_used_ = 0;
+        node.key = virtual_time_;
+    } else {
+        node.key = std::min(node.key, virtual_time_ + 2 * e.spare_step_);
+    }
+    node.deadline = node.key + e.spare_step_;
+    remainder_ += (node.key - virtual_time_) * e.spare_weight_ + e.spare_used_;
+    weight_total_ += e.spare_weight_;
+    normalise();
+    spare_.insert(node, virtual_time_);
+}
+
+/// `e` no longer competes: the others share the difference between it and the mean.
+void Scheduler::leave(SchedulingEntity& e) {
+    SpareNode& node = spare_node(e);
+    spare_.remove(node);
+    remainder_ -= (node.key - virtual_time_) * e.spare_weight_ + e.spare_used_;
+    weight_total_ -= e.spare_weight_;
+    if (weight_total_ == 0)
+        remainder_ = 0;
+    else
+        normalise();
+    node.key += e.spare_used_ / e.spare_weight_;
+    e.spare_used_ %= e.spare_weight_;
+}
+
+/// The request of `e` is served: it asks for the next one.
+void Scheduler::next_request(SchedulingEntity& e) {
+    SpareNode& node = spare_node(e);
+    if (!node.queued()) return;
+    spare_.remove(node);
+    node.key += e.spare_used_ / e.spare_weight_;
+    e.spare_used_ %= e.spare_weight_;
+    node.deadline = node.key + e.spare_step_;
+    spare_.insert(node, virtual_time_);
+}
+
+/// Make one domain runnable whose time-out is due and which has no allocation then.
+void Scheduler::take_timeout(std::int64_t now) {
+    TreeNode* const node = timeouts_.first();
+    if (node->deadline > now) return;
+    timeouts_.remove(*node);
+    node->place = TreeNode::Place::None;
+    SchedulingEntity& e = *of_spare(node);
+    e.runnable_ = true;
+    e.by_timeout_ = true;
+    e.timeout_ = never;
+    join(e);
+}
+
+/// Of the eligible the one with the earliest virtual deadline, or nullptr if nobody competes.
+TreeNode* Scheduler::pick_spare() {
+    TreeNode* node = spare_.pick(virtual_time_);
+    for (int i = 0; i < 2 && node != nullptr && node->key > virtual_time_; i++) {
+        spare_.postpone(*node);  // virtual time has stepped back since it became ready
+        node = spare_.pick(virtual_time_);
+    }
+    return node != nullptr ? node : spare_.first_future();
+}
+
+Dispatch Scheduler::decide_spare(std::int64_t now) {
+    if (await_idle_ || change_ == Change::AwaitsIdle) [[unlikely]] {
+        guarantees_idle(now);
+        if (guarantees_on_ && contracts_.pick(now) != nullptr) return decide(Instant::ns(now));
+    }
+    take_timeout(now);
+    if (!guarantees_on_ && spare_.empty()) [[unlikely]] {
+        // Not every entity has been filed anew since guarantees were switched off.
+        if (TreeNode* const node = contracts_.pick(now); node != nullptr)
+            refile(*of_contract(node), now);
+        take_timeout(now);
+    }
+    std::int64_t until = guarantees_on_ ? contracts_.first_key() : never;
+    if (std::int64_t const next = timeouts_.first()->deadline; next < until)
+        until = next > now ? next : std::min(until, now + catch_up.ns());
+    urgency_ = never;
+    TreeNode* const node = pick_spare();
+    if (node == nullptr) {
+        current_ = nullptr;
+        current_kind_ = TimeKind::None;
+        return {nullptr, TimeKind::None, Instant::ns(until), Instant::never()};
+    }
+    SchedulingEntity& e = *of_spare(node);
+    current_ = &e;
+    current_kind_ = TimeKind::Extra;
+    std::int64_t const left = (quantum_scaled_ - e.spare_used_) >> virtual_shift;
+    until = std::min(until, now + std::max<std::int64_t>(left, 1));
+    return {&e, TimeKind::Extra, Instant::ns(until), Instant::never()};
+}
+
+// ---- Contract changes ----
+
+Result<void, ContractError> Scheduler::begin(SchedulingEntity& e, Contract const& contract) {
+    if (change_ != Change::None) return fail(ContractError::Busy);
+    if (!contract.valid()) return fail(ContractError::BadContract);
+    changed_ = &e;
+    wanted_ = contract;
+    change_ = Change::Analysed;
+    start_analysis();
+    return {};
+}
+
+void Scheduler::start_analysis() {
+    if (wanted_.slice.ns() == 0) return;
+    admission_.begin(terms_, changed_->slice_ > 0 ? &changed_->term_ : nullptr, wanted_.slice,
+                     wanted_.period, wanted_.deadline, options_.costs.per_job());
+}
+
+Scheduler::Step Scheduler::step(std::uint32_t max_work) {
+    ASSERT(change_ == Change::Analysed || change_ == Change::Admitted);
+    AdmissionVerdict const verdict =
+        wanted_.slice.ns() == 0 || change_ == Change::Admitted ? AdmissionVerdict::Admitted
+                                                               : admission_.step(max_work);
+    if (verdict == AdmissionVerdict::Admitted) change_ = Change::Admitted;
+    if (verdict != AdmissionVerdict::Refused) return {verdict, Duration{}};
+    change_ = Change::None;
+    return {verdict, admission_.largest_slice()};
+}
+
+void Scheduler::abort() {
+    ASSERT(change_ != Change::AwaitsIdle);
+    change_ = Change::None;
+}
+
+/// From when on nothing that `e` was released for so far can demand time, or be demanded again.
+std::int64_t Scheduler::last_available(SchedulingEntity const& e, std::int64_t now) {
+    std::int64_t last = e.release_;
+    if (e.release_ <= now || e.remaining_ < e.size_) last += e.final_head_ ? 0 : e.period_;
+    for (unsigned i = 0; i < e.chunk_count_; i++) last = std::max(last, e.chunks_[i].available);
+    return std::max(last, now);
+}
+
+/// Bandwidth has been given back; it counts as used until `when`.
+void Scheduler::freed(std::int64_t when, bool was_constrained) {
+    drained_at_ = std::max(drained_at_, when);
+    if (was_constrained || constrained_ > 0) await_idle_ = true;
+    keep_allowed_ = constrained_ == 0 && !await_idle_;
+}
+
+Instant Scheduler::commit(Instant at) {
+    ASSERT(change_ == Change::Admitted);
+    SchedulingEntity& e = *changed_;
+    std::int64_t const now = at.ns();
+    Contract const old = e.contract_;
+    bool const had = e.slice_ > 0;
+    bool const mixed_before = constrained_ > 0;
+    std::int64_t const own = had ? last_available(e, now) : now;
+    bool const same_times = old.period == wanted_.period && old.deadline == wanted_.deadline;
+    constrained_ += constrained(wanted_);
+    change_ = Change::None;
+
+    if (wanted_.slice.ns() == 0 || (had && same_times && wanted_.slice <= old.slice)) {
+        constrained_ -= had && constrained(old);
+        bool const gives_back = wanted_.slice < old.slice;
+        install(e, wanted_, gives_back ? own : never, now);
+        if (gives_back) freed(own, constrained(old));
+        return at;
+    }
+    keep_allowed_ = constrained_ == 0 && !await_idle_;
+    if (constrained_ == 0 && !mixed_before && !await_idle_) {
+        std::int64_t const start = std::max({now, own, drained_at_});
+        install(e, wanted_, start, now);
+        return Instant::ns(start);
+    }
+    if (!had && !await_idle_ && drained_at_ <= now) {
+        std::int64_t const start = std::max(now, kept_until_);
+        install(e, wanted_, start, now);
+        return Instant::ns(start);
+    }
+    change_ = Change::AwaitsIdle;
+    return Instant::never();
+}
+
+/// No guaranteed work is pending at `now`: whatever was given back cannot hurt any more.
+void Scheduler::guarantees_idle(std::int64_t now) {
+    await_idle_ = false;
+    drained_at_ = std::min(drained_at_, now);
+    if (change_ == Change::AwaitsIdle && now >= kept_until_) {
+        constrained_ -= constrained(changed_->contract_);
+        change_ = Change::None;
+        install(*changed_, wanted_, now, now);
+    }
+    keep_allowed_ = constrained_ == 0 && !await_idle_;
+}
+
+/// Give `e` the contract from `start` on; what was released of the old one may be used until then.
+/// start never: the guarantee is unchanged, only the weight is new.
+void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
+                        std::int64_t now) {
+    unfile(e);
+    e.contract_ = contract;
+    set_spare_weight(e);
+    std::int64_t const slice = contract.slice.ns();
+    if (slice == 0) {
+        if (e.slice_ > 0) e.term_.unlink();
+        e.slice_ = e.size_ = e.remaining_ = 0;
+        e.deadline_ = never;
+        e.chunk_count_ = 0;
+        e.final_head_ = false;
+    } else if (start != never) {
+        bool const had = e.slice_ > 0;
+        bool const in_use = had && e.runnable_ && e.release_ <= now && e.remaining_ > 0;
+        e.slice_ = slice;
+        e.period_ = contract.period.ns();
+        e.relative_deadline_ = contract.deadline.ns();
+        if (in_use && start > now) {
+            e.final_head_ = true;
+            e.chunks_[0] = {start, slice};
+            e.chunk_count_ = 1;
+        } else {
+            e.final_head_ = false;
+            e.chunk_count_ = 0;
+            e.release_ = start - e.period_;
+            e.size_ = slice;
+            e.remaining_ = had ? std::min<std::int64_t>(e.remaining_, 0) : 0;
+            next_chunk(e);
+        }
+        e.term_.budget = slice + options_.costs.per_job().ns();
+        e.term_.period = e.period_;
+        e.term_.deadline = e.relative_deadline_;
+        if (!had) e.term_.link_before(terms_);
+    }
+    e.contracted_ = e.filed_on_ && e.slice_ > 0;
+    file(e, now);
+}
+
+/// File `e` for the present mode.
+void Scheduler::refile(SchedulingEntity& e, std::int64_t now) {
+    if (e.filed_on_ == guarantees_on_) return;
+    unfile(e);
+    e.filed_on_ = guarantees_on_;
+    e.contracted_ = guarantees_on_ && e.slice_ > 0;
+    set_spare_weight(e);
+    if (e.contracted_) {
+        if (e.remaining_ <= 0 || e.final_head_) next_chunk(e);
+        if (e.runnable_ && e.release_ <= now) release_at(e, now);
+    }
+    file(e, now);
+}
+
+bool Scheduler::set_guarantees(bool on, Instant now, std::uint32_t max_work) {
+    if (on != guarantees_on_) {
+        guarantees_on_ = on;
+        cursor_ = first_;
+        switching_ = true;
+    }
+    for (; switching_ && max_work > 0; max_work--) {
+        if (cursor_ == nullptr) {
+            switching_ = false;
+            break;
+        }
+        SchedulingEntity& e = *cursor_;
+        cursor_ = e.next_;
+        refile(e, now.ns());
+    }
+    if (switching_ && cursor_ == nullptr) switching_ = false;
+    return !switching_;
+}
+
+void Scheduler::check_invariants() const {
+    ASSERT(weight_total_ >= 0);
+    ASSERT(remainder_ >= 0);
+    ASSERT(weight_total_ == 0 || remainder_ < weight_total_);
+    std::size_t contract_nodes = 0, spare_nodes = 0, waiting = 0;
+    std::int64_t weights = 0;
+    __int128 service = 0;
+    std::uint32_t constrained_contracts = 0;
+    for (SchedulingEntity const* e = first_; e != nullptr; e = e->next_) {
+        ContractNode const& contract = contract_node(*e);
+        SpareNode const& spare = spare_node(*e);
+        contract_nodes += contract.linked();
+        spare_nodes += spare.queued();
+        waiting += spare.place == TreeNode::Place::Waiting;
+        if (spare.queued()) {
+            ASSERT(e->runnable_);
+            weights += e->spare_weight_;
+            service += static_cast<__int128>(spare.key - virtual_time_) * e->spare_weight_ +
+                       e->spare_used_;
+        }
+        ASSERT(!e->runnable_ || e->timeout_ == never);
+        constrained_contracts += constrained(e->contract_);
+        ASSERT((e->slice_ > 0) == e->term_.linked());
+        if (!e->contracted_) {
+            ASSERT(!contract.linked());
+            ASSERT(!e->runnable_ || e->spare_weight_ == 0 || spare.queued());
+            continue;
+        }
+        ASSERT(contract.linked() == (e->runnable_ || e->timeout_ != never));
+        if (e->runnable_) ASSERT(contract.key == e->release_ && contract.deadline == e->deadline_);
+        ASSERT(e->remaining_ <= e->size_);
+        std::int64_t sum = e->final_head_ ? 0 : e->size_;
+        for (unsigned i = 0; i < e->chunk_count_; i++) {
+            sum += e->chunks_[i].size;
+            ASSERT(i == 0 || e->chunks_[i - 1].available <= e->chunks_[i].available);
+            ASSERT(e->final_head_ || e->chunks_[i].available <= e->release_ + e->period_);
+        }
+        ASSERT(sum == e->slice_);
+        if (!e->final_head_) ASSERT(e->deadline_ - e->release_ == e->relative_deadline_);
+    }
+    ASSERT(contracts_.check_invariants() == contract_nodes);
+    ASSERT(spare_.check_invariants() == spare_nodes);
+    ASSERT(timeouts_.check_invariants() == waiting);
+    ASSERT(weights == weight_total_);
+    ASSERT(weight_total_ == 0 || service == remainder_);
+    ASSERT(constrained_contracts <= constrained_);
+}
+
+}  // namespace nemesis::kernel

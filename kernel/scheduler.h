@@ -1,0 +1,287 @@
+#pragma once
+// The scheduler of one processor: guarantees by earliest deadline first, the rest by weight.
+//
+// Protocol, every time the kernel was entered and may switch:
+//     charge(dispatched, now, ran);          what the last dispatched has used
+//     block(...) / wake(...)                 in any number and order
+//     Dispatch d = decide(now);              run d.entity, set the timer to d.until
+// `preempts` tells cheaply, after a wake, whether decide is worth calling. The time is always an
+// argument and never goes back: the same source runs in the kernel, in the tests, in the exhaustive
+// check and in the simulator. Nothing allocates; every call has a bound independent of how many
+// releases or time-outs fall due at once.
+//
+// Guarantees. A contract is a budget of `slice` ns, cut into chunks. A chunk released at r may be
+// used until r + deadline and is released again at r + period at the earliest, whatever its domain
+// does: a set of chunks is a set of sporadic tasks, and that is all that admission relies on. The
+// chunk in use is the head; the others wait in the order of their next release. Two chunks may be
+// merged into one with the later release (only their own domain loses).
+//   Exhausted: the head waits for r + period; the next chunk follows, less the debt of an overrun.
+//   Woken at t: if every contract has deadline = period, and q * P <= (d - t) * Q, the head keeps
+//   (q, d). Otherwise what is left, and all that has become available, is one release at t with
+//   deadline t + D, and the part already used becomes available a period after its own release.
+// Keeping (q, d) is sound only if every contract has deadline = period: slice 2, period 4 that kept
+// (1, 4) at time 2 makes a neighbour with slice 2, deadline 2, period 4 miss, although the two are
+// admissible. So the rule looks at the whole set, not at the contract alone.
+//
+// Spare time: earliest eligible virtual deadline first (Stoica, Abdel-Wahab 1995) among the
+// runnable that have no allocation left and a weight. A domain joins when its allocation is
+// exhausted and leaves when it blocks, so a well-behaved one with a guarantee never enters.
+// Virtual time is the weighted mean of what the members have received, kept exactly as
+// integer and remainder; who leaves settles with those who stay, who is ahead stays ahead.
+//
+// Time-outs: a blocked domain that has a contract waits as a release at the instant and with the
+// deadline that the wake rule will give it, so ten thousand at once cost nothing until each is
+// chosen. Without allocation at that instant it waits in a queue of time-outs, of which decide
+// takes one per call, and asks to be called again soon while more are due.
+//
+// Simplified: one processor; time away (virtual time) is forgiven, never credited.
+
+#include "kernel/admission.h"
+#include "kernel/scheduler_tree.h"
+#include "libnemesis/base/result.h"
+#include "libnemesis/base/units.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nemesis::kernel {
+
+/// What a domain is promised. slice 0: no guarantee; weight 0: no spare time.
+/// requires: 0 <= slice <= deadline <= period when slice > 0; weight <= weight_max
+struct Contract {
+    Duration slice;
+    Duration period;
+    Duration deadline;
+    std::uint32_t weight;
+
+    static constexpr std::uint32_t weight_max = 10'000;
+    bool valid() const;
+};
+
+enum class TimeKind : std::uint8_t { None, Allocated, Extra };
+
+class SchedulingEntity;
+
+/// A decision. entity null: idle.
+struct Dispatch {
+    SchedulingEntity* entity;
+    TimeKind kind;
+    Instant until;     ///< next instant at which another decision may be needed, or never
+    Instant deadline;  ///< of allocated time; never for extra time
+};
+
+enum class ContractError : std::uint8_t {
+    Busy,         ///< another change is not yet in force: try again
+    BadContract,  ///< slice, deadline and period not in order, or weight too large
+};
+
+/// Two unrelated bases of an entity, so that a node tells its entity at no cost.
+struct ContractNode : TreeNode {};
+struct SpareNode : TreeNode {};
+
+/// What the scheduler knows of one domain; embedded in it. Changed by the Scheduler only.
+class SchedulingEntity : private ContractNode, private SpareNode {
+public:
+    SchedulingEntity() = default;
+    SchedulingEntity(SchedulingEntity const&) = delete;
+    SchedulingEntity& operator=(SchedulingEntity const&) = delete;
+
+    /// Ready to run. A time-out that is due but was not yet acted upon leaves this false.
+    bool runnable() const { return runnable_; }
+    /// The last wake was a time-out (valid from dispatch to the next block).
+    bool woken_by_timeout() const { return by_timeout_; }
+    Contract const& contract() const { return contract_; }
+    /// Of the chunk in use, or of the next if its release lies ahead.
+    Instant deadline() const { return Instant::ns(deadline_); }
+    Instant release() const { return Instant::ns(release_); }
+    /// What is left of that chunk; negative: debt.
+    Duration remaining() const { return Duration::ns(remaining_); }
+    Instant timeout() const { return Instant::ns(timeout_); }
+    Duration used_allocated() const { return Duration::ns(used_allocated_); }
+    Duration used_extra() const { return Duration::ns(used_extra_); }
+    /// Virtual time up to which this entity has been served, and the deadline of its request.
+    std::int64_t virtual_eligible() const { return SpareNode::key; }
+    std::int64_t virtual_deadline() const { return SpareNode::deadline; }
+
+    static constexpr unsigned chunks_max = 4;
+    struct Chunk {
+        std::int64_t available;
+        std::int64_t size;
+    };
+
+private:
+    friend class Scheduler;
+    friend struct SchedulerProbe;
+
+    // Touched by every block, wake and charge.
+    std::int64_t release_ = 0;    ///< of the head
+    std::int64_t deadline_ = INT64_MAX;
+    std::int64_t remaining_ = 0;
+    std::int64_t size_ = 0;       ///< of the head; what is left of it and what it has used
+    std::int64_t slice_ = 0, period_ = 0, relative_deadline_ = 0;
+    std::int64_t timeout_ = INT64_MAX;
+    bool runnable_ = false;
+    bool contracted_ = false;     ///< takes part in guarantees (slice > 0 and guarantees on)
+    bool final_head_ = false;     ///< the head belongs to a former contract: it does not come back
+    bool keeps_ = false;          ///< the wake rule has decided for the time-out: keep (q, d)
+    bool by_timeout_ = false;
+    bool filed_on_ = true;        ///< filed as if guarantees were on
+    std::uint8_t chunk_count_ = 0;
+    std::uint32_t spare_weight_ = 0;
+    std::int64_t spare_used_ = 0; ///< of the request, ns << virtual_shift
+    std::int64_t spare_step_ = 0; ///< virtual length of a request
+    std::int64_t used_allocated_ = 0, used_extra_ = 0;
+
+    Chunk chunks_[chunks_max] = {};
+    Contract contract_{};
+    AdmissionTerm term_;
+    SchedulingEntity* next_ = nullptr;
+    SchedulingEntity* previous_ = nullptr;
+};
+
+/// Gives tests a view of private state; defined by them.
+struct SchedulerProbe;
+
+/// context: one processor, interrupts off; no call blocks or allocates.
+class Scheduler {
+public:
+    struct Options {
+        BookedCosts costs{};
+        Duration spare_quantum = Duration::us(500);  ///< 1 us to 1 ms
+    };
+    struct Step {
+        AdmissionVerdict verdict;
+        Duration largest_slice;  ///< when Refused: the largest that would be admitted, 0 if none
+    };
+    static constexpr unsigned virtual_shift = 4;
+    /// While more time-outs of domains without allocation are due than one call takes.
+    static constexpr Duration catch_up = Duration::us(10);
+
+    Scheduler() : Scheduler(Options{}) {}
+    explicit Scheduler(Options const& options);
+    explicit Scheduler(BookedCosts const& costs) : Scheduler(Options{.costs = costs}) {}
+    Scheduler(Scheduler const&) = delete;
+    Scheduler& operator=(Scheduler const&) = delete;
+
+    /// Know `entity`: blocked, no guarantee, weight 0.
+    void add(SchedulingEntity& entity, Instant now);
+    /// Forget it. A contract change in progress for it is abandoned. context: O(log n).
+    void remove(SchedulingEntity& entity, Instant now);
+
+    /// Make runnable; nothing happens if it is. context: O(log n).
+    void wake(SchedulingEntity& entity, Instant now);
+    /// Make not runnable until `wake` or, if not never, `until`. context: O(log n).
+    /// requires: what it has used was charged before
+    void block(SchedulingEntity& entity, Instant now, Instant until);
+    /// Account `ran` to the entity of the last decision, as the kind of time it was given.
+    void charge(SchedulingEntity& entity, Instant now, Duration ran);
+    Dispatch decide(Instant now);
+    /// Would decide now choose `woken` instead of the entity of the last decision?
+    bool preempts(SchedulingEntity const& woken, Instant now) const;
+
+    /// Begin to change a contract. errors: Busy, BadContract. At most one change at a time.
+    [[nodiscard]] Result<void, ContractError> begin(SchedulingEntity& entity,
+                                                    Contract const& contract);
+    /// Work on it: at most `max_work` contracts are looked at. A refused change has ended.
+    Step step(std::uint32_t max_work);
+    /// Put an admitted change in force. Returns from when on the new guarantee holds; never if
+    /// that depends on work still to be done (see `changing`). The weight holds at once.
+    Instant commit(Instant now);
+    /// Give up a change that was not committed.
+    void abort();
+    /// A change is in progress or committed but not yet in force.
+    bool changing() const { return change_ != Change::None; }
+
+    /// Let guarantees count (true, as at the start) or share everything by equal weight.
+    /// Looks at no more than `max_work` entities: call again with the same `on` until it
+    /// returns true. Decisions in between are possible and never leave the processor idle.
+    bool set_guarantees(bool on, Instant now, std::uint32_t max_work);
+    bool guarantees() const { return guarantees_on_; }
+
+    std::int64_t virtual_time() const { return virtual_time_; }
+    /// ASSERT what must hold between calls. context: O(n), for tests.
+    void check_invariants() const;
+
+private:
+    friend struct SchedulerProbe;
+    enum class Change : std::uint8_t { None, Analysed, Admitted, AwaitsIdle };
+
+    static SchedulingEntity* of_contract(TreeNode* node) {
+        return static_cast<SchedulingEntity*>(static_cast<ContractNode*>(node));
+    }
+    static SchedulingEntity* of_spare(TreeNode* node) {
+        return static_cast<SchedulingEntity*>(static_cast<SpareNode*>(node));
+    }
+    static ContractNode& contract_node(SchedulingEntity& e) { return e; }
+    static SpareNode& spare_node(SchedulingEntity& e) { return e; }
+    static ContractNode const& contract_node(SchedulingEntity const& e) { return e; }
+    static SpareNode const& spare_node(SchedulingEntity const& e) { return e; }
+
+    // Chunks of one contract.
+    static void push(SchedulingEntity& e, std::int64_t available, std::int64_t size);
+    static void pop(SchedulingEntity& e);
+    static void next_chunk(SchedulingEntity& e);
+    static void release_at(SchedulingEntity& e, std::int64_t t);
+    bool keeps(SchedulingEntity const& e, std::int64_t t) const;
+    void apply_wake(SchedulingEntity& e, std::int64_t t, bool keep);
+
+    // Queues.
+    void file_contract(SchedulingEntity& e, std::int64_t now);
+    void unfile(SchedulingEntity& e);
+    void file_timeout(SchedulingEntity& e, std::int64_t now);
+    void make_runnable(SchedulingEntity& e, std::int64_t t, std::int64_t now);
+    void file(SchedulingEntity& e, std::int64_t now);
+    void timed_out(SchedulingEntity& e);
+    void exhausted(SchedulingEntity& e, std::int64_t now);
+
+    // Spare time.
+    void join(SchedulingEntity& e);
+    void leave(SchedulingEntity& e);
+    void next_request(SchedulingEntity& e);
+    void normalise();
+    void set_spare_weight(SchedulingEntity& e);
+    Dispatch decide_spare(std::int64_t now);
+    void take_timeout(std::int64_t now);
+    TreeNode* pick_spare();
+
+    // Contract changes.
+    void install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
+                 std::int64_t now);
+    void guarantees_idle(std::int64_t now);
+    void refile(SchedulingEntity& e, std::int64_t now);
+    void freed(std::int64_t when, bool constrained);
+    void start_analysis();
+    static std::int64_t last_available(SchedulingEntity const& e, std::int64_t now);
+
+    EligibleQueue contracts_;
+    SchedulingEntity* current_ = nullptr;  ///< of the last decision, unless removed
+    std::int64_t urgency_ = INT64_MAX;     ///< its deadline if its time is allocated
+    TimeKind current_kind_ = TimeKind::None;
+    bool guarantees_on_ = true;
+    bool keep_allowed_ = true;  ///< every contract that can still demand has deadline = period
+    bool await_idle_ = false;   ///< bandwidth was freed that counts as used until an idle instant
+
+    EligibleQueue spare_;
+    Tree<Order::Deadline> timeouts_;       ///< spare nodes, by the instant of the time-out
+    std::int64_t virtual_time_ = 0;
+    std::int64_t remainder_ = 0;           ///< of the mean, 0 <= remainder_ < weight_total_
+    std::int64_t weight_total_ = 0;
+    std::int64_t quantum_scaled_;
+
+    // Contract changes.
+    Change change_ = Change::None;
+    SchedulingEntity* changed_ = nullptr;
+    Contract wanted_{};
+    Admission admission_;
+    AdmissionTerm terms_;                  ///< head of the ring of contracts
+    std::uint32_t constrained_ = 0;        ///< contracts with deadline < period
+    std::int64_t drained_at_;              ///< when all freed bandwidth has stopped to count
+    std::int64_t kept_until_;              ///< latest deadline that the wake rule has kept
+
+    SchedulingEntity* first_ = nullptr;
+    SchedulingEntity* cursor_ = nullptr;   ///< next to be filed for a switched mode
+    bool switching_ = false;
+    Options options_;
+};
+
+}  // namespace nemesis::kernel
