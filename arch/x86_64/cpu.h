@@ -1,0 +1,77 @@
+#pragma once
+// The processor's instructions that C++ has no words for, one function each.
+//
+// Ring 0 only, except rdtsc. Nothing here keeps state. Names are the mnemonic's meaning.
+
+#include <cstdint>
+
+namespace nemesis::arch {
+
+inline std::uint64_t rdtsc() {
+    std::uint32_t lo, hi;
+    asm volatile("rdtsc" : "=a"(lo), "=d"(hi));
+    return (std::uint64_t{hi} << 32) | lo;
+}
+inline void out8(std::uint16_t port, std::uint8_t v) { asm volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+inline void out16(std::uint16_t port, std::uint16_t v) { asm volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
+inline void out32(std::uint16_t port, std::uint32_t v) { asm volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
+inline std::uint8_t in8(std::uint16_t port) {
+    std::uint8_t v;
+    asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+inline std::uint16_t in16(std::uint16_t port) {
+    std::uint16_t v;
+    asm volatile("inw %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+inline std::uint32_t in32(std::uint16_t port) {
+    std::uint32_t v;
+    asm volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+inline std::uint64_t read_msr(std::uint32_t msr) {
+    std::uint32_t lo, hi;
+    asm volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
+    return (std::uint64_t{hi} << 32) | lo;
+}
+inline void write_msr(std::uint32_t msr, std::uint64_t v) {
+    asm volatile("wrmsr" ::"c"(msr), "a"(static_cast<std::uint32_t>(v)),
+                 "d"(static_cast<std::uint32_t>(v >> 32)));
+}
+inline std::uint64_t read_cr0() { std::uint64_t v; asm volatile("mov %%cr0, %0" : "=r"(v)); return v; }
+inline void write_cr0(std::uint64_t v) { asm volatile("mov %0, %%cr0" ::"r"(v) : "memory"); }
+inline std::uint64_t read_cr2() { std::uint64_t v; asm volatile("mov %%cr2, %0" : "=r"(v)); return v; }
+inline std::uint64_t read_cr3() { std::uint64_t v; asm volatile("mov %%cr3, %0" : "=r"(v)); return v; }
+inline void write_cr3(std::uint64_t v) { asm volatile("mov %0, %%cr3" ::"r"(v) : "memory"); }
+inline std::uint64_t read_cr4() { std::uint64_t v; asm volatile("mov %%cr4, %0" : "=r"(v)); return v; }
+inline void write_cr4(std::uint64_t v) { asm volatile("mov %0, %%cr4" ::"r"(v) : "memory"); }
+inline void write_cr8(std::uint64_t v) { asm volatile("mov %0, %%cr8" ::"r"(v) : "memory"); }
+inline void invalidate_page(std::uint64_t address) {
+    asm volatile("invlpg (%0)" ::"r"(address) : "memory");
+}
+inline void write_xcr0(std::uint64_t v) {
+    asm volatile("xsetbv" ::"c"(0), "a"(static_cast<std::uint32_t>(v)), "d"(0));
+}
+
+struct CpuidResult {
+    std::uint32_t eax, ebx, ecx, edx;
+};
+inline CpuidResult cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
+    CpuidResult r;
+    asm volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
+    return r;
+}
+
+/// What this processor offers; filled once at boot by detect_features().
+struct Features {
+    bool fsgsbase, smep, smap, umip, pge, xsave, xsaveopt, avx, page_1g, la57, nx;
+};
+extern Features features;
+
+inline constexpr std::uint64_t kCr4Pge = 1u << 7, kCr4Osfxsr = 1u << 9, kCr4Osxmmexcpt = 1u << 10,
+                               kCr4Umip = 1u << 11, kCr4La57 = 1u << 12, kCr4Fsgsbase = 1u << 16,
+                               kCr4Osxsave = 1u << 18, kCr4Smep = 1u << 20, kCr4Smap = 1u << 21;
+inline constexpr std::uint64_t kCr0Ts = 1u << 3;
+
+}  // namespace nemesis::arch

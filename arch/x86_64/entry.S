@@ -1,0 +1,383 @@
+// Every way into the kernel and out of it.
+//
+// In: syscall_entry (SYSCALL), interrupt_common (exceptions and interrupts, on interrupt stack 1).
+// Out: sysret for calls and for contexts that gave up the processor, iretq for preempted ones.
+//
+// `cpu0` is reached relative to the instruction pointer: a further processor gets a second mapping
+// of this text before its own Cpu, so no SWAPGS is needed and GS belongs to the domain throughout.
+// `mode` says what was interrupted: user code, a kernel-privileged section (ring 0, but a
+// domain's), or the idle loop; the code selector alone could not tell.
+
+#include "arch/x86_64/entry_offsets.h"
+
+.macro smap_site opcode     // 0xca CLAC, 0xcb STAC; a no-op until patched
+771: .byte 0x0f, 0x1f, 0x00
+    .pushsection .rodata.smap_sites, "a"
+    .quad 771b, \opcode
+    .popsection
+.endm
+
+.section .text.entry, "ax", @progbits
+.code64
+.global syscall_entry
+.align 16
+syscall_entry:
+    mov %rsp, cpu0+CPU_USER_RSP(%rip)
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    cmpb $MODE_USER, cpu0+CPU_MODE(%rip)
+    jne syscall_in_section
+    push %rcx
+    push %r11
+    cmp $CALL_COUNT, %rax
+    jae 1f
+    mov %r10, %rcx
+    call *call_table(,%rax,8)
+syscall_return:
+    xor %edi, %edi
+    xor %esi, %esi
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    xor %r10d, %r10d
+    pop %r11
+    pop %rcx
+    mov cpu0+CPU_USER_RSP(%rip), %rsp
+    sysretq
+1:  mov $ERROR_BAD_CALL, %rax
+    xor %edx, %edx
+    jmp syscall_return
+
+// A system call from inside a section: only kps_leave works.
+syscall_in_section:
+    cmp $CALL_KPS_LEAVE, %rax
+    jne 2f
+    mov cpu0+CPU_NORMAL_CR4(%rip), %rax
+    mov %rax, %cr4
+    xor %eax, %eax
+    mov %rax, %cr8
+    movb $MODE_USER, cpu0+CPU_MODE(%rip)
+    push %rcx
+    push $0x202
+    call kps_left
+    jmp syscall_return
+2:  mov $ERROR_IN_SECTION, %rax
+    mov cpu0+CPU_USER_RSP(%rip), %rsp
+    smap_site 0xcb
+    sti
+    jmp *%rcx
+
+// The table's entry for kps_enter: on success returns to the caller in ring 0.
+.global kps_enter_call
+kps_enter_call:
+    sub $8, %rsp
+    call kps_enter
+    add $8, %rsp
+    test %rax, %rax
+    jnz 3f
+    add $8, %rsp
+    pop %r11
+    pop %rcx
+    mov cpu0+CPU_KPS_CR4(%rip), %rdx
+    mov %rdx, %cr4
+    mov $14, %edx
+    mov %rdx, %cr8
+    mov cpu0+CPU_USER_RSP(%rip), %rsp
+    movb $MODE_SECTION, cpu0+CPU_MODE(%rip)
+    smap_site 0xcb
+    sti
+    jmp *%rcx
+3:  ret
+
+// ---- exceptions and interrupts -----------------------------------------------------------------
+// Stack (interrupt stack 1): vector, error, rip, cs, rflags, rsp, ss.
+.altmacro
+.macro vector_entry n
+    .align 8
+vector_\n:
+    .if (\n == 8) || (\n >= 10 && \n <= 14) || (\n == 17) || (\n == 21) || (\n == 29) || (\n == 30)
+    .else
+    push $0
+    .endif
+    pushq $\n
+    jmp interrupt_common
+    .pushsection .rodata.vector_table, "a"
+    .quad vector_\n
+    .popsection
+.endm
+
+.section .rodata.vector_table, "a"
+.global vector_table
+vector_table:
+.section .rodata.smap_sites, "a"
+.global smap_sites_start
+smap_sites_start:
+
+.section .text.entry, "ax", @progbits
+.set n, 0
+.rept 256
+    vector_entry %n
+    .set n, n+1
+.endr
+
+.align 16
+interrupt_common:
+    push %rax
+    push %rcx
+    push %rdx
+    smap_site 0xca
+    cld
+    rdtsc
+    mov %eax, cpu0+CPU_ENTRY_TSC(%rip)
+    mov %edx, cpu0+CPU_ENTRY_TSC+4(%rip)
+    cmpb $MODE_USER, cpu0+CPU_MODE(%rip)
+    jne not_from_user
+    testb $3, 48(%rsp)
+    jz kernel_fault
+    // The state goes straight to the slot that the domain named: [activations on ? save : resume].
+    mov cpu0+CPU_CURRENT(%rip), %rax
+    mov DOMAIN_RW(%rax), %rcx
+    mov RW_ACTIVATIONS_ON(%rcx), %edx
+    and $1, %edx
+    mov RW_SLOT(%rcx,%rdx,4), %edx
+    cmp DOMAIN_SLOTS(%rax), %edx
+    jb 1f
+    xor %edx, %edx
+1:  inc %edx
+    mov %edx, %ecx
+    shr $2, %ecx
+    mov DOMAIN_RW_PAGES(%rax,%rcx,8), %rcx
+    and $3, %edx
+    shl $10, %edx
+    add %rdx, %rcx
+    mov %rbx, SLOT_RBX(%rcx)
+    mov %rsi, SLOT_RSI(%rcx)
+    mov %rdi, SLOT_RDI(%rcx)
+    mov %rbp, SLOT_RBP(%rcx)
+    mov %r8, SLOT_R8(%rcx)
+    mov %r9, SLOT_R9(%rcx)
+    mov %r10, SLOT_R10(%rcx)
+    mov %r11, SLOT_R11(%rcx)
+    mov %r12, SLOT_R12(%rcx)
+    mov %r13, SLOT_R13(%rcx)
+    mov %r14, SLOT_R14(%rcx)
+    mov %r15, SLOT_R15(%rcx)
+    pop %rdx
+    mov %rdx, SLOT_RDX(%rcx)
+    pop %rdx
+    mov %rdx, SLOT_RCX(%rcx)
+    pop %rdx
+    mov %rdx, SLOT_RAX(%rcx)
+    pop %rsi
+    pop %rdx
+    pop %rax
+    mov %rax, SLOT_RIP(%rcx)
+    mov 8(%rsp), %rax
+    mov %rax, SLOT_RFLAGS(%rcx)
+    mov 16(%rsp), %rax
+    mov %rax, SLOT_RSP(%rcx)
+    cmpb $0, cpu0+CPU_FSGSBASE(%rip)
+    je 2f
+    rdfsbase %rax
+    mov %rax, SLOT_FS(%rcx)
+    rdgsbase %rax
+    mov %rax, SLOT_GS(%rcx)
+2:  movq $1, SLOT_KIND(%rcx)
+    mov %rcx, %rdi
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    xor %ebp, %ebp
+    push %rbp
+    jmp interrupt_from_user         // (slot, vector, error): does not return
+
+not_from_user:
+    cmpb $MODE_SECTION, cpu0+CPU_MODE(%rip)
+    jne from_idle
+    // A section was interrupted: leave its rights before touching anything of the kernel's.
+    mov cpu0+CPU_NORMAL_CR4(%rip), %rax
+    mov %rax, %cr4
+    movb $MODE_USER, cpu0+CPU_MODE(%rip)
+    push %rbx
+    push %rsi
+    push %rdi
+    push %rbp
+    push %r8
+    push %r9
+    push %r10
+    push %r11
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, %rdi
+    call interrupt_in_section       // (frame): returns only to let the section go on
+    mov cpu0+CPU_KPS_CR4(%rip), %rax
+    mov %rax, %cr4
+    movb $MODE_SECTION, cpu0+CPU_MODE(%rip)
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rbp
+    pop %rdi
+    pop %rsi
+    pop %rbx
+    pop %rdx
+    pop %rcx
+    pop %rax
+    add $16, %rsp
+    iretq
+
+from_idle:
+    testb $3, 48(%rsp)
+    jnz kernel_fault
+    movb $MODE_USER, cpu0+CPU_MODE(%rip)
+    mov 24(%rsp), %rdi
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    xor %ebp, %ebp
+    push %rbp
+    jmp interrupt_from_idle         // (vector)
+
+// An exception in ring 0 outside a section: a fixed-up instruction, or our bug.
+kernel_fault:
+    push %rbx
+    push %rsi
+    push %rdi
+    push %rbp
+    push %r8
+    push %r9
+    push %r10
+    push %r11
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, %rdi
+    sub $8, %rsp
+    call kernel_exception           // (frame): may change frame->rip; else does not return
+    add $8, %rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rbp
+    pop %rdi
+    pop %rsi
+    pop %rbx
+    pop %rdx
+    pop %rcx
+    pop %rax
+    add $16, %rsp
+    iretq
+
+// ---- leaving the kernel ------------------------------------------------------------------------
+// enter_user(rip, rsp, rax, rdi): every other register comes out zero.
+.global enter_user
+.align 16
+enter_user:
+    and cpu0+CPU_USER_MASK(%rip), %rdi
+    mov %rsi, %rsp
+    mov %rdx, %rax
+    mov %rcx, %rdx
+    mov %rdi, %rcx
+    mov %rdx, %rdi
+    mov $0x202, %r11d
+    xor %ebx, %ebx
+    xor %edx, %edx
+    xor %esi, %esi
+    xor %ebp, %ebp
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    xor %r10d, %r10d
+    xor %r12d, %r12d
+    xor %r13d, %r13d
+    xor %r14d, %r14d
+    xor %r15d, %r15d
+    sysretq
+
+// restore_full(slot): continues a preempted context. Every word comes from the domain's own
+// memory: rip is masked into the user half, the flags are cut to what user code may set.
+.global restore_full
+.align 16
+restore_full:
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    mov SLOT_RIP(%rdi), %rcx
+    and cpu0+CPU_USER_MASK(%rip), %rcx
+    mov SLOT_RFLAGS(%rdi), %rax
+    and $0x240cd5, %eax
+    or $0x202, %eax
+    pushq $0x23
+    pushq SLOT_RSP(%rdi)
+    push %rax
+    pushq $0x2b
+    push %rcx
+    mov SLOT_RAX(%rdi), %rax
+    mov SLOT_RBX(%rdi), %rbx
+    mov SLOT_RCX(%rdi), %rcx
+    mov SLOT_RDX(%rdi), %rdx
+    mov SLOT_RSI(%rdi), %rsi
+    mov SLOT_RBP(%rdi), %rbp
+    mov SLOT_R8(%rdi), %r8
+    mov SLOT_R9(%rdi), %r9
+    mov SLOT_R10(%rdi), %r10
+    mov SLOT_R11(%rdi), %r11
+    mov SLOT_R12(%rdi), %r12
+    mov SLOT_R13(%rdi), %r13
+    mov SLOT_R14(%rdi), %r14
+    mov SLOT_R15(%rdi), %r15
+    mov SLOT_RDI(%rdi), %rdi
+restore_full_iret:
+    iretq
+    .pushsection .fixup_table, "a"
+    .quad restore_full_iret, restore_failed_entry
+    .popsection
+
+// fpu_load(area, mask): XRSTOR from the domain's memory; returns 0, or 1 if the area is malformed.
+.global fpu_load
+fpu_load:
+    mov %esi, %eax
+    xor %edx, %edx
+fpu_load_xrstor:
+    xrstor64 (%rdi)
+    xor %eax, %eax
+    ret
+fpu_load_failed:
+    mov $1, %eax
+    ret
+    .pushsection .fixup_table, "a"
+    .quad fpu_load_xrstor, fpu_load_failed
+    .popsection
+
+restore_failed_entry:
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    xor %ebp, %ebp
+    push %rbp
+    jmp restore_failed
+
+// idle_wait(): interrupts on, sleep; the next interrupt never comes back here.
+.global idle_wait
+idle_wait:
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    movb $MODE_IDLE, cpu0+CPU_MODE(%rip)
+    sti
+4:  hlt
+    jmp 4b
+
+// run_on_kernel_stack(function, argument): starts over on an empty kernel stack.
+.global run_on_kernel_stack
+run_on_kernel_stack:
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    xor %ebp, %ebp
+    push %rbp
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    jmp *%rax
+
+.section .rodata.smap_sites_end, "a"
+.global smap_sites_end
+smap_sites_end:

@@ -1,0 +1,39 @@
+// Polled output on COM1.
+#include "arch/x86_64/serial.h"
+
+#include "arch/x86_64/cpu.h"
+
+namespace nemesis::arch::serial {
+namespace {
+
+constexpr std::uint16_t kPort = 0x3f8;
+bool present_ = false;
+
+}  // namespace
+
+void initialise() {
+    out8(kPort + 7, 0x5a);  // scratch register answers only where there is a port
+    if (in8(kPort + 7) != 0x5a) return;
+    out8(kPort + 1, 0);
+    out8(kPort + 3, 0x80);
+    out8(kPort + 0, 1);
+    out8(kPort + 1, 0);
+    out8(kPort + 3, 3);
+    out8(kPort + 2, 0xc7);
+    out8(kPort + 4, 0x0b);
+    present_ = true;
+}
+
+void put(char c) {
+    if (!present_) return;
+    for (int polls = 0; polls < 64; ++polls) {
+        if ((in8(kPort + 5) & 0x20) != 0) {
+            out8(kPort, static_cast<std::uint8_t>(c));
+            return;
+        }
+    }
+}
+
+bool present() { return present_; }
+
+}  // namespace nemesis::arch::serial

@@ -1,0 +1,59 @@
+#pragma once
+// Per-processor state. One processor runs today; nothing mutable lives outside a Cpu but tables
+// that name their guard, so that a further processor is a further Cpu.
+//
+// What entry.S reads stands first, at asserted offsets. `current` is the domain whose code runs,
+// `payer` the domain on whose reservation it runs: they differ while a synchronous send donates.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "arch/x86_64/entry_offsets.h"
+#include "kernel/scheduler.h"
+#include "libnemesis/base/units.h"
+
+namespace nemesis::kernel {
+
+struct Domain;
+
+struct Cpu {
+    // Read by the entry code.
+    std::uint64_t user_rsp;
+    std::uint64_t kernel_stack;
+    Domain* current;
+    std::uint8_t mode;  ///< MODE_USER, MODE_SECTION, MODE_IDLE
+    std::uint8_t has_fsgsbase;
+    std::uint64_t user_mask;  ///< forces an address into the user half
+    std::uint64_t section_cr4, normal_cr4;
+    std::uint64_t entry_tsc;  ///< counter at the last interrupt's entry
+
+    // This processor, interrupts off.
+    Domain* payer;
+    Instant dispatched_at;  ///< when `current` was last given the processor
+    Dispatch dispatch;      ///< the scheduler's last decision
+    Instant armed;          ///< what the timer is set to
+    std::uint64_t root;     ///< loaded page-table root
+    Domain* fpu_owner;      ///< whose state the floating-point registers hold
+    bool fpu_off;           ///< CR0.TS is set
+    bool reschedule;        ///< a woken domain is more urgent than the running one
+    bool section_rearmed;   ///< the timer was drawn nearer for a section
+    Instant section_end;
+
+    // Counters for `measure`.
+    std::uint64_t root_writes, switches, entry_max, entry_max_call;
+    std::uint64_t kernel_ns;  ///< time between a switching entry and the exit that follows
+    Scheduler* scheduler;
+};
+
+static_assert(offsetof(Cpu, user_rsp) == CPU_USER_RSP && offsetof(Cpu, kernel_stack) == CPU_KERNEL_STACK &&
+              offsetof(Cpu, current) == CPU_CURRENT && offsetof(Cpu, mode) == CPU_MODE &&
+              offsetof(Cpu, has_fsgsbase) == CPU_FSGSBASE && offsetof(Cpu, user_mask) == CPU_USER_MASK &&
+              offsetof(Cpu, section_cr4) == CPU_KPS_CR4 && offsetof(Cpu, normal_cr4) == CPU_NORMAL_CR4 &&
+              offsetof(Cpu, entry_tsc) == CPU_ENTRY_TSC);
+
+extern "C" Cpu cpu0;
+
+/// The processor this code runs on.
+inline Cpu& this_cpu() { return cpu0; }
+
+}  // namespace nemesis::kernel

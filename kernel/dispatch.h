@@ -1,0 +1,52 @@
+#pragma once
+// Giving the processor to a domain and taking it away: the meeting point of scheduler, activations
+// and donation.
+//
+// Two things are chosen apart: the payer (whose reservation is used, the scheduler's choice) and the
+// runner (the end of the payer's chain of synchronous sends). Ways out of the kernel:
+//   activate        activations on: enter the vector with activations off
+//   resume          activations off: continue what the resume slot holds
+//   continue        same domain goes on after an interrupt, as if nothing had happened
+// There is one kernel stack and it is empty whenever a domain runs: the functions that do not
+// return start over from it.
+// Time is charged from the moment a domain leaves the kernel to the moment it enters it again; what
+// the kernel uses in between is booked as reserve, not charged to slices.
+// Source: PEG94 "Virtual-Processor Model", "Domain Scheduling"; architecture K4-K7.
+
+#include "kernel/cpu.h"
+#include "kernel/domain.h"
+
+namespace nemesis::kernel::dispatch {
+
+/// Part of entry and exit that lies between the two clock readings but is not the domain's.
+/// units: instructions, which are ns under counted time; below the true cost, so nobody gains.
+inline constexpr std::int64_t kBoundaryNs = 20;
+
+// Shared with the entry functions in dispatch.cpp.
+void note_interrupt(Cpu& cpu, Instant entered, Instant now);
+
+[[noreturn]] void suspend(Domain& d, Instant until);
+[[noreturn]] void yield(Domain& d);
+/// `sender` has answered `donor`, which runs next; the sender waits until `until`.
+[[noreturn]] void give_up_to(Domain& sender, Domain& donor, Instant until);
+/// `sender` donates; the end of the chain runs next.
+[[noreturn]] void give_up_donating(Domain& sender);
+/// Turns activations on and continues slot `slot`. Returns an error or does not return.
+std::int64_t resume(Domain& d, std::uint64_t slot);
+/// The current domain is gone: choose another.
+[[noreturn]] void leave_dead();
+/// Chooses and runs; `entered` is when the kernel was entered. The current domain's state is saved.
+[[noreturn]] void reschedule(Instant entered);
+/// First dispatch at boot.
+[[noreturn]] void start();
+
+/// A fault of the running domain with its state in `slot`.
+[[noreturn]] void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error,
+                        std::uint64_t address);
+
+/// After a call that woke somebody more urgent: the timer fires as soon as the call has returned.
+void preempt_soon();
+/// Sets the timer to `until`, if it is not.
+void arm_timer(Instant until);
+
+}  // namespace nemesis::kernel::dispatch

@@ -1,0 +1,420 @@
+// Creation and reclaim of domains in bounded steps.
+#include "kernel/domain.h"
+
+#include <cstring>
+
+#include "arch/x86_64/clock.h"
+#include "arch/x86_64/paging.h"
+#include "kernel/cpu.h"
+#include "kernel/dispatch.h"
+#include "kernel/event.h"
+#include "kernel/log.h"
+#include "kernel/memory/slots.h"
+#include "kernel/memory/stretch.h"
+#include "kernel/trace.h"
+#include "libnemesis/base/assert.h"
+
+namespace nemesis::kernel::domains {
+namespace {
+
+using abi::Error;
+namespace paging = arch::paging;
+
+Domain** table_ = nullptr;
+std::uint32_t* generations_ = nullptr;  ///< also the chain of free indices while an index is free
+std::uint32_t* free_next_ = nullptr;
+std::uint32_t capacity_ = 0, first_free_ = kNoDomain, alive_ = 0;
+
+/// What of the first frame the tables may use behind the Domain itself.
+constexpr std::uint32_t kInlineStretches = 12;
+constexpr std::uint32_t kInlineBytes = 4096 - ((sizeof(Domain) + 63) & ~std::size_t{63});
+constexpr std::uint32_t kInlineEndpoints = (kInlineBytes - kInlineStretches * sizeof(Stretch)) / sizeof(Endpoint);
+static_assert(kInlineEndpoints >= 16);
+
+bool valid(Domain const& creator, abi::DomainParameters const& p) {
+    auto const ro = abi::dib_ro_pages(static_cast<std::uint32_t>(p.endpoints));
+    auto const rw = abi::dib_rw_pages(static_cast<std::uint32_t>(p.context_slots));
+    return p.slot_address % abi::kSlotSize == 0 && slots::valid(p.slot_address) && p.regions >= 1 &&
+           p.regions <= 8 && p.context_slots >= 1 && p.context_slots <= abi::kSlotsMax && p.endpoints >= 1 &&
+           p.endpoints <= abi::kEndpointsMax && p.stretches >= 1 && p.stretches <= 1024 &&
+           p.dib_offset % 4096 == 0 && p.dib_offset < p.regions * abi::kRegionSize &&
+           (p.dib_offset & (abi::kRegionSize - 1)) + (ro + rw) * 4096 <= abi::kRegionSize &&
+           (p.privileges & ~creator.privileges) == 0 && p.frames < (1ull << 31) &&
+           p.death_endpoint < creator.endpoint_count;
+}
+
+std::uint8_t* frame_pointer(FrameNumber n) { return arch::physical<std::uint8_t>(std::uint64_t{n} * 4096); }
+
+/// Steps of creation after the kernel object exists. Each takes at most one frame.
+enum Step : std::uint64_t { kRoot, kTop, kImage, kReadOnly, kReadWrite, kEndpoints, kStretches, kDone };
+
+Result<FrameNumber, Error> kernel_frame(Domain& d) {
+    auto const n = TRY(frames::take(d, FrameState::Kernel));
+    ++d.kernel_frames;
+    return n;
+}
+
+/// Maps page `at` of the image stretch to a kernel-owned frame (a DIB page).
+void map_dib_page(Domain& d, std::uint64_t at, FrameNumber n, std::uint64_t rights) {
+    auto const walk = paging::walk(d.pml4, at);
+    auto& entry = paging::table_of(*walk.region)[paging::index_at(at, 0)];
+    entry = paging::make_entry(std::uint64_t{n} * 4096, rights);
+    frames::record(n).mapped = 1;
+}
+
+Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
+    auto const ro_pages = abi::dib_ro_pages(d.endpoint_count);
+    auto const dib = p.slot_address + p.dib_offset;
+    switch (d.creation_step) {
+        case kRoot: {
+            d.pml4 = std::uint64_t{TRY(kernel_frame(d))} * 4096;
+            d.root = d.pml4;
+            paging::initialise_root(d.pml4);
+            ++d.creation_step;
+            return {};
+        }
+        case kTop: {
+            if (paging::five_levels()) {
+                d.root = std::uint64_t{TRY(kernel_frame(d))} * 4096;
+                paging::initialise_top(d.root, d.pml4);
+            }
+            ++d.creation_step;
+            return {};
+        }
+        case kStretches: {  // tables beyond what the first frame holds
+            auto const pages = (d.stretch_count + kStretchesPerPage - 1) / kStretchesPerPage;
+            if (d.stretch_count > kInlineStretches && d.reclaim_position < pages) {
+                d.stretch_pages[d.reclaim_position] = reinterpret_cast<Stretch*>(frame_pointer(TRY(kernel_frame(d))));
+                ++d.reclaim_position;
+                return {};
+            }
+            if (d.stretch_count <= kInlineStretches) {
+                d.stretch_pages[0] = reinterpret_cast<Stretch*>(
+                    reinterpret_cast<std::uint8_t*>(&d) + 4096 - kInlineStretches * sizeof(Stretch));
+            }
+            stretches::initialise_table(d);
+            d.reclaim_position = 0;
+            ++d.creation_step;
+            return {};
+        }
+        case kEndpoints: {
+            auto const pages = (d.endpoint_count + kEndpointsPerPage - 1) / kEndpointsPerPage;
+            if (d.endpoint_count > kInlineEndpoints && d.reclaim_position < pages) {
+                d.endpoint_pages[d.reclaim_position] = reinterpret_cast<Endpoint*>(frame_pointer(TRY(kernel_frame(d))));
+                ++d.reclaim_position;
+                return {};
+            }
+            if (d.endpoint_count <= kInlineEndpoints) {
+                d.endpoint_pages[0] = reinterpret_cast<Endpoint*>(
+                    reinterpret_cast<std::uint8_t*>(&d) + ((sizeof(Domain) + 63) & ~std::size_t{63}));
+            }
+            d.reclaim_position = 0;
+            ++d.creation_step;
+            return {};
+        }
+        case kImage: {
+            constexpr auto rights = abi::kRead | abi::kWrite | abi::kExecute | abi::kMeta;
+            (void)TRY(stretches::create(d, p.slot_address, p.regions, rights));
+            d.reclaim_position = 0;
+            ++d.creation_step;
+            return {};
+        }
+        case kReadOnly: {
+            if (d.reclaim_position < ro_pages) {
+                auto const n = TRY(kernel_frame(d));
+                if (d.reclaim_position == 0) d.ro = reinterpret_cast<abi::DibRo*>(frame_pointer(n));
+                d.count_pages[d.reclaim_position] = reinterpret_cast<std::uint64_t*>(frame_pointer(n));
+                map_dib_page(d, dib + d.reclaim_position * 4096, n, abi::kRead);
+                ++d.reclaim_position;
+                return {};
+            }
+            d.reclaim_position = 0;
+            ++d.creation_step;
+            return {};
+        }
+        case kReadWrite: {
+            if (d.reclaim_position < abi::dib_rw_pages(d.slot_count)) {
+                auto const n = TRY(kernel_frame(d));
+                if (d.reclaim_position == 0) d.rw = reinterpret_cast<abi::DibRw*>(frame_pointer(n));
+                d.rw_pages[d.reclaim_position] = frame_pointer(n);
+                map_dib_page(d, dib + (ro_pages + d.reclaim_position) * 4096, n, abi::kRead | abi::kWrite);
+                ++d.reclaim_position;
+                return {};
+            }
+            d.ro->magic = abi::kDibMagic;
+            d.ro->id = d.id();
+            d.ro->endpoint_count = d.endpoint_count;
+            d.ro->slot_count = d.slot_count;
+            d.ro_address = dib;
+            d.ro->rw_address = dib + ro_pages * 4096;
+            d.ro->parent = (std::uint64_t{d.parent_generation} << 32) | d.parent_index;
+            d.ro->environment = p.environment;
+            d.rw->activation_vector = p.entry;
+            d.rw->activation_stack = p.stack;
+            d.rw->activations_on = 1;
+            d.reclaim_position = 0;
+            ++d.creation_step;
+            return {};
+        }
+        default: return {};
+    }
+}
+
+/// The order of steps: tables of the object first, because stretches need them.
+constexpr Step kOrder[] = {kEndpoints, kStretches, kRoot, kTop, kImage, kReadOnly, kReadWrite, kDone};
+
+Result<void, Error> furnish(Domain& d, abi::DomainParameters const& p, std::uint32_t steps_max) {
+    for (std::uint32_t i = 0; i < steps_max; ++i) {
+        auto const position = d.exit_code;  // index into kOrder while being created
+        if (kOrder[position] == kDone) {
+            d.exit_code = 0;
+            d.furnished = true;
+            d.state = DomainState::Created;
+            return {};
+        }
+        d.creation_step = kOrder[position];
+        TRY_VOID(furnish_step(d, p));
+        if (d.creation_step != kOrder[position]) ++d.exit_code;
+    }
+    return fail(Error::Again);
+}
+
+Domain* construct(FrameNumber n, std::uint32_t index, abi::DomainParameters const& p) {
+    auto* d = new (frame_pointer(n)) Domain{};
+    d->index = index;
+    d->generation = ++generations_[index];
+    d->frame_list = kNoFrame;
+    d->slot_count = static_cast<std::uint32_t>(p.context_slots);
+    d->endpoint_count = static_cast<std::uint32_t>(p.endpoints);
+    d->stretch_count = static_cast<std::uint16_t>(p.stretches);
+    d->privileges = p.privileges;
+    d->fpu = (p.privileges & abi::kPrivilegeFpu) != 0;
+    d->first_slot = p.slot_address;
+    d->state = DomainState::Created;
+    std::memcpy(d->name, p.name, sizeof(d->name));
+    d->name[31] = 0;
+    table_[index] = d;
+    this_cpu().scheduler->add(d->entity, arch::clock::now());
+    return d;
+}
+
+Domain* parent_of(Domain const& d) {
+    auto* parent = at(d.parent_index);
+    if (parent != nullptr && parent->generation == d.parent_generation && parent->state != DomainState::Dead) {
+        return parent;
+    }
+    return d.index != 0 ? at(0) : nullptr;  // the first domain adopts
+}
+
+}  // namespace
+
+void initialise(Domain** table, std::uint32_t* generations, std::uint32_t capacity) {
+    table_ = table;
+    generations_ = generations;
+    free_next_ = generations + capacity;
+    capacity_ = capacity;
+    for (std::uint32_t i = capacity; i-- > 0;) {
+        free_next_[i] = first_free_;
+        first_free_ = i;
+    }
+}
+
+Domain* at(std::uint32_t index) { return index < capacity_ ? table_[index] : nullptr; }
+
+Domain* find(abi::DomainId id) {
+    auto* d = at(static_cast<std::uint32_t>(id));
+    return d != nullptr && d->generation == id >> 32 ? d : nullptr;
+}
+
+Result<Domain*, Error> target(Domain& caller, abi::DomainId id) {
+    if (id == 0 || id == caller.id()) return &caller;
+    auto* d = find(id);
+    if (d == nullptr || !d->furnished) return fail(Error::BadHandle);
+    if (parent_of(*d) != &caller) return fail(Error::NotPermitted);
+    return d;
+}
+
+Result<Domain*, Error> create_step(Domain& creator, abi::DomainParameters const& p) {
+    if (creator.creating == nullptr) {
+        if (!valid(creator, p)) return fail(Error::BadArgument);
+        if (p.frames + creator.frames_used > creator.frames_quota) return fail(Error::QuotaExceeded);
+        if (slots::owner_of(p.slot_address) != 0xffffffff) return fail(Error::Busy);
+        if (first_free_ == kNoDomain) return fail(Error::NoMemory);
+        // The object's frame is taken by the creator and given to the child it becomes.
+        auto const n = TRY(frames::take(creator, FrameState::Kernel));
+        auto const index = first_free_;
+        first_free_ = free_next_[index];
+        auto* d = construct(n, index, p);
+        d->parent_index = creator.index;
+        d->parent_generation = creator.generation;
+        d->death_endpoint = static_cast<std::uint16_t>(p.death_endpoint);
+        d->frames_quota = p.frames;
+        creator.frames_quota -= p.frames;
+        auto const moved = frames::give(creator, *d, n);
+        if (!moved) {  // a quota of zero frames
+            creator.frames_quota += p.frames;
+            frames::release(creator, n);
+            this_cpu().scheduler->remove(d->entity, arch::clock::now());
+            table_[index] = nullptr;
+            free_next_[index] = first_free_;
+            first_free_ = index;
+            return fail(Error::QuotaExceeded);
+        }
+        d->kernel_frames = 1;
+        creator.creating = d;
+        ++alive_;
+        return fail(Error::Again);
+    }
+    auto* d = creator.creating;
+    auto const progress = furnish(*d, p, 3);
+    if (!progress) {
+        if (progress.error() != Error::Again) {  // abandoned: dead before it lived
+            creator.creating = nullptr;
+            d->furnished = true;
+            d->state = DomainState::Dead;
+            d->exit_code = 0;
+            d->reclaim_position = 0;
+            creator.rw->arguments[0] = d->id();
+        }
+        return fail(progress.error());
+    }
+    creator.creating = nullptr;
+    trace::domain_created(*d);
+    return d;
+}
+
+Domain* create_first(abi::DomainParameters const& p, std::uint64_t quota) {
+    // Its object's frame belongs to nobody for a moment: a stand-in owner carries it.
+    alignas(64) static std::uint8_t stand_in_memory[sizeof(Domain)];
+    auto* stand_in = new (stand_in_memory) Domain{};
+    stand_in->index = 0;
+    stand_in->frame_list = kNoFrame;
+    stand_in->frames_quota = 1;
+    auto n = frames::take(*stand_in, FrameState::Kernel);
+    while (!n) n = frames::take(*stand_in, FrameState::Kernel);
+    auto const index = first_free_;
+    first_free_ = free_next_[index];
+    auto* d = construct(*n, index, p);
+    d->frames_quota = quota;
+    ASSERT(frames::give(*stand_in, *d, *n));
+    d->kernel_frames = 1;
+    ++alive_;
+    for (;;) {
+        auto const progress = furnish(*d, p, 1);
+        if (progress) return d;
+        ASSERT(progress.error() == Error::Again);
+    }
+}
+
+void kill(Domain& d, std::uint64_t exit_code) {
+    if (d.state == DomainState::Dead) return;
+    auto const now = arch::clock::now();
+    if (d.state == DomainState::Alive || d.state == DomainState::Created) {
+        this_cpu().scheduler->remove(d.entity, now);
+    }
+    d.state = DomainState::Dead;
+    d.exit_code = exit_code;
+    d.suspended = false;
+    d.donates_to = nullptr;
+    ++d.serve_epoch;
+    d.reclaim_step = 0;
+    d.reclaim_position = 0;
+    if (this_cpu().fpu_owner == &d) this_cpu().fpu_owner = nullptr;
+    trace::domain_died(d);
+    if (auto* parent = parent_of(d)) events::raise(*parent, d.death_endpoint);
+}
+
+Result<void, Error> reclaim_step(Domain& d) {
+    ASSERT(d.state == DomainState::Dead);
+    if (d.creating != nullptr) {  // a child it was furnishing goes first
+        auto* child = d.creating;
+        child->furnished = true;
+        if (child->state != DomainState::Dead) {
+            child->exit_code = 0;
+            child->reclaim_position = 0;
+            child->reclaim_step = 0;
+            this_cpu().scheduler->remove(child->entity, arch::clock::now());
+            child->state = DomainState::Dead;
+        }
+        TRY_VOID(reclaim_step(*child));
+        d.creating = nullptr;
+        return fail(Error::Again);
+    }
+    switch (d.reclaim_step) {
+        case 0: {  // endpoints: the peers learn of it
+            for (int work = 0; work < 8; ++work, ++d.reclaim_position) {
+                if (d.reclaim_position >= d.endpoint_count || d.endpoint_pages[0] == nullptr) {
+                    d.reclaim_position = 0;
+                    ++d.reclaim_step;
+                    return fail(Error::Again);
+                }
+                events::close(d, static_cast<std::uint32_t>(d.reclaim_position));
+            }
+            return fail(Error::Again);
+        }
+        case 1: {  // stretches
+            for (int work = 0; work < 16; ++work, ++d.reclaim_position) {
+                if (d.reclaim_position >= d.stretch_count || d.stretch_pages[0] == nullptr) {
+                    d.reclaim_position = 0;
+                    ++d.reclaim_step;
+                    return fail(Error::Again);
+                }
+                auto* s = stretch_of(d, d.reclaim_position);
+                if (s->kind == Stretch::Kind::Free && d.creating_stretch != d.reclaim_position) continue;
+                if (d.creating_stretch == d.reclaim_position) {
+                    s->kind = Stretch::Kind::Own;
+                    d.creating_stretch = 0xffff;
+                }
+                auto const base = s->base;
+                auto const bytes = std::uint64_t{s->regions} * abi::kRegionSize;
+                auto const own = s->kind != Stretch::Kind::Accepted;
+                (void)TRY(stretches::destroy(d, d.reclaim_position));
+                if (own) {
+                    for (auto at = base & ~(abi::kSlotSize - 1); at < base + bytes; at += abi::kSlotSize) {
+                        slots::release(at, d.index);
+                    }
+                }
+                return fail(Error::Again);
+            }
+            return fail(Error::Again);
+        }
+        case 2: {  // whatever frames are left: tables, DIB, unmapped memory; the object's frame last
+            slots::release(d.first_slot, d.index);
+            auto const object = static_cast<FrameNumber>(arch::physical_of(&d) / 4096);
+            if (d.kernel_frames != 0) {  // the upper tables go out of use before their frames do
+                if (this_cpu().root == d.root && d.root != 0) {
+                    this_cpu().root = paging::kernel_root();
+                    arch::write_cr3(this_cpu().root);
+                }
+                d.kernel_frames = 0;
+            }
+            for (int work = 0; work < 8; ++work) {
+                auto n = d.frame_list;
+                if (n == object) n = frames::record(n).next;
+                if (n == kNoFrame) {
+                    ++d.reclaim_step;
+                    return fail(Error::Again);
+                }
+                auto& record = frames::record(n);
+                if (record.state == FrameState::Kernel) record.mapped = 0;
+                if (record.mapped != 0) frames::orphan(d, n);
+                else frames::release(d, n);
+            }
+            return fail(Error::Again);
+        }
+        default: break;
+    }
+    auto const index = d.index;
+    auto const object = static_cast<FrameNumber>(arch::physical_of(&d) / 4096);
+    if (auto* parent = parent_of(d)) parent->frames_quota += d.frames_quota;
+    table_[index] = nullptr;
+    frames::release(d, object);
+    free_next_[index] = first_free_;
+    first_free_ = index;
+    --alive_;
+    return {};
+}
+
+std::uint32_t alive_count() { return alive_; }
+
+}  // namespace nemesis::kernel::domains

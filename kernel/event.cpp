@@ -1,0 +1,191 @@
+// Event counts, pending bits, synchronous and asynchronous send.
+#include "kernel/event.h"
+
+#include "kernel/cpu.h"
+#include "kernel/dispatch.h"
+#include "kernel/interrupt.h"
+#include "kernel/trace.h"
+
+namespace nemesis::kernel::events {
+namespace {
+
+using abi::Error;
+
+constexpr std::int64_t code(Error e) { return static_cast<std::int64_t>(e); }
+
+/// Marks endpoint `n` of `d` pending. The bits are in the domain's own memory: only it can be
+/// harmed by what it writes there.
+inline void mark_pending(Domain& d, std::uint32_t n) {
+    d.rw->pending[n >> 6] |= 1ull << (n & 63);
+    d.rw->pending_summary |= 1ull << (n >> 6);
+}
+
+inline void wake(Domain& d) {
+    auto& cpu = this_cpu();
+    d.suspended = false;
+    d.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
+    auto const now = arch::clock::now();
+    cpu.scheduler->wake(d.entity, now);
+    if (cpu.scheduler->preempts(d.entity, now)) cpu.reschedule = true;
+}
+
+inline Endpoint* connected(Domain& sender, std::uint64_t n, std::int64_t& error) {
+    auto* e = endpoint_of(sender, n);
+    if (e == nullptr || e->state != Endpoint::State::Connected) [[unlikely]] {
+        error = code(e != nullptr && e->state == Endpoint::State::Dead ? Error::PeerDead : Error::BadHandle);
+        return nullptr;
+    }
+    if (e->peer->generation != e->peer_generation || e->peer->state == DomainState::Dead) [[unlikely]] {
+        error = code(Error::PeerDead);
+        return nullptr;
+    }
+    return e;
+}
+
+inline void deliver(Endpoint& e) {
+    ++*e.peer_count;
+    mark_pending(*e.peer, e.peer_endpoint);
+}
+
+void end_donation(Domain& donor) {
+    donor.donates_to = nullptr;
+    donor.wake_reason = static_cast<std::uint8_t>(abi::Reason::DonationEnded);
+}
+
+}  // namespace
+
+void raise(Domain& d, std::uint32_t n) {
+    if (n >= d.endpoint_count || d.state == DomainState::Dead) return;
+    ++*count_of(d, n);
+    mark_pending(d, n);
+    if (d.suspended) wake(d);
+}
+
+std::int64_t send(Domain& sender, std::uint64_t n) {
+    std::int64_t error;
+    auto* e = connected(sender, n, error);
+    if (e == nullptr) [[unlikely]] return error;
+    deliver(*e);
+    trace::event_sent(sender, *e->peer, n);
+    if (e->peer->suspended) wake(*e->peer);
+    return 0;
+}
+
+Domain& runner_for(Domain& payer, Instant now) {
+    auto* d = &payer;
+    for (int depth = 0; d->donates_to != nullptr; ++depth) {
+        auto* next = d->donates_to;
+        auto const over = d->donation_epoch != next->serve_epoch;
+        if (over || d->donation_until <= now || depth == kChainMax) [[unlikely]] {
+            d->donates_to = nullptr;
+            d->wake_reason = static_cast<std::uint8_t>(over ? abi::Reason::DonationEnded : abi::Reason::Timeout);
+            break;
+        }
+        d = next;
+    }
+    return *d;
+}
+
+void donation_spent(Domain& payer, Instant now) {
+    auto* receiver = payer.donates_to;
+    if (receiver == nullptr || payer.donation_epoch != receiver->serve_epoch) return;
+    auto& cpu = this_cpu();
+    payer.donates_to = nullptr;
+    cpu.scheduler->wake(receiver->entity, now);
+    if (payer.rw->pending_summary == 0) {
+        payer.suspended = true;
+        payer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Timeout);
+        cpu.scheduler->block(payer.entity, now, payer.donation_until);
+    }
+}
+
+std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
+    std::int64_t error;
+    auto* e = connected(sender, n, error);
+    if (e == nullptr) [[unlikely]] return error;
+    auto& peer = *e->peer;
+    if (peer.donates_to == &sender && peer.donation_epoch == sender.serve_epoch) {
+        // The answer to a donor: it runs again on its own reservation.
+        deliver(*e);
+        peer.donates_to = nullptr;
+        peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
+        trace::event_sent(sender, peer, n);
+        dispatch::give_up_to(sender, peer, Instant::ns(until));
+    }
+    if (sender.rw->pending_summary != 0) return code(Error::Pending);
+    if (&peer == &sender) return code(Error::BadHandle);
+    deliver(*e);
+    trace::event_sent(sender, peer, n);
+    // A longer cycle ends at the receiver: it stops waiting for what it waited for.
+    auto* d = &peer;
+    for (int depth = 0; d->donates_to != nullptr && d->donation_epoch == d->donates_to->serve_epoch; ++depth) {
+        if (d->donates_to == &sender || depth == kChainMax) {
+            peer.donates_to = nullptr;
+            peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
+            break;
+        }
+        d = d->donates_to;
+    }
+    sender.donates_to = &peer;
+    sender.donation_epoch = peer.serve_epoch;
+    sender.donation_until = Instant::ns(until);
+    if (peer.suspended) peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
+    dispatch::give_up_donating(sender);
+}
+
+std::int64_t offer(Domain& target, std::uint64_t n, abi::DomainId peer) {
+    auto* e = endpoint_of(target, n);
+    if (e == nullptr) return code(Error::BadHandle);
+    if (e->state != Endpoint::State::Free && e->state != Endpoint::State::Offered) return code(Error::Busy);
+    e->state = Endpoint::State::Offered;
+    e->offered_to = peer;
+    return 0;
+}
+
+std::int64_t accept(Domain& target, std::uint64_t n, abi::DomainId peer_id, std::uint64_t peer_n) {
+    auto* mine = endpoint_of(target, n);
+    auto* peer = domains::find(peer_id);
+    if (mine == nullptr || peer == nullptr || !peer->furnished || peer->state == DomainState::Dead) {
+        return code(Error::BadHandle);
+    }
+    auto* theirs = endpoint_of(*peer, peer_n);
+    if (theirs == nullptr || theirs == mine) return code(Error::BadHandle);
+    if (theirs->state != Endpoint::State::Offered || theirs->offered_to != target.id()) {
+        return code(Error::NotOffered);
+    }
+    if (mine->state != Endpoint::State::Free && mine->state != Endpoint::State::Offered) return code(Error::Busy);
+    auto const connect = [](Endpoint& end, Domain& other, std::uint64_t other_n) {
+        end.peer = &other;
+        end.peer_generation = other.generation;
+        end.peer_endpoint = static_cast<std::uint16_t>(other_n);
+        end.peer_count = count_of(other, static_cast<std::uint32_t>(other_n));
+        end.state = Endpoint::State::Connected;
+        end.offered_to = 0;
+    };
+    connect(*mine, *peer, peer_n);
+    connect(*theirs, target, n);
+    return 0;
+}
+
+std::int64_t close(Domain& d, std::uint32_t n) {
+    auto* e = endpoint_of(d, n);
+    if (e == nullptr) return code(Error::BadHandle);
+    auto const state = e->state;
+    if (state == Endpoint::State::Interrupt) interrupts::release(static_cast<std::uint32_t>(e->offered_to));
+    if (state == Endpoint::State::Connected && e->peer->generation == e->peer_generation) {
+        auto& peer = *e->peer;
+        // Nobody keeps pointing at a domain it is no longer connected to.
+        if (peer.donates_to == &d) end_donation(peer);
+        if (d.donates_to == &peer) end_donation(d);
+        auto* theirs = endpoint_of(peer, e->peer_endpoint);
+        if (theirs->state == Endpoint::State::Connected && theirs->peer == &d) {
+            theirs->state = Endpoint::State::Dead;
+            theirs->peer = nullptr;
+            raise(peer, e->peer_endpoint);
+        }
+    }
+    *e = Endpoint{};
+    return 0;
+}
+
+}  // namespace nemesis::kernel::events

@@ -1,0 +1,42 @@
+#pragma once
+// Events: counts that grow, pending bits, and who runs when one is sent.
+//
+// A connection has two ends; sending at one end grows the count of the other and sets its pending
+// bit. The kernel keeps no queue and loses nothing: user level compares counts. Asynchronous
+// send wakes a suspended receiver. Synchronous send lets the receiver run on the sender's
+// reservation: the scheduler's entity stays the sender's (the payer), only the running domain
+// changes, so the path touches no queue and no timer.
+//
+// A donation ends when the receiver answers, suspends or dies, when its time-out passes, or when
+// the payer's budget is spent. Receivers end all donations to them at once by growing
+// `serve_epoch`: each donor notices when it is next dispatched. No list is walked.
+// Source: PEG94 "Events"; architecture K6.
+
+#include <cstdint>
+
+#include "kernel/domain.h"
+
+namespace nemesis::kernel::events {
+
+/// Longest chain of donations that is followed; a longer one ends where it gets too long.
+inline constexpr int kChainMax = 8;
+
+/// Grows the count of `d`'s endpoint and wakes it if it waits. O(1) plus the scheduler's wake.
+void raise(Domain& d, std::uint32_t endpoint);
+
+std::int64_t send(Domain& sender, std::uint64_t endpoint);
+/// Does not return when the sender gives up the processor.
+std::int64_t send_sync(Domain& sender, std::uint64_t endpoint, std::int64_t until);
+
+std::int64_t offer(Domain& target, std::uint64_t endpoint, abi::DomainId peer);
+std::int64_t accept(Domain& target, std::uint64_t endpoint, abi::DomainId peer, std::uint64_t peer_endpoint);
+/// Disconnects; the peer's end becomes Dead and gets an event. O(1).
+std::int64_t close(Domain& d, std::uint32_t endpoint);
+
+/// The domain that runs when `payer` is dispatched: the end of its chain of donations.
+Domain& runner_for(Domain& payer, Instant now);
+
+/// Takes a pending wake back: `d` has been given up by its receiver and waits on its own.
+void donation_spent(Domain& payer, Instant now);
+
+}  // namespace nemesis::kernel::events

@@ -1,0 +1,26 @@
+#pragma once
+// Interrupts as events: each source belongs to one endpoint of one driver domain.
+//
+// A source is delivered at most once until the driver has acknowledged it: a level line is masked at
+// the IO-APIC; an edge or message source that fires again is masked too and remembered, and raised
+// again at the acknowledgement, so nothing is lost and a storm costs one interrupt an
+// acknowledgement. Source: architecture K6.
+
+#include <cstdint>
+
+#include "kernel/domain.h"
+
+namespace nemesis::kernel::interrupts {
+
+inline constexpr std::uint32_t kSourcesMax = 0xef - 0x30 + 1;
+
+/// Serves one vector; sets Cpu::reschedule where somebody more urgent woke. bound: O(1).
+void handle(std::uint8_t vector);
+
+/// Claims a line (kind 0) or a message of a PCI function (kind 1) for `endpoint`.
+std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint64_t endpoint);
+std::int64_t acknowledge(Domain& d, std::uint64_t source);
+/// The endpoint behind the source is gone.
+void release(std::uint32_t source);
+
+}  // namespace nemesis::kernel::interrupts

@@ -1,0 +1,44 @@
+// The log ring and its formatting.
+#include "kernel/log.h"
+
+#include "arch/x86_64/serial.h"
+
+namespace nemesis::kernel::log {
+namespace {
+
+constexpr std::uint64_t kBytes = 65536;
+char ring[kBytes];
+std::uint64_t written = 0;
+
+}  // namespace
+
+void write(std::string_view text) {
+    for (char const c : text) {
+        ring[written++ % kBytes] = c;
+        if (c == '\n') arch::serial::put('\r');
+        arch::serial::put(c);
+    }
+}
+
+void write(Argument const& a) {
+    if (a.kind == Argument::Kind::Text) return write(a.text);
+    char digits[20];
+    int n = 0;
+    auto value = a.number;
+    std::uint64_t const base = a.kind == Argument::Kind::Hex ? 16 : 10;
+    do {
+        digits[n++] = "0123456789abcdef"[value % base];
+        value /= base;
+    } while (value != 0);
+    if (base == 16) write(std::string_view("0x"));
+    while (n > 0) write(std::string_view(&digits[--n], 1));
+}
+
+std::uint64_t tail(char* to, std::uint64_t bytes) {
+    auto const have = written < kBytes ? written : kBytes;
+    auto const count = bytes < have ? bytes : have;
+    for (std::uint64_t i = 0; i < count; ++i) to[i] = ring[(written - count + i) % kBytes];
+    return count;
+}
+
+}  // namespace nemesis::kernel::log

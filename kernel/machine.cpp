@@ -1,0 +1,45 @@
+// Boot facts and the way out.
+#include "kernel/machine.h"
+
+#include <cstring>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/layout.h"
+#include "kernel/memory/frames.h"
+#include "kernel/trace.h"
+
+namespace nemesis::kernel::machine {
+
+Domain* contract_in_progress = nullptr;
+boot::BootInfo const* boot_info = nullptr;
+boot::FrameBuffer frame_buffer;
+
+std::uint64_t information(abi::MachineInfo word) {
+    using enum abi::MachineInfo;
+    auto const number = static_cast<std::uint64_t>(word);
+    if (number >= 0x100 && number < 0x100 + sizeof(boot_info->command_line) / 8) {
+        std::uint64_t text;  // the command line, eight characters a word
+        std::memcpy(&text, boot_info->command_line + (number - 0x100) * 8, 8);
+        return text;
+    }
+    switch (word) {
+        case FrameBufferPhysical: return frame_buffer.physical;
+        case FrameBufferWidth: return frame_buffer.width;
+        case FrameBufferHeight: return frame_buffer.height;
+        case FrameBufferPitch: return frame_buffer.pitch;
+        case ArchivePhysical: return boot_info->archive_physical;
+        case ArchiveBytes: return boot_info->archive_bytes;
+        case FramesTotal: return frames::total_count();
+        case FramesFree: return frames::free_count();
+        case TraceAddress: return arch::physical_of(trace::memory);
+        case Features: return boot_info->from_uefi;
+        default: return 0;
+    }
+}
+
+void exit(std::uint64_t code) {
+    arch::out8(0xf4, static_cast<std::uint8_t>(code));
+    for (;;) asm volatile("cli\n hlt");
+}
+
+}  // namespace nemesis::kernel::machine

@@ -1,0 +1,32 @@
+#pragma once
+// Which domain owns which 16 MiB slot of the address space.
+//
+// A hash table from slot number to domain index, sized at boot for the machine; probing is bounded,
+// so a claim can fail as Busy when the neighbourhood is full. Kernel context, interrupts off.
+
+#include <cstdint>
+
+#include "kernel/abi/layout.h"
+
+namespace nemesis::kernel::slots {
+
+struct Record {
+    std::uint32_t slot_plus_one;  ///< 0: never used, 0xffffffff: used once, free now
+    std::uint32_t owner;          ///< domain index
+};
+
+/// capacity: a power of two. Boot only.
+void initialise(Record* table, std::uint32_t capacity);
+/// Gives the slot at `address` to `owner`; true if it is the owner's now (or was already).
+bool claim(std::uint64_t address, std::uint32_t owner);
+/// Owner of the slot at `address`, or 0xffffffff.
+std::uint32_t owner_of(std::uint64_t address);
+void release(std::uint64_t address, std::uint32_t owner);
+/// Address of `count` neighbouring slots that nobody owns, or 0. bound: 8 tries.
+std::uint64_t find_free(std::uint32_t count);
+
+constexpr bool valid(std::uint64_t address) {
+    return address >= abi::kSlotsBase && address < abi::kSlotsEnd - abi::kSlotSize;
+}
+
+}  // namespace nemesis::kernel::slots

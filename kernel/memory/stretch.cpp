@@ -1,0 +1,522 @@
+// Stretches over leaf page tables.
+#include "kernel/memory/stretch.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/paging.h"
+#include "kernel/cpu.h"
+#include "kernel/memory/slots.h"
+#include "libnemesis/base/assert.h"
+
+namespace nemesis::kernel::stretches {
+namespace {
+
+using abi::Error;
+using arch::paging::Entry;
+namespace paging = arch::paging;
+
+constexpr std::uint16_t kNone = 0xffff;
+constexpr std::uint8_t kFrameWritable = 1;  ///< Frame::reserved: the one mapping is writable
+constexpr std::uint32_t kTakesPerStep = 2;
+constexpr std::uint32_t kRegionsPerStep = 8;
+constexpr std::uint64_t kRegionsMax = 256;
+
+/// The leaf entry of `page`, or null. requires: an own stretch.
+Entry* leaf_entry(Domain& d, Stretch const& s, std::uint64_t page) {
+    if (page >= std::uint64_t{s.regions} * 512) return nullptr;
+    auto const walk = paging::walk(d.pml4, s.base + (page >> 9) * abi::kRegionSize);
+    if (walk.region == nullptr || (*walk.region & paging::kPresent) == 0) return nullptr;
+    return &paging::table_of(*walk.region)[page & 511];
+}
+
+void forget_page(Domain const& d, std::uint64_t address) {
+    if (this_cpu().root == d.root) arch::invalidate_page(address);
+}
+void forget_all(Domain const& d) {
+    auto& cpu = this_cpu();
+    if (cpu.root != d.root) return;
+    arch::write_cr3(d.root);
+    ++cpu.root_writes;
+}
+
+Stretch* own(Domain& d, std::uint64_t number) {
+    auto* s = stretch_of(d, number);
+    return s != nullptr && s->kind == Stretch::Kind::Own ? s : nullptr;
+}
+
+std::uint16_t take_number(Domain& d) {
+    auto const number = d.free_stretch;
+    if (number != kNone) d.free_stretch = stretch_of(d, number)->next_stretch;
+    return number;
+}
+void free_number(Domain& d, std::uint16_t number) {
+    auto* s = stretch_of(d, number);
+    *s = Stretch{};
+    s->next_stretch = d.free_stretch;
+    d.free_stretch = number;
+}
+
+/// Makes the upper tables above `address`, at most `budget` frames; null when more steps are needed.
+Result<Entry*, Error> region_entry(Domain& d, std::uint64_t address, std::uint32_t& budget) {
+    for (;;) {
+        auto const walk = paging::walk(d.pml4, address);
+        if (walk.missing == nullptr) return walk.region;
+        if (budget == 0) return fail(Error::Again);
+        --budget;
+        auto const frame = TRY(frames::take(d, FrameState::Kernel));
+        ++d.kernel_frames;
+        *walk.missing = paging::make_upper(std::uint64_t{frame} * 4096);
+    }
+}
+
+bool regions_free(Domain& d, std::uint64_t base, std::uint64_t regions) {
+    for (std::uint64_t i = 0; i < regions; ++i) {
+        auto const walk = paging::walk(d.pml4, base + i * abi::kRegionSize);
+        if (walk.region != nullptr && *walk.region != 0) return false;
+    }
+    return true;
+}
+
+/// An address for `regions`: free ones in the domain's first slot, else slots of their own.
+std::uint64_t choose_address(Domain& d, std::uint64_t regions) {
+    constexpr auto per_slot = abi::kSlotSize / abi::kRegionSize;
+    for (std::uint64_t first = 0; first + regions <= per_slot; ++first) {
+        auto const base = d.first_slot + first * abi::kRegionSize;
+        if (regions_free(d, base, regions)) return base;
+    }
+    return slots::find_free(static_cast<std::uint32_t>((regions + per_slot - 1) / per_slot));
+}
+
+bool claim_slots(Domain& d, std::uint64_t base, std::uint64_t bytes) {
+    for (auto at = base; at < base + bytes; at += abi::kSlotSize) {
+        if (!slots::claim(at, d.index)) return false;
+    }
+    return true;
+}
+
+Status continue_creation(Domain& d) {
+    auto const number = d.creating_stretch;
+    auto* s = stretch_of(d, number);
+    std::uint32_t budget = kTakesPerStep;
+    while (s->progress < s->regions) {
+        auto* entry = TRY(region_entry(d, s->base + s->progress * abi::kRegionSize, budget));
+        if (budget == 0) return fail(Error::Again);
+        --budget;
+        auto const frame = TRY(frames::take(d, FrameState::Kernel));
+        ++d.kernel_frames;
+        *entry = paging::make_entry(std::uint64_t{frame} * 4096, s->rights);
+        ++s->progress;
+    }
+    s->kind = Stretch::Kind::Own;
+    d.creating_stretch = kNone;
+    return number;
+}
+
+void unlink_acceptor(Domain& owner, Stretch& s, Domain& acceptor, Stretch& a) {
+    (void)owner;
+    if (a.previous_index != kNoDomain) {
+        auto* before = domains::at(a.previous_index);
+        auto* link = stretch_of(*before, a.previous_stretch);
+        link->next_index = a.next_index;
+        link->next_stretch = a.next_stretch;
+    } else {
+        s.next_index = a.next_index;
+        s.next_stretch = a.next_stretch;
+    }
+    if (a.next_index != kNoDomain) {
+        auto* after = domains::at(a.next_index);
+        auto* link = stretch_of(*after, a.next_stretch);
+        link->previous_index = a.previous_index;
+        link->previous_stretch = a.previous_stretch;
+    }
+    (void)acceptor;
+}
+
+/// Takes an accepted stretch out of its acceptor; at most kRegionsPerStep regions a call.
+Status drop_accepted(Domain& acceptor, std::uint16_t number) {
+    auto* a = stretch_of(acceptor, number);
+    for (std::uint32_t i = 0; a->progress < a->regions; ++i) {
+        if (i == kRegionsPerStep) return fail(Error::Again);
+        auto const walk = paging::walk(acceptor.pml4, a->base + a->progress * abi::kRegionSize);
+        if (walk.region != nullptr) *walk.region = 0;
+        ++a->progress;
+    }
+    forget_all(acceptor);
+    auto* owner = domains::at(a->owner_index);
+    if (owner != nullptr && owner->generation == a->owner_generation) {
+        unlink_acceptor(*owner, *stretch_of(*owner, a->owner_stretch), acceptor, *a);
+    }
+    free_number(acceptor, number);
+    return 0;
+}
+
+}  // namespace
+
+void initialise_table(Domain& d) {
+    d.free_stretch = kNone;
+    d.creating_stretch = kNone;
+    d.accepting_stretch = kNone;
+    d.creating_device = kNone;
+    for (std::uint32_t i = d.stretch_count; i-- > 0;) {
+        auto* s = stretch_of(d, i);
+        s->next_stretch = d.free_stretch;
+        d.free_stretch = static_cast<std::uint16_t>(i);
+    }
+}
+
+Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std::uint64_t rights) {
+    if (target.creating_stretch != kNone) {
+        auto const* s = stretch_of(target, target.creating_stretch);
+        if (s->regions != regions || (address != 0 && s->base != address)) return fail(Error::Busy);
+        return continue_creation(target);
+    }
+    if (regions == 0 || regions > kRegionsMax || (rights & ~15ull) != 0 || (rights & abi::kRead) == 0) {
+        return fail(Error::BadArgument);
+    }
+    auto const base = address != 0 ? address : choose_address(target, regions);
+    if (base == 0) return fail(Error::Busy);
+    if (base % abi::kRegionSize != 0 || !slots::valid(base) ||
+        regions * abi::kRegionSize > abi::kSlotsEnd - abi::kSlotSize - base) {
+        return fail(Error::BadArgument);
+    }
+    if (!regions_free(target, base, regions)) return fail(Error::Busy);
+    if (target.free_stretch == kNone) return fail(Error::QuotaExceeded);
+    if (!claim_slots(target, base & ~(abi::kSlotSize - 1),
+                     base + regions * abi::kRegionSize - (base & ~(abi::kSlotSize - 1)))) {
+        return fail(Error::Busy);
+    }
+    auto const number = take_number(target);
+    auto* s = stretch_of(target, number);
+    *s = Stretch{};
+    s->kind = Stretch::Kind::Free;
+    s->rights = static_cast<std::uint8_t>(rights);
+    s->regions = static_cast<std::uint16_t>(regions);
+    s->base = base;
+    s->next_index = kNoDomain;
+    target.creating_stretch = number;
+    return continue_creation(target);
+}
+
+Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages, std::uint64_t rights) {
+    if (physical % 4096 != 0 || pages == 0 || pages > kRegionsMax * 512 || (rights & abi::kExecute) != 0) {
+        return fail(Error::BadArgument);
+    }
+    auto const regions = (pages + 511) / 512;
+    for (std::uint64_t i = 0; i < regions; ++i) {  // never over memory that has an owner
+        auto const first = physical / 4096 + i * 512;
+        if (frames::valid(static_cast<FrameNumber>(first)) && first < 0xffffffff &&
+            frames::record(static_cast<FrameNumber>(first)).state != FrameState::Absent) {
+            return fail(Error::BadArgument);
+        }
+    }
+    std::uint16_t number;
+    if (owner.creating_device == kNone) {
+        auto const made = TRY(create(owner, 0, regions, (rights & 3) | abi::kMeta));
+        number = static_cast<std::uint16_t>(made);
+        owner.creating_device = number;
+        stretch_of(owner, number)->progress = 0;
+    } else {
+        number = owner.creating_device;
+    }
+    auto* s = stretch_of(owner, number);
+    auto const cache = (rights & 16) != 0 ? 0x80ull : paging::kUncached | paging::kWriteThrough;
+    for (std::uint32_t i = 0; s->progress < pages; ++i) {
+        if (i == 64) return fail(Error::Again);
+        auto* entry = leaf_entry(owner, *s, s->progress);
+        *entry = paging::make_entry(physical + std::uint64_t{s->progress} * 4096, rights & 3) |
+                 paging::kDevicePage | cache;
+        ++s->progress;
+    }
+    owner.creating_device = kNone;
+    return number;
+}
+
+Status destroy(Domain& owner, std::uint64_t number) {
+    auto* s = stretch_of(owner, number);
+    if (s == nullptr) return fail(Error::BadHandle);
+    if (s->kind == Stretch::Kind::Accepted) {
+        if (s->flags == 0) { s->flags = 1; s->progress = 0; }
+        return drop_accepted(owner, static_cast<std::uint16_t>(number));
+    }
+    if (s->kind == Stretch::Kind::Own) {
+        s->kind = Stretch::Kind::Dying;
+        s->progress = 0;
+    }
+    if (s->kind != Stretch::Kind::Dying) return fail(Error::BadHandle);
+    // First the acceptors, one a step; then the pages, 32 a step; then the leaf tables.
+    if (s->next_index != kNoDomain) {
+        auto* acceptor = domains::at(s->next_index);
+        auto* a = stretch_of(*acceptor, s->next_stretch);
+        if (a->flags == 0) { a->flags = 1; a->progress = 0; }
+        (void)TRY(drop_accepted(*acceptor, s->next_stretch));
+        return fail(Error::Again);
+    }
+    std::uint32_t work = 0;
+    while (s->progress < std::uint32_t{s->regions} * 512) {
+        if (work++ == 24) return fail(Error::Again);
+        auto const walk = paging::walk(owner.pml4, s->base + (s->progress >> 9) * abi::kRegionSize);
+        if (walk.region == nullptr || (*walk.region & paging::kPresent) == 0) {
+            s->progress = (s->progress | 511) + 1;
+            continue;
+        }
+        auto* table = paging::table_of(*walk.region);
+        auto& entry = table[s->progress & 511];
+        if (entry != 0) {
+            auto const frame = static_cast<FrameNumber>((entry & paging::kAddressMask) >> 12);
+            auto const device = (entry & paging::kDevicePage) != 0;
+            entry = 0;
+            forget_page(owner, s->base + std::uint64_t{s->progress} * 4096);
+            if (!device) {
+                auto& record = frames::record(frame);
+                auto const ours = record.state == FrameState::Owned && record.owner == owner.index;
+                record.reserved = 0;
+                frames::unmapped(frame);
+                if (ours && record.mapped == 0) frames::release(owner, frame);
+            }
+        }
+        if ((++s->progress & 511) == 0) {
+            auto const leaf = static_cast<FrameNumber>((*walk.region & paging::kAddressMask) >> 12);
+            *walk.region = 0;
+            frames::release(owner, leaf);
+            --owner.kernel_frames;
+            forget_all(owner);
+        }
+    }
+    free_number(owner, static_cast<std::uint16_t>(number));
+    return 0;
+}
+
+Status map(Domain& caller, Domain& target, std::uint64_t number, std::uint64_t page,
+           std::uint64_t frame, std::uint64_t rights) {
+    auto* s = own(target, number);
+    if (s == nullptr || (s->rights & abi::kMeta) == 0) return fail(Error::BadHandle);
+    constexpr auto wx = abi::kWrite | abi::kExecute;
+    if ((rights & ~7ull) != 0 || (rights & wx) == wx || (rights & ~std::uint64_t{s->rights}) != 0) {
+        return fail(Error::BadArgument);
+    }
+    auto* entry = leaf_entry(target, *s, page);
+    if (entry == nullptr || !frames::valid(static_cast<FrameNumber>(frame)) || frame > 0xfffffffe) {
+        return fail(Error::BadArgument);
+    }
+    auto const n = static_cast<FrameNumber>(frame);
+    auto& record = frames::record(n);
+    if (record.state != FrameState::Owned || (record.owner != target.index && record.owner != caller.index)) {
+        return fail(Error::BadHandle);
+    }
+    if (*entry != 0) return fail(Error::Exists);
+    auto const writable = (rights & abi::kWrite) != 0;
+    if (record.mapped == 0xffff || (writable && (record.mapped != 0 || record.owner != target.index)) ||
+        record.reserved != 0) {
+        return fail(Error::Busy);
+    }
+    ++record.mapped;
+    record.reserved = writable ? kFrameWritable : 0;
+    *entry = paging::make_entry(frame * 4096, rights);
+    return 0;
+}
+
+Status unmap(Domain& target, std::uint64_t number, std::uint64_t page) {
+    auto* s = own(target, number);
+    if (s == nullptr || (s->rights & abi::kMeta) == 0) return fail(Error::BadHandle);
+    auto* entry = leaf_entry(target, *s, page);
+    if (entry == nullptr) return fail(Error::BadArgument);
+    if (*entry == 0 || (*entry & paging::kDevicePage) != 0) return fail(Error::NotMapped);
+    auto const frame = static_cast<FrameNumber>((*entry & paging::kAddressMask) >> 12);
+    auto& record = frames::record(frame);
+    if (record.state == FrameState::Kernel) return fail(Error::NotPermitted);  // a DIB page
+    *entry = 0;
+    record.reserved = 0;
+    frames::unmapped(frame);
+    forget_page(target, s->base + page * 4096);
+    return frame;
+}
+
+Status protect(Domain& owner, std::uint64_t number, std::uint64_t page, std::uint64_t count,
+               std::uint64_t rights) {
+    auto* s = own(owner, number);
+    if (s == nullptr || (s->rights & abi::kMeta) == 0) return fail(Error::BadHandle);
+    constexpr auto wx = abi::kWrite | abi::kExecute;
+    if (count == 0 || count > 16 || (rights & ~7ull) != 0 || (rights & wx) == wx ||
+        (rights & ~std::uint64_t{s->rights}) != 0) {
+        return fail(Error::BadArgument);
+    }
+    if (page >= std::uint64_t{s->regions} * 512 || (page & 511) + count > 512) return fail(Error::BadArgument);
+    auto* entry = leaf_entry(owner, *s, page);
+    if (entry == nullptr) return fail(Error::BadArgument);
+    auto const writable = (rights & abi::kWrite) != 0;
+    auto address = s->base + page * 4096;
+    auto const loaded = this_cpu().root == owner.root;
+    // No rights at all keeps the frame but takes the present bit: the page faults on any access.
+    auto const bits = rights == 0 ? std::uint64_t{0} : paging::make_entry(0, rights);
+    for (std::uint64_t i = 0; i < count; ++i, ++entry, address += 4096) {
+        auto const old = *entry;
+        if (old == 0 || (old & paging::kDevicePage) != 0) return fail(Error::NotMapped);
+        auto const physical = old & paging::kAddressMask;
+        auto& record = frames::record(static_cast<FrameNumber>(physical >> 12));
+        if (record.owner != owner.index || record.state != FrameState::Owned ||
+            (writable && record.mapped != 1)) {
+            return fail(Error::NotPermitted);
+        }
+        record.reserved = writable ? kFrameWritable : 0;
+        *entry = physical | bits | (rights == 0 ? 1ull << 10 : 0);
+        if (loaded) arch::invalidate_page(address);
+    }
+    return 0;
+}
+
+Status map_batch(Domain& owner, std::uint64_t number, std::uint64_t page, std::uint64_t count) {
+    auto* s = own(owner, number);
+    if (s == nullptr || (s->rights & (abi::kMeta | abi::kWrite)) != (abi::kMeta | abi::kWrite)) {
+        return fail(Error::BadHandle);
+    }
+    if (count == 0 || page + count < page) return fail(Error::BadArgument);
+    std::uint64_t done = 0;
+    for (; done < count && done < 4; ++done) {
+        auto* entry = leaf_entry(owner, *s, page + done);
+        if (entry == nullptr) return fail(Error::BadArgument);
+        if (*entry != 0) return fail(Error::Exists);
+        auto const frame = frames::take(owner, FrameState::Owned);
+        if (!frame) {
+            if (done > 0) break;
+            return fail(frame.error());
+        }
+        auto& record = frames::record(*frame);
+        record.mapped = 1;
+        record.reserved = kFrameWritable;
+        *entry = paging::make_entry(std::uint64_t{*frame} * 4096, abi::kRead | abi::kWrite);
+    }
+    return done;
+}
+
+Status give(Domain& from, Domain& to, std::uint64_t number, std::uint64_t page,
+            std::uint64_t own_number, std::uint64_t own_page, std::uint64_t rights) {
+    auto* source = own(from, own_number);
+    auto* sink = own(to, number);
+    if (source == nullptr || sink == nullptr) return fail(Error::BadHandle);
+    constexpr auto wx = abi::kWrite | abi::kExecute;
+    if ((rights & ~7ull) != 0 || rights == 0 || (rights & wx) == wx ||
+        (rights & ~std::uint64_t{sink->rights}) != 0) {
+        return fail(Error::BadArgument);
+    }
+    auto* old = leaf_entry(from, *source, own_page);
+    auto* entry = leaf_entry(to, *sink, page);
+    if (old == nullptr || entry == nullptr) return fail(Error::BadArgument);
+    if (*old == 0 || (*old & paging::kDevicePage) != 0) return fail(Error::NotMapped);
+    if (*entry != 0) return fail(Error::Exists);
+    auto const physical = *old & paging::kAddressMask;
+    auto const n = static_cast<FrameNumber>(physical >> 12);
+    auto& record = frames::record(n);
+    if (record.state != FrameState::Owned || record.owner != from.index || record.mapped != 1) {
+        return fail(Error::NotPermitted);
+    }
+    TRY_VOID(frames::give(from, to, n));
+    *old = 0;
+    forget_page(from, source->base + own_page * 4096);
+    record.reserved = (rights & abi::kWrite) != 0 ? kFrameWritable : 0;
+    *entry = paging::make_entry(physical, rights);
+    return n;
+}
+
+Status physical_address(Domain& owner, std::uint64_t number, std::uint64_t page) {
+    auto* s = own(owner, number);
+    if (s == nullptr) return fail(Error::BadHandle);
+    auto const* entry = leaf_entry(owner, *s, page);
+    if (entry == nullptr) return fail(Error::BadArgument);
+    if (*entry == 0) return fail(Error::NotMapped);
+    return *entry & paging::kAddressMask;
+}
+
+Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint64_t rights) {
+    auto* s = own(owner, number);
+    if (s == nullptr || (s->rights & abi::kMeta) == 0 || number == 0) return fail(Error::BadHandle);
+    if ((rights & ~std::uint64_t{s->rights} & 7) != 0 || (rights & abi::kRead) == 0) {
+        return fail(Error::BadArgument);
+    }
+    s->offered_index = static_cast<std::uint32_t>(peer);
+    s->offered_generation = static_cast<std::uint32_t>(peer >> 32);
+    s->offered_rights = static_cast<std::uint8_t>(rights & 7);
+    return 0;
+}
+
+Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std::uint64_t rights) {
+    auto* owner = domains::find(owner_id);
+    if (owner == nullptr || owner->state == DomainState::Dead || owner == &target) return fail(Error::BadHandle);
+    auto* s = own(*owner, number);
+    if (s == nullptr) return fail(Error::BadHandle);
+    if (s->offered_index != target.index || s->offered_generation != target.generation ||
+        s->offered_rights == 0) {
+        return fail(Error::NotOffered);
+    }
+    if ((rights & ~std::uint64_t{s->offered_rights}) != 0 || (rights & abi::kRead) == 0) {
+        return fail(Error::NotPermitted);
+    }
+    if (target.accepting_stretch == kNone) {
+        if (!regions_free(target, s->base, s->regions < 32 ? s->regions : 32)) return fail(Error::Exists);
+        if (target.free_stretch == kNone) return fail(Error::QuotaExceeded);
+        auto const taken = take_number(target);
+        auto* fresh = stretch_of(target, taken);
+        *fresh = Stretch{};
+        fresh->kind = Stretch::Kind::Accepted;
+        fresh->rights = static_cast<std::uint8_t>(rights);
+        fresh->regions = s->regions;
+        fresh->base = s->base;
+        fresh->owner_index = owner->index;
+        fresh->owner_generation = owner->generation;
+        fresh->owner_stretch = static_cast<std::uint16_t>(number);
+        fresh->previous_index = kNoDomain;
+        fresh->next_index = s->next_index;
+        fresh->next_stretch = s->next_stretch;
+        if (s->next_index != kNoDomain) {
+            auto* after = stretch_of(*domains::at(s->next_index), s->next_stretch);
+            after->previous_index = target.index;
+            after->previous_stretch = taken;
+        }
+        s->next_index = target.index;
+        s->next_stretch = taken;
+        target.accepting_stretch = taken;
+    }
+    auto const taken = target.accepting_stretch;
+    auto* a = stretch_of(target, taken);
+    if (a->kind != Stretch::Kind::Accepted || a->owner_index != owner->index ||
+        a->owner_stretch != number) {  // revoked meanwhile, or another acceptance is under way
+        if (a->kind == Stretch::Kind::Accepted) return fail(Error::Busy);
+        target.accepting_stretch = kNone;
+        return fail(Error::NotOffered);
+    }
+    std::uint32_t budget = kTakesPerStep, work = 0;
+    while (a->progress < a->regions) {
+        if (work++ == kRegionsPerStep) return fail(Error::Again);
+        auto const at = a->base + a->progress * abi::kRegionSize;
+        auto* entry = TRY(region_entry(target, at, budget));
+        auto const walk = paging::walk(owner->pml4, at);
+        ASSERT(walk.region != nullptr);
+        *entry = paging::make_entry(*walk.region & paging::kAddressMask, rights);
+        ++a->progress;
+    }
+    target.accepting_stretch = kNone;
+    s->offered_rights = 0;
+    return taken;
+}
+
+Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer) {
+    auto* s = own(owner, number);
+    if (s == nullptr) return fail(Error::BadHandle);
+    s->offered_rights = 0;
+    // The peer's own table says where it is: its acceptance is found from the list's head in steps.
+    std::uint32_t work = 0;
+    auto index = s->next_index;
+    auto at = s->next_stretch;
+    while (index != kNoDomain) {
+        auto* acceptor = domains::at(index);
+        auto* a = stretch_of(*acceptor, at);
+        if (acceptor->id() == peer) {
+            if (a->flags == 0) { a->flags = 1; a->progress = 0; }
+            return drop_accepted(*acceptor, at);
+        }
+        if (++work == 64) return fail(Error::Busy);
+        index = a->next_index;
+        at = a->next_stretch;
+    }
+    return fail(Error::BadHandle);
+}
+
+}  // namespace nemesis::kernel::stretches

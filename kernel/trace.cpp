@@ -1,0 +1,16 @@
+// The ring of the one processor there is.
+#include "kernel/trace.h"
+
+namespace nemesis::kernel::trace {
+
+TraceRing ring;
+std::byte* memory = nullptr;
+std::uint64_t bytes = 0;
+
+void initialise(std::byte* at, std::uint32_t capacity) {
+    memory = at;
+    bytes = TraceRing::bytes_needed(capacity);
+    ring = TraceRing({at, bytes}, capacity, 0, arch::clock::parameters.tsc_hz, arch::clock::parameters.tsc_base);
+}
+
+}  // namespace nemesis::kernel::trace
