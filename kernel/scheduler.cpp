@@ -63,6 +63,11 @@ void Scheduler::next_chunk(SchedulingEntity& e) {
         e.release_ = next.available;
         e.size_ = next.size;
         e.remaining_ = std::min<std::int64_t>(e.remaining_, 0) + next.size;
+        while (e.chunk_count_ > 0 && e.chunks_[0].available == e.release_) {
+            e.size_ += e.chunks_[0].size;
+            e.remaining_ += e.chunks_[0].size;
+            pop(e);
+        }
     }
     if (e.remaining_ <= 0) [[unlikely]] {
         // A debt larger than a chunk: all chunks become one, and whole periods pay.
@@ -110,7 +115,10 @@ bool Scheduler::keeps(SchedulingEntity const& e, std::int64_t t) const {
 
 /// A domain becomes runnable at `t`: the budget it then has. requires: the head has something left
 void Scheduler::apply_wake(SchedulingEntity& e, std::int64_t t, bool keep) {
-    if (t < e.release_) return;  // nothing is available before the head's release
+    if (t < e.release_) {  // nothing is available before the head's release
+        e.deadline_ = e.release_ + e.relative_deadline_;
+        return;
+    }
     if (!keep) {
         release_at(e, t);
         return;
@@ -134,16 +142,13 @@ void Scheduler::file_timeout(SchedulingEntity& e, std::int64_t now) {
     bool available = false;
     if (e.contracted_) {
         ContractNode& node = contract_node(e);
-        node.key = e.release_;
-        node.deadline = e.deadline_;
         available = e.timeout_ >= e.release_;
         e.keeps_ = available && keeps(e, e.timeout_);
-        if (available) {
-            node.key = e.timeout_;
-            if (e.keeps_)
-                kept_until_ = std::max(kept_until_, e.deadline_);
-            else
-                node.deadline = e.timeout_ + e.relative_deadline_;
+        node.key = std::max(e.timeout_, e.release_);
+        node.deadline = node.key + e.relative_deadline_;
+        if (e.keeps_) {
+            node.deadline = e.deadline_;
+            kept_until_ = std::max(kept_until_, e.deadline_);
         }
         contracts_.insert(node, now);
     }
@@ -275,6 +280,8 @@ void Scheduler::block(SchedulingEntity& e, Instant now, Instant until) {
     if (e.contracted_) {
         contracts_.remove(contract_node(e));
         if (e.remaining_ <= 0 || e.final_head_) next_chunk(e);
+        // A head whose release lies ahead has no deadline that a wake could keep.
+        if (e.release_ > now.ns()) e.deadline_ = now.ns();
     }
     if (spare_node(e).linked()) leave(e);
     if (until != Instant::never()) {
@@ -653,7 +660,8 @@ void Scheduler::check_invariants() const {
             ASSERT(e->final_head_ || e->chunks_[i].available <= e->release_ + e->period_);
         }
         ASSERT(sum == e->slice_);
-        if (!e->final_head_) ASSERT(e->deadline_ - e->release_ == e->relative_deadline_);
+        if (e->runnable_ && !e->final_head_)
+            ASSERT(e->deadline_ - e->release_ == e->relative_deadline_);
     }
     ASSERT(contracts_.check_invariants() == contract_nodes);
     ASSERT(spare_.check_invariants() == spare_nodes);
