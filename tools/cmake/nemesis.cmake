@@ -8,7 +8,11 @@
 #   nemesis_test(NAME SOURCES ... [DEPENDS ...] [LABELS unit|long ...] [TIMEOUT seconds])
 #       Host only: a GoogleTest program; each of its tests is a test of ctest. Default label: unit.
 #   nemesis_program(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...])
-#       Host only: a tool or a simulator. LIBRARIES are packages' (CLI11::CLI11 and the like).
+#       Host only: a tool or a simulator, build/host/bin/NAME. LIBRARIES are packages' (CLI11::CLI11
+#       and the like).
+#   nemesis_host_program(NAME)
+#       Target only: makes a tool of the host configuration usable in the target's build rules:
+#       COMMAND ${NEMESIS_HOST_BIN}/NAME ... DEPENDS ${NEMESIS_HOST_BIN}/NAME host_NAME.
 #   nemesis_segment(NAME SOURCES ... [DEPENDS ...])
 #       Target only: the shared image (libnemesis.elf), read-only, at the address of its hash.
 #   nemesis_domain(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...] [NO_CXX_RUNTIME] [NO_SEGMENT]

@@ -51,6 +51,10 @@ function(nemesis_program name)
     add_executable(${name} ${arg_SOURCES})
     target_compile_options(${name} PRIVATE ${nemesis_warnings})
     target_link_libraries(${name} PRIVATE ${arg_DEPENDS} ${arg_LIBRARIES} Threads::Threads)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+endfunction()
+
+function(nemesis_host_program)
 endfunction()
 
 function(nemesis_segment)

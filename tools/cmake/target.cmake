@@ -77,6 +77,22 @@ endfunction()
 function(nemesis_program)
 endfunction()
 
+# Tools of the host configuration are built by that configuration, on demand.
+set(NEMESIS_HOST_BUILD ${PROJECT_SOURCE_DIR}/build/host)
+set(NEMESIS_HOST_BIN ${NEMESIS_HOST_BUILD}/bin)
+function(nemesis_host_program name)
+    if(TARGET host_${name})
+        return()
+    endif()
+    if(NOT EXISTS ${NEMESIS_HOST_BUILD}/build.ninja)
+        execute_process(COMMAND ${CMAKE_COMMAND} --preset host
+            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} COMMAND_ERROR_IS_FATAL ANY OUTPUT_QUIET)
+    endif()
+    add_custom_target(host_${name}
+        COMMAND ${CMAKE_COMMAND} --build ${NEMESIS_HOST_BUILD} --target ${name} -- --quiet
+        BYPRODUCTS ${NEMESIS_HOST_BIN}/${name} USES_TERMINAL VERBATIM)
+endfunction()
+
 # Makes the link of `name` a link at the address of the image's hash: linked once at a fixed base,
 # hashed, linked again. Collisions are settled in the register of this build's images.
 function(nemesis_place name script)

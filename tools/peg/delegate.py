@@ -1,0 +1,24 @@
+"""Verbs that a program of the host configuration carries out: it gets all arguments as they are."""
+
+import subprocess
+
+import build
+from console import PegError
+
+
+class Delegate:
+    """A verb that runs `program` with the arguments given."""
+
+    passes_arguments = True
+
+    def __init__(self, name, summary, program):
+        self.NAME = name  # noqa: N815  (the names that verb modules have)
+        self.SUMMARY = summary
+        self.program = program
+
+    def run(self, arguments):
+        """Build the program and run it."""
+        path = build.host_program(self.program)
+        if path is None:
+            raise PegError(f"there is no program {self.program} in this checkout yet")
+        return subprocess.run([path, *arguments], check=False).returncode
