@@ -196,6 +196,8 @@ void Scheduler::timed_out(SchedulingEntity& e) {
 
 /// The head of a runnable entity is used up.
 void Scheduler::exhausted(SchedulingEntity& e, std::int64_t now) {
+    urgency_ = never;
+    if (!e.contracted_) return;
     contracts_.remove(contract_node(e));
     next_chunk(e);
     // A job that would begin after its own deadline (the processor was away) starts afresh.
@@ -246,28 +248,45 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
     e.chunk_count_ = 0;
 }
 
-void Scheduler::wake(SchedulingEntity& e, Instant now) {
+void Scheduler::wake(SchedulingEntity& e, Instant at) {
+    std::int64_t const now = at.ns();
     if (e.runnable_) return;
-    std::int64_t t = now.ns();
-    e.by_timeout_ = false;
-    bool keep;
     if (e.timeout_ != never) [[unlikely]] {
-        unfile(e);
-        e.by_timeout_ = e.timeout_ <= t;
-        t = std::min(t, e.timeout_);
-        keep = e.by_timeout_ ? e.keeps_ : keeps(e, t);
-        e.timeout_ = never;
-    } else {
-        keep = keeps(e, t);
+        wake_before_timeout(e, now);
+        return;
     }
     e.runnable_ = true;
-    if (e.contracted_) {
-        apply_wake(e, t, keep);
-        file_contract(e, now.ns());
-        if (e.release_ <= now.ns()) [[likely]]
-            return;
+    e.by_timeout_ = false;
+    if (!e.contracted_) {
+        if (e.spare_weight_ > 0) join(e);
+        return;
     }
-    if (e.spare_weight_ > 0) join(e);
+    if (e.chunk_count_ != 0 || e.release_ + e.period_ > now) {
+        wake_in_period(e, now);
+        return;
+    }
+    // A period since the last release: the whole slice is available.
+    ContractNode& node = contract_node(e);
+    e.remaining_ = e.size_;
+    node.key = e.release_ = now;
+    node.deadline = e.deadline_ = now + e.relative_deadline_;
+    contracts_.insert_ready(node);
+}
+
+/// A part of the slice may still be in use or away.
+void Scheduler::wake_in_period(SchedulingEntity& e, std::int64_t now) {
+    apply_wake(e, now, keeps(e, now));
+    file(e, now);
+}
+
+void Scheduler::wake_before_timeout(SchedulingEntity& e, std::int64_t now) {
+    unfile(e);
+    e.by_timeout_ = e.timeout_ <= now;  // it was due, though nobody has noticed
+    std::int64_t const t = std::min(now, e.timeout_);
+    e.timeout_ = never;
+    e.runnable_ = true;
+    if (e.contracted_) apply_wake(e, t, e.by_timeout_ ? e.keeps_ : keeps(e, t));
+    file(e, now);
 }
 
 void Scheduler::block(SchedulingEntity& e, Instant now, Instant until) {
@@ -279,15 +298,22 @@ void Scheduler::block(SchedulingEntity& e, Instant now, Instant until) {
     }
     if (e.contracted_) {
         contracts_.remove(contract_node(e));
-        if (e.remaining_ <= 0 || e.final_head_) next_chunk(e);
-        // A head whose release lies ahead has no deadline that a wake could keep.
-        if (e.release_ > now.ns()) e.deadline_ = now.ns();
+        if (e.remaining_ <= 0 || e.final_head_ || e.release_ > now.ns()) settle(e, now.ns());
     }
     if (spare_node(e).linked()) leave(e);
-    if (until != Instant::never()) {
-        e.timeout_ = std::max(until, now).ns();
-        file_timeout(e, now.ns());
-    }
+    if (until != Instant::never()) wait_until(e, until.ns(), now.ns());
+}
+
+/// A blocked entity whose head is used up, ends, or has its release ahead.
+void Scheduler::settle(SchedulingEntity& e, std::int64_t now) {
+    if (e.remaining_ <= 0 || e.final_head_) next_chunk(e);
+    // A head whose release lies ahead has no deadline that a wake could keep.
+    if (e.release_ > now) e.deadline_ = now;
+}
+
+void Scheduler::wait_until(SchedulingEntity& e, std::int64_t until, std::int64_t now) {
+    e.timeout_ = std::max(until, now);
+    file_timeout(e, now);
 }
 
 void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
@@ -316,28 +342,26 @@ bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
 Dispatch Scheduler::decide(Instant at) {
     std::int64_t const now = at.ns();
     if (current_kind_ == TimeKind::Allocated) {
-        if (current_->remaining_ <= 0 && current_->contracted_) exhausted(*current_, now);
+        if (current_->remaining_ <= 0) exhausted(*current_, now);
     } else if (current_kind_ == TimeKind::Extra) {
         if (current_->spare_used_ >= quantum_scaled_) next_request(*current_);
     }
-    if (!guarantees_on_) [[unlikely]]
-        return decide_spare(now);
-    TreeNode* node = contracts_.pick(now);
+    TreeNode* node = guarantees_on_ ? contracts_.pick(now) : nullptr;
     if (node == nullptr) return decide_spare(now);
-    if (current_kind_ == TimeKind::Allocated) {
-        // Of equal deadlines the one that has the processor goes on: no switch without need.
-        ContractNode& running = contract_node(*current_);
-        if (running.deadline == node->deadline && running.key <= now) node = &running;
-    }
+    // Of equal deadlines the one that has the processor goes on: no switch without need.
+    if (node->deadline == urgency_ && contract_node(*current_).key <= now)
+        node = &contract_node(*current_);
     SchedulingEntity& e = *of_contract(node);
     if (!e.runnable_) [[unlikely]]
         timed_out(e);
+    std::int64_t const deadline = e.deadline_;
     current_ = &e;
     current_kind_ = TimeKind::Allocated;
-    urgency_ = e.deadline_;
-    std::int64_t const until =
-        std::min(now + e.remaining_, contracts_.first_key_before(e.deadline_));
-    return {&e, TimeKind::Allocated, Instant::ns(until), Instant::ns(e.deadline_)};
+    urgency_ = deadline;
+    std::int64_t until = now + e.remaining_;
+    if (contracts_.earliest_future_deadline() < deadline) [[unlikely]]
+        until = std::min(until, contracts_.first_key_before(deadline));
+    return {&e, TimeKind::Allocated, Instant::ns(until), Instant::ns(deadline)};
 }
 
 // ---- Spare time ----
@@ -356,21 +380,24 @@ void Scheduler::set_spare_weight(SchedulingEntity& e) {
 }
 
 /// `e` competes for spare time from now on. Who is behind starts at the mean; who left ahead of
-/// it and comes back early is still ahead, by two requests at most.
+/// it and comes back early is still ahead, by three requests at most.
 void Scheduler::join(SchedulingEntity& e) {
     SpareNode& node = spare_node(e);
-    if (weight_total_ == 0) {
-        e.spare_used_ = 0;
-        node.key = virtual_time_;
-    } else if (node.key < virtual_time_ || node.key == never) {
-        e.spare_used_ = 0;
-        node.key = virtual_time_;
-    } else {
-        node.key = std::min(node.key, virtual_time_ + 2 * e.spare_step_);
+    std::int64_t const weight = e.spare_weight_;
+    std::int64_t key = node.key;
+    std::int64_t ahead = (key - virtual_time_) * weight + e.spare_used_;
+    if (ahead < 0 || weight_total_ == 0) {
+        key = virtual_time_;
+        ahead = e.spare_used_ = 0;
+    } else if (ahead > 3 * quantum_scaled_) {
+        key = std::min(key, virtual_time_ + 2 * e.spare_step_);
+        e.spare_used_ = std::min(e.spare_used_, quantum_scaled_);
+        ahead = (key - virtual_time_) * weight + e.spare_used_;
     }
-    node.deadline = node.key + e.spare_step_;
-    remainder_ += (node.key - virtual_time_) * e.spare_weight_ + e.spare_used_;
-    weight_total_ += e.spare_weight_;
+    node.key = key;
+    node.deadline = key + e.spare_step_;
+    weight_total_ += weight;
+    remainder_ += ahead;
     normalise();
     spare_.insert(node, virtual_time_);
 }
@@ -385,8 +412,6 @@ void Scheduler::leave(SchedulingEntity& e) {
         remainder_ = 0;
     else
         normalise();
-    node.key += e.spare_used_ / e.spare_weight_;
-    e.spare_used_ %= e.spare_weight_;
 }
 
 /// The request of `e` is served: it asks for the next one.

@@ -229,25 +229,28 @@ private:
     void file_contract(SchedulingEntity& e, std::int64_t now);
     void unfile(SchedulingEntity& e);
     void file_timeout(SchedulingEntity& e, std::int64_t now);
-    void make_runnable(SchedulingEntity& e, std::int64_t t, std::int64_t now);
-    void file(SchedulingEntity& e, std::int64_t now);
-    void timed_out(SchedulingEntity& e);
-    void exhausted(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void timed_out(SchedulingEntity& e);
+    RARELY_CALLED void exhausted(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void wake_in_period(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void wake_before_timeout(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void settle(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void wait_until(SchedulingEntity& e, std::int64_t until, std::int64_t now);
 
     // Spare time.
     void join(SchedulingEntity& e);
     void leave(SchedulingEntity& e);
-    void next_request(SchedulingEntity& e);
+    RARELY_CALLED void next_request(SchedulingEntity& e);
     void normalise();
     void set_spare_weight(SchedulingEntity& e);
-    Dispatch decide_spare(std::int64_t now);
-    void take_timeout(std::int64_t now);
+    [[gnu::noinline]] Dispatch decide_spare(std::int64_t now);
+    RARELY_CALLED void take_timeout(std::int64_t now);
     TreeNode* pick_spare();
 
     // Contract changes.
     void install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
                  std::int64_t now);
-    void guarantees_idle(std::int64_t now);
+    RARELY_CALLED void guarantees_idle(std::int64_t now);
     void refile(SchedulingEntity& e, std::int64_t now);
     void freed(std::int64_t when, bool constrained);
     void start_analysis();

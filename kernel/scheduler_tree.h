@@ -25,6 +25,10 @@
 
 namespace nemesis::kernel {
 
+/// For functions off the common path: the callee saves the registers, so that the caller's common
+/// path saves none.
+#define RARELY_CALLED [[gnu::noinline, clang::preserve_most]]
+
 /// One membership of an entity in a queue. Owned by the entity; linked by the queue.
 struct TreeNode {
     enum class Place : std::uint8_t { None, Ready, Future, Waiting };
@@ -90,42 +94,20 @@ public:
     void remove(TreeNode& node) {
         TreeNode* const left = node.child[0];
         TreeNode* const right = node.child[1];
-        if (first_ == &node) first_ = right == &end_ ? node.parent : leftmost(right);
-        TreeNode* hole;   // what now stands where a node was taken out; may be the end mark
-        TreeNode* above;  // its parent, from which balance is restored
-        if (left != &end_ && right != &end_) {
-            TreeNode* const next = leftmost(right);
-            hole = next->child[1];
-            if (next == right) {
-                above = next;
-            } else {
-                above = next->parent;
-                above->child[0] = hole;
-                hole->parent = above;
-                if constexpr (augmented) {
-                    for (TreeNode* a = above; a->earliest == next; a = a->parent) {
-                        if (a == &node) break;
-                        a->earliest = earliest_of(*a);
-                    }
-                }
-                next->child[1] = right;
-                right->parent = next;
+        TreeNode* hole = right;  // what now stands where a node was taken out; may be the end mark
+        TreeNode* above = node.parent;  // its parent, from which balance is restored
+        if (left != &end_) {
+            if (right != &end_) {
+                remove_inner(node);
+                return;
             }
-            next->child[0] = left;
-            left->parent = next;
-            next->rank = node.rank;
-            if constexpr (augmented) next->earliest = node.earliest;
-            replace(node, next);
-            if constexpr (augmented) forget(node, next);
-        } else {
-            hole = left != &end_ ? left : right;
-            above = node.parent;
-            replace(node, hole);
-            if constexpr (augmented) forget(node, above);
+            hole = left;
+        } else if (first_ == &node) {
+            first_ = right == &end_ ? above : leftmost(right);
         }
-        if (above->rank - hole->rank >= 3 ||
-            (above->rank == 1 && above->child[0] == above->child[1]))
-            balance_after_remove(hole, above);
+        replace(node, hole);
+        if constexpr (augmented) forget(node, above);
+        if (unbalanced(hole, above)) balance_after_remove(hole, above);
     }
 
     /// The node of earliest deadline whose key is not after `now`, or the end mark.
@@ -214,6 +196,38 @@ private:
         return best;
     }
 
+    static bool unbalanced(TreeNode const* hole, TreeNode const* above) {
+        return above->rank - hole->rank >= 3 ||
+               (above->rank == 1 && above->child[0] == above->child[1]);
+    }
+
+    /// As remove, of a node with two children: the next in order takes its place.
+    RARELY_CALLED void remove_inner(TreeNode& node) {
+        TreeNode* const left = node.child[0];
+        TreeNode* const right = node.child[1];
+        TreeNode* const next = leftmost(right);
+        TreeNode* const hole = next->child[1];
+        TreeNode* above = next;
+        if (next != right) {
+            above = next->parent;
+            above->child[0] = hole;
+            hole->parent = above;
+            if constexpr (augmented) {
+                for (TreeNode* a = above; a != &node && a->earliest == next; a = a->parent)
+                    a->earliest = earliest_of(*a);
+            }
+            next->child[1] = right;
+            right->parent = next;
+        }
+        next->child[0] = left;
+        left->parent = next;
+        next->rank = node.rank;
+        if constexpr (augmented) next->earliest = node.earliest;
+        replace(node, next);
+        if constexpr (augmented) forget(node, next);
+        if (unbalanced(hole, above)) balance_after_remove(hole, above);
+    }
+
     /// `node` is no longer below `from`: correct `earliest` upwards as far as it named `node`.
     void forget(TreeNode& node, TreeNode* from) {
         for (; from->earliest == &node; from = from->parent) from->earliest = earliest_of(*from);
@@ -242,7 +256,7 @@ private:
         }
     }
 
-    [[gnu::noinline]] void balance_after_insert(TreeNode* node, TreeNode* parent) {
+    RARELY_CALLED void balance_after_insert(TreeNode* node, TreeNode* parent) {
         while (parent->rank == node->rank) {
             bool const side = parent->child[1] == node;
             if (parent->rank - parent->child[!side]->rank == 1) {
@@ -265,7 +279,7 @@ private:
         }
     }
 
-    [[gnu::noinline]] void balance_after_remove(TreeNode* node, TreeNode* parent) {
+    RARELY_CALLED void balance_after_remove(TreeNode* node, TreeNode* parent) {
         if (parent->rank == 1 && parent->child[0] == parent->child[1]) {
             parent->rank = 0;
             node = parent;
@@ -311,20 +325,22 @@ class EligibleQueue {
 public:
     /// Link `node`, which is in no queue.
     void insert(TreeNode& node, std::int64_t now) {
-        if (node.key <= now) {
-            node.place = TreeNode::Place::Ready;
-            ready_.insert(node);
-        } else {
-            node.place = TreeNode::Place::Future;
-            future_.insert(node);
-        }
+        if (node.key <= now) [[likely]]
+            insert_ready(node);
+        else
+            insert_future(node);
+    }
+    /// As insert, of a node whose key has come.
+    void insert_ready(TreeNode& node) {
+        node.place = TreeNode::Place::Ready;
+        ready_.insert(node);
     }
 
     void remove(TreeNode& node) {
-        if (node.place == TreeNode::Place::Ready)
+        if (node.place == TreeNode::Place::Ready) [[likely]]
             ready_.remove(node);
         else
-            future_.remove(node);
+            remove_future(node);
         node.place = TreeNode::Place::None;
     }
 
@@ -332,16 +348,15 @@ public:
     /// Among equal deadlines the one that has been in the queue as ready for longest.
     TreeNode* pick(std::int64_t now) {
         TreeNode* best = ready_.first();
-        if (future_.first()->key <= now) [[unlikely]] {
-            TreeNode* const other = future_.earliest_until(now);
-            if (other->deadline < best->deadline) best = other;
-        }
+        if (future_.first()->key <= now) best = other_of_pick(best, now);
         return best == ready_.end() ? nullptr : best;
     }
 
     /// The least key among those that had not come when they were linked; INT64_MAX if none.
     std::int64_t first_key() const { return future_.first()->key; }
-    std::int64_t first_key_before(std::int64_t deadline) const {
+    /// The earliest deadline among those, and the least key of those with an earlier deadline.
+    std::int64_t earliest_future_deadline() const { return future_.root()->earliest->deadline; }
+    RARELY_CALLED std::int64_t first_key_before(std::int64_t deadline) const {
         return future_.first_key_before(deadline);
     }
     bool empty() const { return ready_.empty() && future_.empty(); }
@@ -353,8 +368,7 @@ public:
     /// Ready although its key is after `now` (virtual time may step back): treat it as future.
     void postpone(TreeNode& node) {
         ready_.remove(node);
-        node.place = TreeNode::Place::Future;
-        future_.insert(node);
+        insert_future(node);
     }
 
     std::size_t check_invariants() const {
@@ -362,6 +376,16 @@ public:
     }
 
 private:
+    RARELY_CALLED void insert_future(TreeNode& node) {
+        node.place = TreeNode::Place::Future;
+        future_.insert(node);
+    }
+    RARELY_CALLED void remove_future(TreeNode& node) { future_.remove(node); }
+    RARELY_CALLED TreeNode* other_of_pick(TreeNode* best, std::int64_t now) {
+        TreeNode* const other = future_.earliest_until(now);
+        return other->deadline < best->deadline ? other : best;
+    }
+
     Tree<Order::Deadline> ready_;
     Tree<Order::Key> future_;
 };

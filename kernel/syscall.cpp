@@ -332,6 +332,14 @@ std::int64_t call_exit(Word exit_code) {
     dispatch::leave_dead();
 }
 
+std::int64_t call_stretch_address(abi::DomainId target, Word number) {
+    return with_target(target, [&](Domain& d) -> std::int64_t {
+        auto const* s = stretch_of(d, number);
+        if (s == nullptr || (s->kind != Stretch::Kind::Own && s->kind != Stretch::Kind::Accepted)) return code(Error::BadHandle);
+        return static_cast<std::int64_t>(s->base);
+    });
+}
+
 }  // namespace
 
 extern "C" void kps_enter_call();
@@ -363,7 +371,7 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_endpoint_accept>(), entry<call_endpoint_close>(), entry<call_irq_bind>(), entry<call_irq_ack>(),
     entry<call_device_stretch>(), entry<call_pci_read>(), entry<call_log>(), entry<call_trace_mark>(),
     entry<call_machine_exit>(), entry<call_machine_info>(), entry<call_frame_physical>(), entry<call_measure>(),
-    entry<call_frame_give>(), entry<call_exit>(),
+    entry<call_frame_give>(), entry<call_exit>(), entry<call_stretch_address>(),
 };
 static_assert(static_cast<int>(abi::Call::Count) == CALL_COUNT &&
               static_cast<int>(abi::Call::KpsLeave) == CALL_KPS_LEAVE);

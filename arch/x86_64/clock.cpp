@@ -59,7 +59,7 @@ void calibrate(abi::TimePage& page) {
                             .tsc_hz = tsc_hz,
                             .timer_hz = timer_hz};
     page = abi::TimePage{.magic = abi::kDibMagic, .tsc_base = first, .multiplier = parameters.multiplier,
-                         .shift = 32, .flags = 0, .tsc_hz = tsc_hz};
+                         .shift = 32, .flags = features.fsgsbase ? 1u : 0u, .tsc_hz = tsc_hz};
 }
 
 }  // namespace nemesis::arch::clock

@@ -1,4 +1,18 @@
+#include "libnemesis/state.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/clock.h"
 #include "libnemesis/syscalls.h"
-extern "C" [[noreturn]] void _start() { nemesis::sys::log("hello from init\n"); nemesis::sys::machine_exit(0x10); }
-extern "C" void* memcpy(void* d, void const* s, unsigned long n){ auto* a=(char*)d; auto* b=(char const*)s; while(n--) *a++=*b++; return d; }
-extern "C" void* memset(void* d, int v, unsigned long n){ auto* a=(char*)d; while(n--) *a++=v; return d; }
+#include "libnemesis/threads/thread.h"
+#include "libnemesis/memory/pages.h"
+using namespace nemesis;
+static Thread t;
+static char stack[16384];
+static void worker(void*) { for (int i = 0; i < 3; ++i) { log::line("worker at ", now().ns()); Thread::sleep_until(now() + Duration::ms(1)); } }
+extern "C" void nem_main(abi::Environment const& e) {
+    log::line("hello, heap max ", e.heap_bytes_max);
+    t.start(worker, nullptr, {.stack = stack, .stack_bytes = sizeof stack, .name = "w"});
+    t.join();
+    auto* p = static_cast<std::uint64_t*>(pages::take(100));
+    p[51199] = 7; log::line("pages at ", (std::uint64_t)p);
+    sys::machine_exit(0x10);
+}

@@ -136,7 +136,9 @@ enum class Call : std::uint32_t {
     FrameGive = 38,
     /// exit(code): the caller dies; its parent gets an event. (does not return)
     Exit = 39,
-    Count = 40,
+    /// stretch_address(target, stretch): its first address. Errors: BadHandle. bound 100.
+    StretchAddress = 40,
+    Count = 41,
 };
 
 /// Rights of a domain on a stretch, and of a page in a stretch.

@@ -36,13 +36,15 @@ target_compile_options(nemesis_kernel_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>)
 
-# libnemesis: throws nothing, keeps no statics, but exceptions of programs pass through it.
+# libnemesis: throws nothing, keeps no statics, but exceptions of programs pass through it. It uses no
+# vector or x87 registers, because domains without the FPU run it too.
 add_library(nemesis_segment_flags INTERFACE)
 target_link_libraries(nemesis_segment_flags INTERFACE nemesis_target_flags)
 target_compile_definitions(nemesis_segment_flags INTERFACE NEMESIS_SEGMENT=1)
 target_compile_options(nemesis_segment_flags INTERFACE
     ${nemesis_freestanding_headers}
     -ffreestanding -fPIE -fvisibility-inlines-hidden -fasynchronous-unwind-tables
+    -mno-mmx -mno-sse -msoft-float -mno-implicit-float
     $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>)
 

@@ -10,9 +10,10 @@ The link is run twice: at a base that no image has, to get the code, and at the 
             xor (offset of the segment from the image's begin).
   address   4-level paging: 2^22 slots of 16 MiB from 0x4000_0000_0000; slot = hash mod 2^22. A
             larger image takes the following slots too, at most 16. A slot that another image of
-            this build has is passed over, to the next.
+            this build has is passed over, to the next. The shared segment's slots are the 2^15
+            from 0x2000_0000_0000, without the first: the window that all domains share.
 
-A program stays further than 2 GiB from the shared segment, so that the linker never shortens a call
+Programs lie further than 2 GiB from the shared segment, so that the linker never shortens a call
 into it: the same source gives the same code wherever the image comes to lie.
 
 --shared-segment says that the image is the one every domain maps, and writes EXPORTS, an ELF file
@@ -36,9 +37,11 @@ SLOT_BYTES = 16 << 20
 SLOTS = 1 << 22
 SLOTS_PER_IMAGE_MAX = 16
 REGION = 0x4000_0000_0000
-FIRST_BASE = 0x2000_0000_0000
-# Distance to the shared segment that a 32-bit displacement cannot bridge, in slots.
-FAR_SLOTS = (2 << 30) // SLOT_BYTES + 1
+FIRST_BASE = 0x1800_0000_0000
+# Where the shared segment goes: the window that every domain has in common (kernel/abi/layout.h).
+# Its first slot holds the time page.
+SHARED_REGION = 0x2000_0000_0000
+SHARED_SLOTS = 1 << 15
 
 PT_LOAD = 1
 PT_GNU_RELRO = 0x6474E552
@@ -167,19 +170,14 @@ def choose_slot(wanted, count, taken):
     raise BadImage("no free slot")
 
 
-def taken_by_others(register, name, is_segment):
+def taken_by_others(register, name):
     """The slots that image `name` must avoid, from the register of this build."""
     taken = []
     for other, entry in register.items():
         if other == name or not pathlib.Path(entry["file"]).exists():
             continue
         first, count = entry["slot"], entry["slots"]
-        if entry["shared"] and not is_segment:
-            low = max(0, first - FAR_SLOTS)
-            taken.append((low, first + count + FAR_SLOTS - low))
-        elif entry["uses_shared"] and is_segment:
-            continue  # It depends on this link and will be linked again after it.
-        else:
+        if not entry["shared"]:
             taken.append((first, count))
     return taken
 
@@ -248,11 +246,17 @@ def main():
     code_hash = trial.text_hash()
     count = slots_of(trial.size)
     with locked_register(options.register) as register:
-        wanted = code_hash % SLOTS
-        slot = choose_slot(wanted, count, taken_by_others(register, name, is_segment))
+        if is_segment:
+            if count != 1:
+                raise BadImage("the shared segment is larger than a slot")
+            slot = wanted = 1 + code_hash % (SHARED_SLOTS - 1)
+            base = SHARED_REGION + slot * SLOT_BYTES
+        else:
+            wanted = code_hash % SLOTS
+            slot = choose_slot(wanted, count, taken_by_others(register, name))
+            base = REGION + slot * SLOT_BYTES
         if slot != wanted:
             print(f"{name}: slot {wanted:#x} is taken, using {slot:#x}")
-        base = REGION + slot * SLOT_BYTES
         register[name] = {"file": str(output.resolve()), "hash": f"{code_hash:#018x}",
                           "base": f"{base:#x}", "size": trial.size, "slot": slot, "slots": count,
                           "shared": is_segment, "uses_shared": uses_shared}

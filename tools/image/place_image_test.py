@@ -43,12 +43,10 @@ class Slots(unittest.TestCase):
     def test_sizes_are_rounded_up(self):
         self.assertEqual([place.slots_of(n) for n in (1, 16 << 20, (16 << 20) + 1)], [1, 1, 2])
 
-    def test_a_program_keeps_out_of_reach_of_the_shared_segment(self):
-        register = {"lib": {"file": __file__, "slot": 1000, "slots": 1, "shared": True,
-                            "uses_shared": False}}
-        slot = place.choose_slot(1001, 1, place.taken_by_others(register, "program", False))
-        self.assertGreater((slot - 1001) * place.SLOT_BYTES, 2 << 30)
-        self.assertEqual(place.taken_by_others(register, "lib", True), [])
+    def test_the_shared_segment_takes_no_slot_of_programs(self):
+        register = {"lib": {"file": __file__, "slot": 1000, "slots": 1, "shared": True, "uses_shared": False},
+                    "other": {"file": __file__, "slot": 7, "slots": 2, "shared": False, "uses_shared": True}}
+        self.assertEqual(place.taken_by_others(register, "program"), [(7, 2)])
 
 
 if __name__ == "__main__":
