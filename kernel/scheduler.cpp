@@ -261,20 +261,28 @@ void Scheduler::wake(SchedulingEntity& e, Instant at) {
         if (e.spare_weight_ > 0) join(e);
         return;
     }
-    if (e.chunk_count_ != 0 || e.release_ + e.period_ > now) {
-        wake_in_period(e, now);
+    if (e.chunk_count_ != 0 || e.release_ > now) [[unlikely]] {
+        wake_in_parts(e, now);
         return;
     }
-    // A period since the last release: the whole slice is available.
+    // The slice is in one piece.
+    if (e.release_ + e.period_ <= now) {
+        e.remaining_ = e.size_;  // and whole
+        e.release_ = now;
+        e.deadline_ = now + e.relative_deadline_;
+    } else if (keeps(e, now)) {
+        kept_until_ = std::max(kept_until_, e.deadline_);
+    } else {
+        release_at(e, now);
+    }
     ContractNode& node = contract_node(e);
-    e.remaining_ = e.size_;
-    node.key = e.release_ = now;
-    node.deadline = e.deadline_ = now + e.relative_deadline_;
+    node.key = e.release_;
+    node.deadline = e.deadline_;
     contracts_.insert_ready(node);
 }
 
-/// A part of the slice may still be in use or away.
-void Scheduler::wake_in_period(SchedulingEntity& e, std::int64_t now) {
+/// Parts of the slice come back at different times, or nothing is available yet.
+void Scheduler::wake_in_parts(SchedulingEntity& e, std::int64_t now) {
     apply_wake(e, now, keeps(e, now));
     file(e, now);
 }
@@ -296,12 +304,28 @@ void Scheduler::block(SchedulingEntity& e, Instant now, Instant until) {
         current_kind_ = TimeKind::None;
         urgency_ = never;
     }
-    if (e.contracted_) {
-        contracts_.remove(contract_node(e));
-        if (e.remaining_ <= 0 || e.final_head_ || e.release_ > now.ns()) settle(e, now.ns());
+    if (until == Instant::never())
+        suspend(e, now.ns());
+    else
+        block_until(e, now.ns(), until.ns());
+}
+
+/// Take `e`, which has just been blocked, out of the queues.
+void Scheduler::suspend(SchedulingEntity& e, std::int64_t now) {
+    if (!e.contracted_) {
+        if (spare_node(e).linked()) leave(e);
+        return;
     }
-    if (spare_node(e).linked()) leave(e);
-    if (until != Instant::never()) wait_until(e, until.ns(), now.ns());
+    if (e.remaining_ <= 0 || e.final_head_ || e.release_ > now) settle(e, now);
+    if (spare_node(e).linked()) [[unlikely]]
+        leave(e);
+    contracts_.remove(contract_node(e));
+}
+
+void Scheduler::block_until(SchedulingEntity& e, std::int64_t now, std::int64_t until) {
+    suspend(e, now);
+    e.timeout_ = std::max(until, now);
+    file_timeout(e, now);
 }
 
 /// A blocked entity whose head is used up, ends, or has its release ahead.
@@ -309,11 +333,6 @@ void Scheduler::settle(SchedulingEntity& e, std::int64_t now) {
     if (e.remaining_ <= 0 || e.final_head_) next_chunk(e);
     // A head whose release lies ahead has no deadline that a wake could keep.
     if (e.release_ > now) e.deadline_ = now;
-}
-
-void Scheduler::wait_until(SchedulingEntity& e, std::int64_t until, std::int64_t now) {
-    e.timeout_ = std::max(until, now);
-    file_timeout(e, now);
 }
 
 void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {

@@ -232,10 +232,11 @@ private:
     RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void timed_out(SchedulingEntity& e);
     RARELY_CALLED void exhausted(SchedulingEntity& e, std::int64_t now);
-    RARELY_CALLED void wake_in_period(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void wake_in_parts(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void wake_before_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void settle(SchedulingEntity& e, std::int64_t now);
-    RARELY_CALLED void wait_until(SchedulingEntity& e, std::int64_t until, std::int64_t now);
+    [[gnu::noinline]] void block_until(SchedulingEntity& e, std::int64_t now, std::int64_t until);
+    [[gnu::always_inline]] void suspend(SchedulingEntity& e, std::int64_t now);
 
     // Spare time.
     void join(SchedulingEntity& e);

@@ -202,7 +202,7 @@ private:
     }
 
     /// As remove, of a node with two children: the next in order takes its place.
-    RARELY_CALLED void remove_inner(TreeNode& node) {
+    [[gnu::noinline]] void remove_inner(TreeNode& node) {
         TreeNode* const left = node.child[0];
         TreeNode* const right = node.child[1];
         TreeNode* const next = leftmost(right);
@@ -256,7 +256,7 @@ private:
         }
     }
 
-    RARELY_CALLED void balance_after_insert(TreeNode* node, TreeNode* parent) {
+    [[gnu::noinline]] void balance_after_insert(TreeNode* node, TreeNode* parent) {
         while (parent->rank == node->rank) {
             bool const side = parent->child[1] == node;
             if (parent->rank - parent->child[!side]->rank == 1) {
@@ -279,7 +279,7 @@ private:
         }
     }
 
-    RARELY_CALLED void balance_after_remove(TreeNode* node, TreeNode* parent) {
+    [[gnu::noinline]] void balance_after_remove(TreeNode* node, TreeNode* parent) {
         if (parent->rank == 1 && parent->child[0] == parent->child[1]) {
             parent->rank = 0;
             node = parent;
@@ -337,11 +337,12 @@ public:
     }
 
     void remove(TreeNode& node) {
-        if (node.place == TreeNode::Place::Ready) [[likely]]
+        bool const ready = node.place == TreeNode::Place::Ready;
+        node.place = TreeNode::Place::None;
+        if (ready) [[likely]]
             ready_.remove(node);
         else
             remove_future(node);
-        node.place = TreeNode::Place::None;
     }
 
     /// The node of earliest deadline whose key has come at `now`, or nullptr.
@@ -380,7 +381,7 @@ private:
         node.place = TreeNode::Place::Future;
         future_.insert(node);
     }
-    RARELY_CALLED void remove_future(TreeNode& node) { future_.remove(node); }
+    [[gnu::noinline]] void remove_future(TreeNode& node) { future_.remove(node); }
     RARELY_CALLED TreeNode* other_of_pick(TreeNode* best, std::int64_t now) {
         TreeNode* const other = future_.earliest_until(now);
         return other->deadline < best->deadline ? other : best;
