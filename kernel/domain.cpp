@@ -151,6 +151,7 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
             d.ro->environment = p.environment;
             d.rw->activation_vector = p.entry;
             d.rw->activation_stack = p.stack;
+            d.rw->activation_gs = p.state;
             d.rw->activations_on = 1;
             d.reclaim_position = 0;
             ++d.creation_step;

@@ -1,18 +1,173 @@
-#include "libnemesis/state.h"
+// init: starts the system that the boot manifest describes, and looks after what it started.
+//
+// The first domain. It maps the boot archive, checks the manifest, builds every domain in the order of
+// the file, connects their channels, asks for their contracts and starts them. Then it waits for
+// deaths and reclaims the dead in its own time. A bad manifest or image costs a line that says why; the
+// rest of the system comes up without it.
+#include <span>
+
+#include "domains/manager/manager.h"
+#include "libnemesis/activation/activation.h"
+#include "libnemesis/base/archive.h"
+#include "libnemesis/base/manifest.h"
 #include "libnemesis/log/log.h"
-#include "libnemesis/clock.h"
+#include "libnemesis/memory/pages.h"
+#include "libnemesis/state.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
-#include "libnemesis/memory/pages.h"
-using namespace nemesis;
-static Thread t;
-static char stack[16384];
-static void worker(void*) { for (int i = 0; i < 3; ++i) { log::line("worker at ", now().ns()); Thread::sleep_until(now() + Duration::ms(1)); } }
-extern "C" void nem_main(abi::Environment const& e) {
-    log::line("hello, heap max ", e.heap_bytes_max);
-    t.start(worker, nullptr, {.stack = stack, .stack_bytes = sizeof stack, .name = "w"});
-    t.join();
-    auto* p = static_cast<std::uint64_t*>(pages::take(100));
-    p[51199] = 7; log::line("pages at ", (std::uint64_t)p);
-    sys::machine_exit(0x10);
+
+namespace nemesis {
+namespace {
+
+constexpr std::uint32_t kDeathEndpoint = 1;
+
+struct Started {
+    manager::Child child;
+    bool alive;
+};
+
+std::span<std::byte const> map_archive() {
+    auto const physical = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical));
+    auto const bytes = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchiveBytes));
+    auto const first = physical & ~(abi::kPageSize - 1);
+    auto const page_count = (physical + bytes - first + abi::kPageSize - 1) / abi::kPageSize;
+    auto const stretch = sys::device_stretch(first, page_count, abi::kRead | abi::kCached);
+    if (stretch < 0) {
+        log::line("boot archive: ", text(static_cast<abi::Error>(stretch)));
+        return {};
+    }
+    auto const address = static_cast<std::uint64_t>(
+        sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(stretch)));
+    return {reinterpret_cast<std::byte const*>(address + (physical - first)), bytes};
+}
+
+/// Privileges of the kernel for what the manifest grants.
+std::uint64_t privileges_of(Manifest const& manifest, ManifestDomain const& d) {
+    std::uint64_t p = 0;
+    if (has(d.privileges, Privilege::KernelSections)) p |= abi::kPrivilegeKps;
+    if (has(d.privileges, Privilege::ControlContracts)) p |= abi::kPrivilegeControlContracts;
+    if (has(d.privileges, Privilege::CreateDomains)) p |= abi::kPrivilegeCreateDomains;
+    if (has(d.privileges, Privilege::ControlMachine)) p |= abi::kPrivilegeMachine;
+    if (has(d.privileges, Privilege::ReadTrace)) p |= abi::kPrivilegeDevices;
+    if (d.uses_fpu != 0) p |= abi::kPrivilegeFpu;
+    for (std::uint32_t i = 0; i < d.resource_count; ++i) {
+        switch (manifest.resource(d.first_resource + i).kind) {
+            case ResourceKind::Interrupt: p |= abi::kPrivilegeInterrupts; break;
+            case ResourceKind::Ports: p |= abi::kPrivilegeKps; break;
+            case ResourceKind::Data: break;
+            default: p |= abi::kPrivilegeDevices; break;
+        }
+    }
+    return p;
+}
+
+/// Maps an archive entry read-only in the child; the child finds it as a channel record of that name.
+bool give_data(manager::Child& child, Archive const& archive, std::string_view name, std::span<std::byte const> whole) {
+    auto const entry = archive.find(name);
+    if (!entry) {
+        log::line(child.environment.name, ": no data '", name, "' in the archive");
+        return false;
+    }
+    auto const physical = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical)) + entry->offset;
+    auto const bytes = entry->payload.size();
+    (void)whole;
+    auto const stretch = sys::device_stretch(physical, (bytes + abi::kPageSize - 1) / abi::kPageSize, abi::kRead | abi::kCached);
+    auto& env = child.environment;
+    if (stretch < 0 || env.channel_count == abi::kChannelsMax) return false;
+    auto const number = static_cast<std::uint64_t>(stretch);
+    if (sys::stretch_offer(0, number, child.id, abi::kRead) < 0 ||
+        sys::stretch_accept(child.id, dib().id, number, abi::kRead) < 0) {
+        return false;
+    }
+    auto& record = env.channels[env.channel_count++];
+    record = {};
+    auto const n = name.size() < sizeof(record.name) - 1 ? name.size() : sizeof(record.name) - 1;
+    __builtin_memcpy(record.name, name.data(), n);
+    record.incoming = static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, number));
+    record.incoming_bytes = bytes;
+    return true;
+}
+
+void build(Started& started, Archive const& archive, Manifest const& manifest, std::uint32_t index,
+           std::span<std::byte const> whole) {
+    auto const d = manifest.domain(index);
+    auto const image = archive.find(d.image.view());
+    if (!image) {
+        log::line(d.name.view(), ": no image '", d.image.view(), "' in the archive");
+        return;
+    }
+    manager::ChildOptions options{
+        .name = d.name.view(), .arguments = manifest.argument(d), .context_slots = d.context_slots,
+        .endpoints = d.endpoints, .stretches = 48, .stack_pages = d.stack / abi::kPageSize,
+        .frames = d.memory / abi::kPageSize, .heap_bytes = d.memory, .privileges = privileges_of(manifest, d),
+        .death_endpoint = kDeathEndpoint};
+    auto child = manager::create(image->payload, options);
+    if (!child) return;
+    started.child = *child;
+    started.alive = true;
+    for (std::uint32_t i = 0; i < d.resource_count; ++i) {
+        auto const resource = manifest.resource(d.first_resource + i);
+        if (resource.kind == ResourceKind::Data) give_data(started.child, archive, resource.data.view(), whole);
+    }
+}
+
+void start(Started& started, ManifestDomain const& d) {
+    if (!started.alive) return;
+    std::int64_t fits = 0;
+    auto const contracted = manager::contract(started.child, static_cast<std::int64_t>(d.slice_ns),
+                                              static_cast<std::int64_t>(d.period_ns),
+                                              static_cast<std::int64_t>(d.deadline_ns), d.weight, &fits);
+    if (!contracted) log::line(d.name.view(), ": contract refused, ", fits, " ns would fit; runs on spare time");
+    if (!contracted) (void)manager::contract(started.child, 0, 0, 0, d.weight != 0 ? d.weight : 1);
+    if (!manager::start(started.child)) started.alive = false;
+}
+
+/// Reports and reclaims every domain that has died.
+void bury(std::span<Started> all) {
+    for (auto& started : all) {
+        if (!started.alive || sys::domain_inspect(started.child.id) < 0) continue;
+        abi::DomainStatus status;
+        __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
+        if (status.state != 2) continue;
+        log::line(started.child.environment.name, ": ended, code ", status.exit_code & 0xffffffff);
+        sys::domain_destroy(started.child.id);
+        started.alive = false;
+    }
+}
+
+}  // namespace
+}  // namespace nemesis
+
+extern "C" void nem_main(nemesis::abi::Environment const&) {
+    using namespace nemesis;
+    auto const whole = map_archive();
+    auto const archive = Archive::open(whole);
+    if (!archive) return log::line("boot archive: ", text(archive.error()));
+    auto const entry = archive->find("manifest");
+    if (!entry) return log::line("boot archive has no manifest");
+    auto const manifest = Manifest::open(entry->payload);
+    if (!manifest) return log::line("manifest: ", text(manifest.error()));
+    auto const count = manifest->domain_count();
+    auto const page_count = (count * sizeof(Started) + abi::kPageSize - 1) / abi::kPageSize;
+    auto* memory = static_cast<Started*>(pages::take(page_count));
+    if (memory == nullptr) return log::line("no memory for ", count, " domains");
+    std::span const all(memory, count);
+    for (std::uint32_t i = 0; i < count; ++i) build(all[i], *archive, *manifest, i, whole);
+    for (std::uint32_t i = 0; i < manifest->channel_count(); ++i) {
+        auto const channel = manifest->channel(i);
+        auto& source = all[channel.source];
+        auto& sink = all[channel.sink];
+        if (!source.alive || !sink.alive) continue;
+        auto const bytes = std::uint64_t{channel.slots} * channel.slot_bytes + abi::kPageSize;
+        if (!manager::connect(source.child, channel.source_port.view(), sink.child, channel.sink_port.view(), bytes, abi::kPageSize)) {
+            log::line("channel ", channel.source_port.view(), " failed");
+        }
+    }
+    EventWaiter deaths(kDeathEndpoint);
+    for (std::uint32_t i = 0; i < count; ++i) start(all[i], manifest->domain(i));
+    log::line(count, " domains started");
+    for (;;) {
+        bury(all);
+        deaths.wait();
+    }
 }

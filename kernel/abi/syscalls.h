@@ -142,7 +142,15 @@ enum class Call : std::uint32_t {
 };
 
 /// Rights of a domain on a stretch, and of a page in a stretch.
-enum Rights : std::uint64_t { kRead = 1, kWrite = 2, kExecute = 4, kMeta = 8 };
+enum Rights : std::uint64_t {
+    kRead = 1,
+    kWrite = 2,
+    kExecute = 4,
+    kMeta = 8,
+    // How device memory is cached; default: not at all.
+    kWriteCombining = 16,
+    kCached = 32,
+};
 
 /// Privileges of a domain; a parent can give only what it has.
 enum Privilege : std::uint64_t {
@@ -170,6 +178,7 @@ struct DomainParameters {
     std::uint64_t entry;           ///< first activation vector
     std::uint64_t stack;           ///< first activation stack
     std::uint64_t environment;     ///< address handed to the domain
+    std::uint64_t state;          ///< GS base of the first activation
     std::uint64_t name[4];         ///< up to 31 characters
 };
 static_assert(sizeof(DomainParameters) <= 32 * 8);

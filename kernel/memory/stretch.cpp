@@ -218,7 +218,9 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
         number = owner.creating_device;
     }
     auto* s = stretch_of(owner, number);
-    auto const cache = (rights & 16) != 0 ? 0x80ull : paging::kUncached | paging::kWriteThrough;
+    auto const cache = (rights & abi::kWriteCombining) != 0 ? 0x80ull
+                       : (rights & abi::kCached) != 0        ? 0
+                                                             : paging::kUncached | paging::kWriteThrough;
     for (std::uint32_t i = 0; s->progress < pages; ++i) {
         if (i == 64) return fail(Error::Again);
         auto* entry = leaf_entry(owner, *s, s->progress);

@@ -121,6 +121,9 @@ struct ElfRules {
 
 inline constexpr ElfRules program_rules{};
 inline constexpr ElfRules library_rules{.writable = false, .entry = false};
+/// The shared segment (libnemesis): in the window that every domain has in common, in one slot.
+inline constexpr ElfRules segment_rules{.region = {0x2000'0000'0000, 16ull << 20, 1ull << 15},
+                                        .slots_max = 1, .writable = false, .entry = false};
 
 /// A checked image. owner: borrows the file's bytes
 class ElfImage {

@@ -76,7 +76,7 @@ Result<void, std::string> ArchiveWriter::check_contents() const {
     for (auto const& [name, payload] : payloads_) {
         switch (payload.kind) {
             case ArchiveKind::Image: TRY_VOID(check_image(name, payload.bytes, program_rules)); break;
-            case ArchiveKind::Library: TRY_VOID(check_image(name, payload.bytes, library_rules)); break;
+            case ArchiveKind::Library: TRY_VOID(check_image(name, payload.bytes, segment_rules)); break;
             case ArchiveKind::Manifest: TRY_VOID(check_manifest(name, payload)); break;
             case ArchiveKind::Data: break;
         }
