@@ -76,7 +76,9 @@ def report_accelerators(quick):
 
 def report_display():
     """How a machine can be looked at."""
-    backend, why = display.window_backend() if shutil.which(timebase.QEMU) else (None, "no emulator")
+    backend, why = None, "no emulator"
+    if shutil.which(timebase.QEMU):
+        backend, why = display.window_backend()
     say("display       " + (f"window ({backend})" if backend else f"VNC or headless: {why}"))
 
 
@@ -87,9 +89,9 @@ def report_kernel_services():
                             "not usable (not needed: images are made without)"))
     fuse = pathlib.Path("/dev/fuse")
     tool = shutil.which("fusermount3")
-    say("FUSE          " + ("usable" if os.access(fuse, os.R_OK | os.W_OK) and (tool or
-                            os.geteuid() == 0) else "not usable: "
-                            + ("no /dev/fuse" if not fuse.exists() else "no fusermount3 or rights")))
+    usable = os.access(fuse, os.R_OK | os.W_OK) and (tool or os.geteuid() == 0)
+    why = "no fusermount3 or no right to it" if fuse.exists() else "no /dev/fuse"
+    say("FUSE          " + ("usable" if usable else f"not usable: {why}"))
 
 
 def run(options):

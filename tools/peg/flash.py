@@ -27,8 +27,9 @@ def add_arguments(parser):
 
 def describe(device):
     """What lsblk knows of a device: {name, type, rm, hotplug, size, model, mounts}."""
-    result = subprocess.run(["lsblk", "-J", "-b", "-o", "NAME,TYPE,RM,HOTPLUG,SIZE,MODEL,MOUNTPOINTS",
-                             str(device)], capture_output=True, text=True, check=False)
+    columns = "NAME,TYPE,RM,HOTPLUG,SIZE,MODEL,MOUNTPOINTS"
+    result = subprocess.run(["lsblk", "-J", "-b", "-o", columns, str(device)],
+                            capture_output=True, text=True, check=False)
     if result.returncode:
         raise PegError(f"{device}: {result.stderr.strip() or 'not known to lsblk'}")
     disk = json.loads(result.stdout)["blockdevices"][0]

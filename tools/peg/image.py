@@ -1,8 +1,8 @@
 """`peg image`: the disk image that firmware boots, and its EFI system partition.
 
 GPT, one FAT32 partition from 1 MiB on, with the loader as EFI/BOOT/BOOTX64.EFI and beside it what
-the loader reads: kernel.elf and boot.archive. The same contents give the same bytes: identifiers are
-fixed and times are those of the last commit.
+the loader reads: kernel.elf and boot.archive. The same contents give the same bytes: identifiers
+are fixed and times are those of the last commit.
 """
 
 import os

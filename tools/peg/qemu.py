@@ -18,8 +18,8 @@ panics; QEMU is told to pause on it.)
   Virtual time stands still with it: with the counted time base the guest cannot tell how long the
 host took (30 runs alike, with the host busy and idle; about 470 instructions between the stamps
 before and after). With a timer armed that is not so: the emulator then often jumps to that
-timer's time, because a stopped processor looks idle to it. With idle time waited for, each stop adds
-up to 0.2 ms of jitter. A guest that wants more than this takes the stamps' difference off its clock.
+timer's time, because a stopped processor looks idle to it. With idle time waited for, each stop
+adds up to 0.2 ms of jitter. A guest that wants more takes the stamps' difference off its clock.
 """
 
 import dataclasses
@@ -81,11 +81,11 @@ class Outcome:
 def disk_arguments(machine):
     """The boot disk on the bus wanted. Writes go to a temporary file."""
     drive = ["-drive", f"file={machine.disk},format=raw,if=none,id=boot,snapshot=on"]
+    ahci = [] if machine.chipset == "q35" else ["-device", "ahci,id=ahci"]
+    ahci_bus = "ide.0" if machine.chipset == "q35" else "ahci.0"
     device = {
         "nvme": ["-device", "nvme,drive=boot,serial=nemesis,bootindex=0"],
-        "ahci": (["-device", "ide-hd,drive=boot,bus=ide.0,bootindex=0"]
-                 if machine.chipset == "q35" else
-                 ["-device", "ahci,id=ahci", "-device", "ide-hd,drive=boot,bus=ahci.0,bootindex=0"]),
+        "ahci": [*ahci, "-device", f"ide-hd,drive=boot,bus={ahci_bus},bootindex=0"],
         "virtio": ["-device", "virtio-blk-pci,drive=boot,bootindex=0"],
         "usb": ["-device", "qemu-xhci,id=xhci", "-device",
                 "usb-storage,bus=xhci.0,drive=boot,bootindex=0"],
@@ -120,7 +120,8 @@ def command_line(machine, folder, sockets):
     if machine.serial != "none":
         command += ["-serial", "chardev:serial"]
     if machine.append:
-        command += ["-fw_cfg", f"name=opt/nemesis/options,string={machine.append.replace(',', ',,')}"]
+        text = machine.append.replace(",", ",,")
+        command += ["-fw_cfg", f"name=opt/nemesis/options,string={text}"]
     if machine.boot == "uefi":
         command += ["-bios", FIRMWARE, *disk_arguments(machine)]
     else:
@@ -255,7 +256,9 @@ class Run:
         code = self.process.returncode
         if code > 0 and code % 2:
             value = code // 2
-            text = "the guest reported success" if value == SUCCESS else f"the guest ended with {value:#x}"
+            text = f"the guest ended with {value:#x}"
+            if value == SUCCESS:
+                text = "the guest reported success"
             if code == 1 and self.shutdown is None:
                 text = f"the emulator failed: {self.complaint()}"
                 value = None

@@ -73,7 +73,7 @@ def run(options):
     if not KERNEL.exists():
         raise PegError(f"there is no kernel yet ({shown(KERNEL)})")
     if options.headless:
-        clock = timebase.counted()
+        clock = timebase.counted(timebase.FIRMWARE_SHIFT if options.uefi else 0)
         screen = ("-display", "none")
     else:
         clock = timebase.choose(options.accel, say)

@@ -150,7 +150,11 @@ def run_unit(options):
     for configuration, label in (("host", None), ("host-asan", None), ("host-tsan", "tsan")):
         if label and label not in labels("host"):
             continue
-        build.build(configuration)
+        try:
+            build.build(configuration)
+        except PegError as error:
+            tally.fail(f"{configuration}: build", str(error))
+            continue
         result = run_ctest(configuration, options, label)
         say(f"{configuration}: {result.passed} passed, {len(result.failed)} failed")
         tally.add(result)

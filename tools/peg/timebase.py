@@ -36,16 +36,21 @@ class TimeBase:
     cpu: str = CPU
 
 
-def counted():
+def counted(shift=0):
     """The clock counts instructions and skips idle time. Same run, same times."""
-    return TimeBase("counted", ("-accel", "tcg", "-icount", "shift=0,sleep=off"),
-                    "emulated; 1 instruction = 1 ns of virtual time, idle time skipped")
+    return TimeBase("counted", ("-accel", "tcg", "-icount", f"shift={shift},sleep=off"),
+                    f"emulated; 1 instruction = {1 << shift} ns of virtual time, idle time skipped")
+
+
+# Firmware waits for times, not for events: at 1 ns for each instruction it takes minutes.
+FIRMWARE_SHIFT = 3
 
 
 def waiting(shift=0):
     """As counted, but idle time is waited for: where the guest waits for the host or a peer."""
     return TimeBase("waiting", ("-accel", "tcg", "-icount", f"shift={shift},sleep=on"),
-                    f"emulated; 1 instruction = {1 << shift} ns of virtual time, idle time waited for")
+                    f"emulated; 1 instruction = {1 << shift} ns of virtual time, idle time "
+                    "waited for")
 
 
 def paced():

@@ -47,8 +47,8 @@ CODE_FLAGS = ["-O2", "-g1", "-fPIE", "-fno-plt", "-mno-red-zone", "-fno-stack-pr
 BUILTINS = """ashldi3 ashlti3 ashrdi3 ashrti3 clzdi2 clzti2 cmpti2 ctzdi2 ctzti2 divdc3 divsc3
 divti3 divxc3 ffsti2 fixdfti fixsfti fixunsdfti fixunssfti fixunsxfti fixxfti floattidf floattisf
 floattixf floatuntidf floatuntisf floatuntixf lshrti3 modti3 muldc3 mulsc3 multi3 mulxc3 mulodi4
-muloti4 negti2 paritydi2 parityti2 popcountdi2 popcountti2 powidf2 powisf2 powixf2 ucmpti2 udivmodti4
-udivti3 umodti3""".split()
+muloti4 negti2 paritydi2 parityti2 popcountdi2 popcountti2 powidf2 powisf2 powixf2 ucmpti2
+udivmodti4 udivti3 umodti3""".split()
 
 MUSL_REPLACED = {
     "arch/x86_64/syscall_arch.h": "syscall_arch.h",
