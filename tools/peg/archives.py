@@ -1,0 +1,55 @@
+"""Boot archives: init, libnemesis, and what one manifest names, packed by the host's image tools."""
+
+import re
+import subprocess
+
+import build
+from console import PegError
+from paths import BOOT, ROOT, TARGET_BUILD
+
+
+def image_names(manifest):
+    """The images a manifest starts (an instance without its own image is called as its image)."""
+    text = re.sub(r"#.*", "", manifest.read_text())
+    names = set()
+    for name, body in re.findall(r"\bdomain\s+([\w-]+)(?:\s*\*\s*\d+)?\s*\{(.*?)\}", text, re.S):
+        image = re.search(r"\bimage\s+([\w./-]+)", body)
+        names.add(image.group(1) if image else name)
+    return names
+
+
+def make(name, manifest, data=(), extra_images=(), built=False):
+    """Build boot/NAME.archive from the manifest at `manifest` (relative to the repository).
+
+    data: pairs of an archive name and a file; extra_images: names of programs that are loaded at run
+    time. built: the x86_64 configuration is up to date. Returns the archive's path.
+    """
+    manifest = ROOT / manifest
+    if not built:
+        build.build("x86_64")
+    tool, checker = build.host_program("archive"), build.host_program("manifest")
+    BOOT.mkdir(parents=True, exist_ok=True)
+    compiled = BOOT / f"{name}.manifest"
+    run([checker, "compile", manifest, compiled])
+    entries = [f"library:libnemesis={find('libnemesis')}", f"manifest:manifest={compiled}"]
+    for image in sorted({"init", *image_names(manifest), *extra_images}):
+        entries.append(f"image:{image}={find(image)}")
+    entries += [f"data:{entry}={path}" for entry, path in data]
+    archive = BOOT / f"{name}.archive"
+    run([tool, "pack", archive, *entries])
+    return archive
+
+
+def find(image):
+    """The file of a program or of the shared segment."""
+    for folder in ("domains", "drivers", "libnemesis", "tests"):
+        for path in sorted((TARGET_BUILD / folder).rglob(f"{image}.elf")):
+            return path
+    raise PegError(f"no program {image} was built")
+
+
+def run(command):
+    """Run a host tool; its complaint is ours."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise PegError((result.stderr or result.stdout).strip())
