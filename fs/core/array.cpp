@@ -1,0 +1,376 @@
+// The five disks: commands, reading with checksum and reconstruction, ejecting a failed disk; and the
+// run loop. A block read is trusted only if its checksum is the referrer's; else it is rebuilt from
+// the row's other four blocks, checked again, and written back.
+
+#include "fs/core/store.h"
+
+#include <cstring>
+
+namespace nemesis::fs {
+
+Store::Io* Store::begin_io(DiskOperation operation, u32 disk, u64 block) {
+    Io* io = free_ios_;
+    if (!io) return nullptr;
+    free_ios_ = io->next;
+    io->used = true;
+    io->operation = operation;
+    io->disk = static_cast<u8>(disk);
+    io->block = block;
+    io->count = 0;
+    return io;
+}
+
+void Store::start_io(Io& io, Batch& batch, DiskStatus* status) {
+    io.batch = &batch;
+    io.status = status;
+    io.issued = now_;
+    ++batch.outstanding;
+    if (io.operation == DiskOperation::Read) statistics_.block_reads += io.count;
+    port_.submit({io.operation, position_[io.disk], static_cast<u32>(&io - ios_), io.block, io.count,
+                  io.data});
+}
+
+void Store::disk_done(u32 tag, DiskStatus status) {
+    ASSERT(tag < ios_max);
+    Io& io = ios_[tag];
+    ASSERT(io.used);
+    io.used = false;
+    if (io.status) *io.status = status;
+    if (status == DiskStatus::Error && io.operation != DiskOperation::Read) disk_failed(io.disk);
+    Batch& batch = *io.batch;
+    if (status == DiskStatus::Error) batch.failed = true;
+    io.next = free_ios_;
+    free_ios_ = &io;
+    if (--batch.outstanding == 0 && batch.waiter) {
+        ASSERT(ready_end_ - ready_begin_ < ready_max);
+        ready_[ready_end_++ % ready_max] = batch.waiter;
+        batch.waiter = nullptr;
+    }
+    wake();
+}
+
+void Store::disk_failed(u32 disk) {
+    if (!live(disk)) return;
+    failing_[disk] = true;
+    flush_wanted_ = true;  // the writer ejects it
+    wake();
+}
+
+void Store::fail_disk(u32 disk) {
+    if (health_ != Health::Mounted || !live(disk)) return;
+    disk_failed(disk);
+}
+
+void Store::advance(Instant now) {
+    now_ = now;
+    for (u32 i = 0; i < ios_max; ++i) {
+        Io& io = ios_[i];
+        if (!io.used || now_ - io.issued < options_.disk_timeout) continue;
+        u8 const disk = io.disk;
+        port_.abandon(position_[disk]);
+        disk_failed(disk);
+        for (u32 k = 0; k < ios_max; ++k) {
+            if (ios_[k].used && ios_[k].disk == disk) disk_done(k, DiskStatus::Error);
+        }
+    }
+    if (need_flush() && now_ - oldest_dirty_ >= options_.write_delay) {
+        want_flush();
+    }
+    if (health_ == Health::Mounted && group_ > own_group_ &&
+        now_ - last_checkpoint_ >= options_.checkpoint_interval) {
+        want_checkpoint();
+    }
+}
+
+Instant Store::next_deadline() const {
+    Instant t = Instant::never();
+    if (need_flush()) t = oldest_dirty_ + options_.write_delay;
+    if (health_ == Health::Mounted && group_ > own_group_ &&
+        last_checkpoint_ + options_.checkpoint_interval < t) {
+        t = last_checkpoint_ + options_.checkpoint_interval;
+    }
+    return t;
+}
+
+bool Store::present(u32 disk, u64 segment) const {
+    if (failing_[disk]) return false;
+    switch (superblock_.disk_state[disk]) {
+        case DiskState::Live: return true;
+        case DiskState::Dead: return false;
+        case DiskState::Rebuilding:
+            return segment < rebuild_cursor_ ||
+                   SegmentEntry{segments_[segment]}.birth() >= superblock_.rebuild_birth;
+    }
+    return false;
+}
+
+u32 Store::live_count() const {
+    u32 n = 0;
+    for (u32 d = 0; d < disks; ++d) n += live(d) ? 1 : 0;
+    return n;
+}
+
+void Store::run() {
+    if (running_) return;
+    running_ = true;
+    for (;;) {
+        if (ready_begin_ != ready_end_) {
+            std::coroutine_handle<> const h = ready_[ready_begin_++ % ready_max];
+            h.resume();
+            continue;
+        }
+        if (!changed_) break;
+        changed_ = false;
+        Changed* list = waiting_;
+        waiting_ = nullptr;
+        // Oldest first: the list is in reverse order of arrival.
+        Changed* in_order = nullptr;
+        while (list) {
+            Changed* next = list->next;
+            list->next = in_order;
+            in_order = list;
+            list = next;
+        }
+        while (in_order) {
+            Changed* next = in_order->next;
+            in_order->handle.resume();
+            in_order = next;
+        }
+        if (health_ != Health::Mounted && health_ != Health::ReadOnly) continue;
+        Request** at = &queue_;
+        while (*at) {
+            Request& r = **at;
+            bool ready = true;
+            if (r.client != 0) {
+                for (Request* q = queue_; q != &r; q = q->next) {
+                    if (q->client == r.client) ready = false;
+                }
+            }
+            if (ready && execute(r)) {
+                *at = r.next;
+                if (!*at) queue_end_ = at;
+                r.next = nullptr;
+                r.done = true;
+                if (r.completed) r.completed(r);
+            } else {
+                at = &r.next;
+            }
+        }
+    }
+    running_ = false;
+}
+
+void Store::submit(Request& r) {
+    r.done = false;
+    r.error = Error::None;
+    r.count = 0;
+    r.next = nullptr;
+    r.progress = 0;
+    r.target_group = 0;
+    r.scratch = 0;
+    *queue_end_ = &r;
+    queue_end_ = &r.next;
+    wake();
+}
+
+bool Store::idle() const { return !queue_ && partials_in_flight_ == 0 && !changed_; }
+
+Task Store::read_one(u32 disk, u64 block, u8* out, DiskStatus* status) {
+    Io* io = nullptr;
+    while (!(io = begin_io(DiskOperation::Read, disk, block))) co_await changed();
+    io->data[io->count++] = out;
+    Batch batch;
+    start_io(*io, batch, status);
+    co_await batch;
+}
+
+Task Store::write_one(u32 disk, u64 block, u8* data, DiskStatus* status) {
+    Io* io = nullptr;
+    while (!(io = begin_io(DiskOperation::Write, disk, block))) co_await changed();
+    io->data[io->count++] = data;
+    Batch batch;
+    start_io(*io, batch, status);
+    co_await batch;
+}
+
+/// Reads the chain of frames (by dirty_next) that are in state Reading.
+Task Store::read_blocks(Frame* first) {
+    Batch batch;
+    for (u32 d = 0; d < columns; ++d) {
+        Io* io = nullptr;
+        for (Frame* f = first; f; f = f->dirty_next) {
+            Address const a = f->source.address;
+            if (a.column() != d || !present(d, a.segment())) continue;
+            u64 const block = disk_block(a.segment(), a.row());
+            if (io && (io->block + io->count != block || io->count == rows_per_segment)) {
+                start_io(*io, batch, nullptr);
+                io = nullptr;
+            }
+            while (!io && !(io = begin_io(DiskOperation::Read, d, block))) co_await changed();
+            io->data[io->count++] = f->data;
+        }
+        if (io) start_io(*io, batch, nullptr);
+    }
+    co_await batch;
+    for (Frame* f = first; f;) {
+        Frame* const next = f->dirty_next;
+        f->dirty_next = nullptr;
+        Address const a = f->source.address;
+        bool good = present(a.column(), a.segment()) && crc32c_block(f->data) == f->source.crc;
+        if (!good) co_await reconstruct(f->source, f->data, &good);
+        if (!good) note_damage(f->file, f->index, f->level);
+        f->state = good ? FrameState::Valid : FrameState::Bad;
+        if (f->discard) release_frame(*f);
+        f = next;
+        wake();
+    }
+}
+
+/// Yields the block from the other four of its row, and writes it back where its disk is live.
+Task Store::reconstruct(Pointer pointer, u8* out, bool* good) {
+    *good = false;
+    Address const a = pointer.address;
+    if (a.segment() >= superblock_.segments || a.block() >= segment_blocks) co_return;
+    u32 slot = 0;
+    for (;;) {
+        slot = 0;
+        while (slot < reconstructions_max && spare_used_[slot]) ++slot;
+        if (slot < reconstructions_max) break;
+        co_await changed();
+    }
+    spare_used_[slot] = true;
+    u8* const spare = spare_blocks_ + std::size_t{slot} * columns * block_bytes;
+    bool all = true;
+    Batch batch;
+    u8* part[columns];
+    u32 parts = 0;
+    for (u32 d = 0; d < disks; ++d) {
+        if (d == a.column()) continue;
+        if (!present(d, a.segment())) {
+            all = false;
+            continue;
+        }
+        Io* io = nullptr;
+        while (!(io = begin_io(DiskOperation::Read, d, disk_block(a.segment(), a.row())))) {
+            co_await changed();
+        }
+        part[parts] = spare + std::size_t{parts} * block_bytes;
+        io->data[io->count++] = part[parts++];
+        start_io(*io, batch, nullptr);
+    }
+    co_await batch;
+    if (all && !batch.failed) {
+        parity_of(out, part);
+        *good = crc32c_block(out) == pointer.crc;
+    }
+    if (*good) {
+        ++statistics_.reconstructed;
+        if (present(a.column(), a.segment()) && health_ != Health::ReadOnly) {
+            DiskStatus status{};
+            co_await write_one(a.column(), disk_block(a.segment(), a.row()), out, &status);
+            if (status == DiskStatus::Good) ++statistics_.repaired;
+        }
+    } else {
+        ++statistics_.damaged;
+    }
+    spare_used_[slot] = false;
+    wake();
+}
+
+/// Rows of a segment from all present disks into scratch_: disk d, row r at (64 d + r) blocks.
+Task Store::read_segment(u64 segment, u32 first_row, u32 rows, DiskStatus status[disks]) {
+    Batch batch;
+    for (u32 d = 0; d < disks; ++d) {
+        status[d] = DiskStatus::Error;
+        if (!present(d, segment)) continue;
+        Io* io = nullptr;
+        while (!(io = begin_io(DiskOperation::Read, d, disk_block(segment, first_row)))) {
+            co_await changed();
+        }
+        for (u32 r = 0; r < rows; ++r) {
+            io->data[io->count++] =
+                scratch_ + std::size_t{d * rows_per_segment + first_row + r} * block_bytes;
+        }
+        start_io(*io, batch, &status[d]);
+    }
+    co_await batch;
+}
+
+void Store::note_damage(u64 owner, u64 index, u32 level) {
+    for (u32 i = 0; i < damage_count_; ++i) {
+        Damage const& d = damage_[i];
+        if (d.owner == owner && d.index == index && d.level == level) return;
+    }
+    if (damage_count_ < damage_max) damage_[damage_count_++] = {owner, index, level};
+}
+
+Task Store::flush_disks() {
+    Batch batch;
+    for (u32 d = 0; d < disks; ++d) {
+        if (!live(d) || failing_[d]) continue;
+        Io* io = nullptr;
+        while (!(io = begin_io(DiskOperation::Flush, d, 0))) co_await changed();
+        start_io(*io, batch, nullptr);
+    }
+    co_await batch;
+}
+
+/// Head and tail of every live disk, then a flush.
+Task Store::write_superblocks(bool* good) {
+    while (superblocks_busy_) co_await changed();
+    superblocks_busy_ = true;
+    Batch batch;
+    for (u32 d = 0; d < disks; ++d) {
+        if (!live(d) || failing_[d]) continue;
+        for (u32 end = 0; end < 2; ++end) {
+            u64 const disk_blocks = port_.blocks(position_[d]);
+            if (disk_blocks == 0) continue;
+            u8* const buffer = superblock_out_ + std::size_t{d * 2 + end} * block_bytes;
+            Superblock& s = *reinterpret_cast<Superblock*>(buffer);
+            s = superblock_;
+            s.disk_index = d;
+            s.disk_blocks = disk_blocks;
+            s.block = end == 0 ? superblock_head : disk_blocks - 1;
+            s.crc = 0;
+            s.crc = crc32c_block(buffer);
+            Io* io = nullptr;
+            while (!(io = begin_io(DiskOperation::Write, d, s.block))) co_await changed();
+            io->data[io->count++] = buffer;
+            start_io(*io, batch, nullptr);
+        }
+    }
+    co_await batch;
+    co_await flush_disks();
+    superblocks_busy_ = false;
+    wake();
+    *good = true;
+    for (u32 d = 0; d < disks; ++d) *good = *good && !(live(d) && failing_[d]);
+}
+
+/// Declares failing disks dead on the others. Nothing is acknowledged as durable before that: a disk
+/// that missed a write must not be believed again.
+Task Store::eject() {
+    for (;;) {
+        bool any = false;
+        for (u32 d = 0; d < disks; ++d) {
+            if (!failing_[d]) continue;
+            failing_[d] = false;
+            if (!live(d)) continue;
+            if (superblock_.disk_state[d] == DiskState::Rebuilding) rebuilding_ = false;
+            superblock_.disk_state[d] = DiskState::Dead;
+            any = true;
+        }
+        if (!any) co_return;
+        if (live_count() < columns) {
+            health_ = Health::ReadOnly;
+            wake();
+            co_return;
+        }
+        ++superblock_.generation;
+        bool good = false;
+        co_await write_superblocks(&good);
+        wake();
+    }
+}
+
+}  // namespace nemesis::fs

@@ -1,0 +1,141 @@
+#pragma once
+// What a client asks of the store, and what it gets back. The caller owns a Request from submit()
+// until `done`; the buffers it names stay valid as long.
+
+#include "fs/core/format.h"
+
+namespace nemesis::fs {
+
+/// errors: the numbers are those of Linux, so that fronts pass them on unchanged.
+enum class Error : int {
+    None = 0,
+    NotPermitted = 1,
+    NoEntry = 2,
+    Damaged = 5,       // beyond redundancy; the name is in the damage report
+    AccessDenied = 13,
+    Busy = 16,
+    Exists = 17,
+    CrossesVolume = 18,
+    NotDirectory = 20,
+    IsDirectory = 21,
+    Invalid = 22,
+    TooManyOpen = 24,
+    TooBig = 27,
+    NoSpace = 28,
+    ReadOnly = 30,
+    TooManyLinks = 31,
+    NameTooLong = 36,
+    NotEmpty = 39,
+    NoData = 61,
+    ValueTooBig = 7,
+    NotSupported = 95,
+    Stale = 116,
+};
+
+enum class Op : u8 {
+    // These change the state.
+    Create, Link, Symlink, Unlink, Rmdir, Rename, Write, Truncate, Punch, SetAttributes, SetXattr,
+    RemoveXattr, Release,
+    // These do not.
+    Lookup, GetAttributes, Read, ReadLink, ReadDirectory, GetXattr, ListXattr, Fsync, Hold, Statistics,
+};
+constexpr bool changes(Op op) { return op <= Op::Release; }
+
+struct Name {
+    char const* text = nullptr;
+    u32 length = 0;
+};
+
+/// Who asks. uid 0 passes every check; `checked` false leaves checking to the caller (a front whose
+/// kernel has done it).
+struct Credentials {
+    u32 uid = 0;
+    u32 gid = 0;
+    u32 const* groups = nullptr;
+    u32 group_count = 0;
+    bool checked = false;
+};
+
+struct Attributes {
+    u64 pnode = 0;
+    u32 generation = 0;
+    PnodeType type = PnodeType::Free;
+    u16 mode = 0;
+    u32 nlink = 0;
+    u32 uid = 0;
+    u32 gid = 0;
+    u32 rdev = 0;
+    u64 size = 0;
+    i64 atime_ns = 0;
+    i64 mtime_ns = 0;
+    i64 ctime_ns = 0;
+};
+
+enum SetMask : u32 { set_mode = 1, set_uid = 2, set_gid = 4, set_atime = 8, set_mtime = 16 };
+enum RenameFlags : u32 { rename_noreplace = 1, rename_exchange = 2 };
+enum XattrFlags : u32 { xattr_create = 1, xattr_replace = 2 };
+
+/// One entry of ReadDirectory, packed in the buffer: this, then the name, padded to 8 bytes.
+struct DirectoryItem {
+    u64 pnode;
+    u64 cookie;  // continue after this entry; stable under any change of other entries
+    PnodeType type;
+    u8 name_length;
+    u8 reserved[6];
+};
+
+struct Statistics {
+    u64 segments = 0;
+    u64 segments_free = 0;
+    u64 segments_reserved = 0;  // what only deletion and cleaning may use
+    u64 pnodes = 0;
+    u64 blocks_written = 0;     // all that went to data columns, since mount
+    u64 data_blocks = 0;        // of these: data of files and directories, not moved by the cleaner
+    u64 moved_blocks = 0;       // moved by the cleaner
+    u64 metadata_blocks = 0;    // nodes, pnodes, system files
+    u64 summary_blocks = 0;
+    u64 padding_blocks = 0;
+    u64 groups = 0;
+    u64 checkpoints = 0;
+    u64 segments_cleaned = 0;
+    u64 segments_dead = 0;      // of these, without any live block
+    u64 garbage_entries_read = 0;
+    u64 block_reads = 0;        // blocks read from disks
+    u64 reconstructed = 0;      // blocks rebuilt from the others
+    u64 repaired = 0;           // blocks rewritten after that
+    u64 damaged = 0;            // beyond redundancy
+    u64 never_written = 0;      // dirty data blocks that died in memory
+    u64 rolled_forward = 0;     // groups applied by the last mount
+};
+
+struct Request {
+    Op op = Op::Statistics;
+    PnodeType type = PnodeType::File;  // Create
+    u16 mode = 0;
+    u32 flags = 0;       // Rename, SetXattr; SetMask for SetAttributes
+    u64 client = 0;      // 0: no order is kept with other requests
+    u64 sequence = 0;    // of the client, rising
+    Credentials who;
+    u64 pnode = 0;       // the file or the (first) directory
+    u64 pnode2 = 0;      // Rename: target directory; Link: the file
+    Name name;
+    Name name2;          // Rename: target name; Symlink: target; SetXattr: value
+    u64 offset = 0;      // Read, Write, Punch; ReadDirectory: cookie; Truncate: size
+    u64 length = 0;
+    u8* buffer = nullptr;
+    Attributes attributes;  // result; input of SetAttributes (uid, gid, mode, times) and Create (rdev)
+
+    Error error = Error::None;
+    u64 count = 0;       // bytes read, written or filled
+    bool done = false;
+    void (*completed)(Request&) = nullptr;
+    void* context = nullptr;
+
+    // The store's, while it has the request.
+    Request* next = nullptr;
+    u64 progress = 0;
+    u64 target_group = 0;
+    u64 scratch = 0;
+};
+
+}  // namespace nemesis::fs

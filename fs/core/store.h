@@ -1,0 +1,509 @@
+#pragma once
+// Store: the core of the Pegasus File Server. A log in 1 MB segments over four disks and a parity
+// disk, with files, directories and streams in it; one single-threaded state machine.
+//
+// Protocol of use: construct with memory, a port to five disks and options; mount(); then submit()
+// requests, tell it disk completions (disk_done) and time (advance), and call run() after either.
+// Nothing in here waits, reads a clock or allocates after the mount.
+//
+// How an operation works: it runs on blocks in memory only. If it needs a block that is not there,
+// it asks for it and changes nothing; when the read has come it starts again. Once it has all, it
+// makes all its changes in one step. So operations are atomic among each other without locks.
+//
+// How changes become durable: all changes since the last flush form a group. A flush gives every
+// changed block an address in the log, bottom up, writes them as partial segments, and ends the
+// group; recovery takes a group whole or not at all. Hence every recovered state is a prefix of the
+// operations in the order in which they took effect.
+//
+// Invariants (check_invariants): a dirty block's path up to its root is in memory and dirty or
+// pinned; nothing refers to a block of a free segment; a row is written once in a segment's life;
+// a segment is reused only after a checkpoint without references into it is on all live disks.
+
+#include "fs/core/arena.h"
+#include "fs/core/crc32c.h"
+#include "fs/core/disk_port.h"
+#include "fs/core/format.h"
+#include "fs/core/request.h"
+#include "fs/core/task.h"
+#include "libnemesis/base/units.h"
+
+namespace nemesis::fs {
+
+struct Options {
+    u32 frames = 4096;             // 4 KiB blocks of cache
+    u32 garbage_ring = 65536;      // garbage entries between two checkpoints
+    u32 partials = 4;              // partial segments being written at once
+    u32 checkpoint_segments = 256; // segments written between two checkpoints
+    Duration checkpoint_interval = Duration::s(30);
+    Duration write_delay = Duration::s(30);
+    Duration disk_timeout = Duration::s(30);
+    u32 reserve_segments = 16;     // kept for deletion and cleaning, at least
+    u32 reserve_percent = 2;
+    u32 held_max = 4096;           // files open at once
+    u32 sort_entries = 65536;      // garbage entries a cleaning pass sorts at once
+    u32 clean_threshold = 0;       // blocks of garbage below which a segment is carried over
+    bool clean_automatically = true;
+};
+
+enum class Health : u8 { Unmounted, Mounting, Mounted, Refused, ReadOnly, Stopped };
+
+/// Why a mount was refused.
+enum class Refusal : u8 {
+    None, NoStore, TooFewDisks, MixedStores, ArenaTooSmall, NoCheckpoint, Damaged, TooBig,
+};
+
+enum class FrameState : u8 { Free, Empty, Reading, Valid, Bad };
+
+/// A block in memory.
+struct Frame {
+    u64 file = 0;
+    u64 index = 0;
+    u8 level = 0;
+    BlockKind kind = BlockKind::Data;
+    FrameState state = FrameState::Free;
+    bool dirty = false;
+    bool moved = false;      // dirty only because the cleaner moves it
+    bool hashed = false;
+    bool discard = false;    // free it when its write is complete
+    u16 in_flight = 0;       // writes that read from it
+    u32 dirty_children = 0;
+    u64 run = 0;             // the last run that used it
+    Pointer source{};        // what a read under way shall yield
+    Frame* hash_next = nullptr;
+    Frame* newer = nullptr;  // order of use, of frames in the hash; free list
+    Frame* older = nullptr;
+    Frame* dirty_next = nullptr;
+    Frame* dirty_previous = nullptr;
+    u8* data = nullptr;
+
+    Pointer* pointers() { return reinterpret_cast<Pointer*>(data); }
+};
+
+class Store {
+public:
+    Store(Arena arena, DiskPort& port, Options options);
+    Store(Store const&) = delete;
+
+    /// Bytes of arena that a store of `segments` segments needs with these options.
+    static std::size_t memory_needed(Options const& options, u64 segments);
+
+    void mount(Instant now, i64 wall_ns);
+    /// Flush, checkpoint marked clean, stop. Health becomes Stopped.
+    void unmount();
+    void disk_done(u32 tag, DiskStatus status);
+    void advance(Instant now);
+    /// When advance() next has something to do.
+    Instant next_deadline() const;
+    void submit(Request& request);
+    void run();
+
+    Health health() const { return health_; }
+    Refusal refusal() const { return refusal_; }
+    Statistics statistics() const;
+    DiskState disk_state(u32 disk) const { return superblock_.disk_state[disk]; }
+    /// Position among the caller's disks of logical disk 0..4; 255: none.
+    u8 position(u32 disk) const { return position_[disk]; }
+    u64 durable_group() const { return durable_group_; }
+    u64 group() const { return group_; }
+    bool idle() const;
+
+    /// Take a disk away on purpose.
+    void fail_disk(u32 disk);
+    /// Use the blank disk in the caller's position `position` for dead disk `disk`, and rebuild it.
+    bool replace_disk(u32 disk, u32 position);
+    bool rebuilding() const { return rebuilding_; }
+    u64 rebuild_cursor() const { return rebuild_cursor_; }
+    /// Start a cleaning pass over all garbage there is now; a checkpoint; a scrub of all segments.
+    void clean();
+    bool cleaning() const { return cleaning_; }
+    void checkpoint() { want_checkpoint(); }
+    void scrub();
+    bool scrubbing() const { return scrubbing_; }
+
+    void check_invariants() const;
+    FramePool& frame_pool() { return frame_pool_; }
+
+    struct Damage {
+        u64 owner;
+        u64 index;
+        u32 level;
+    };
+    static constexpr u32 damage_max = 64;
+    Damage const* damage() const { return damage_; }
+    u32 damage_count() const { return damage_count_; }
+
+private:
+    // --- waiting -------------------------------------------------------------------------------
+    struct Batch {
+        u32 outstanding = 0;
+        bool failed = false;
+        std::coroutine_handle<> waiter;
+        bool await_ready() const { return outstanding == 0; }
+        void await_suspend(std::coroutine_handle<> h) { waiter = h; }
+        void await_resume() {}
+    };
+    struct Changed {
+        Store& store;
+        std::coroutine_handle<> handle;
+        Changed* next = nullptr;
+        bool await_ready() const { return false; }
+        void await_suspend(std::coroutine_handle<> h) {
+            handle = h;
+            next = store.waiting_;
+            store.waiting_ = this;
+        }
+        void await_resume() {}
+    };
+    Changed changed() { return Changed{*this, {}}; }
+    void wake() { changed_ = true; }
+    void want_flush() {
+        if (!flush_wanted_) wake();
+        flush_wanted_ = true;
+    }
+    void want_checkpoint() {
+        if (!checkpoint_wanted_) wake();
+        checkpoint_wanted_ = true;
+    }
+    /// What an operation asks for that may not start yet.
+    void ask_room() {
+        if (changes_blocked_) return;
+        if (dirty_user_ > options_.frames / 4) {
+            want_flush();
+        } else {
+            want_checkpoint();
+        }
+    }
+
+    // --- disks (array.cpp) ---------------------------------------------------------------------
+    struct Io {
+        Batch* batch = nullptr;
+        DiskStatus* status = nullptr;
+        Instant issued;
+        DiskOperation operation = DiskOperation::Read;
+        u8 disk = 0;
+        bool used = false;
+        u32 count = 0;
+        u64 block = 0;
+        Io* next = nullptr;
+        u8* data[rows_per_segment];
+    };
+    static constexpr u32 ios_max = 256;
+    Io* begin_io(DiskOperation operation, u32 disk, u64 block);
+    void start_io(Io& io, Batch& batch, DiskStatus* status);
+    bool live(u32 disk) const { return superblock_.disk_state[disk] != DiskState::Dead; }
+    bool present(u32 disk, u64 segment) const;
+    u32 live_count() const;
+    void disk_failed(u32 disk);
+    Task eject();
+    Task write_superblocks(bool* good);
+    Task flush_disks();
+    Task read_blocks(Frame* first);
+    Task reconstruct(Pointer pointer, u8* out, bool* good);
+    Task read_one(u32 disk, u64 block, u8* out, DiskStatus* status);
+    Task write_one(u32 disk, u64 block, u8* data, DiskStatus* status);
+    Task read_segment(u64 segment, u32 first_row, u32 rows, DiskStatus status[disks]);
+    u64 disk_block(u64 segment, u32 row) const {
+        return segments_start + segment * rows_per_segment + row;
+    }
+    void note_damage(u64 owner, u64 index, u32 level);
+
+    // --- blocks in memory (cache.cpp) ----------------------------------------------------------
+    Frame* find(u64 file, BlockKind kind, u32 level, u64 index) const;
+    Frame* allocate_frame(u64 file, BlockKind kind, u32 level, u64 index);
+    void touch(Frame& frame);
+    void forget(Frame& frame);
+    void release_frame(Frame& frame);
+    void insert_hash(Frame& frame);
+    void remove_hash(Frame& frame);
+    u32 dirty_class(Frame const& frame) const;
+    void list_dirty(Frame& frame);
+    void unlist_dirty(Frame& frame);
+    Frame* writable(Frame* frame);
+    bool read_into(Frame& frame, Pointer pointer);
+
+    // --- block trees (tree.cpp) ----------------------------------------------------------------
+    TreeRoot* root_of(u64 file);
+    bool lookup_pointer(u64 file, BlockKind kind, u32 level, u64 index, Pointer* out);
+    Frame* get(u64 file, BlockKind kind, u32 level, u64 index);
+    Frame* get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool overwrite = false);
+    bool grow(u64 file, u64 blocks);
+    void mark_dirty(Frame& frame);
+    void clean_frame(Frame& frame);
+    Pointer* parent_pointer(Frame const& frame);
+    void drop_dirty(Frame& frame);
+    bool cut(u64 file, u32 level, u64 index, u64 from, u64 to, bool measure);
+    bool cut_range(u64 file, u64 from, u64 to);
+    void retire(Pointer pointer);
+    void garbage(Record record);
+    static u64 span(u32 level) { return u64{1} << 8 * level; }
+    static u64 capacity(u32 height) { return u64{root_pointers} << 8 * height; }
+
+    // --- pnodes and operations (files.cpp, directory.cpp) --------------------------------------
+    Pnode* pnode(u64 number);
+    Pnode* pnode_for_write(u64 number);
+    Pnode* live_pnode(Request& r, u64 number);
+    Pnode* live_pnode_for_write(Request& r, u64 number);
+    Pnode* new_pnode(Request& r, u64* number);
+    bool allocate_pnode(Pnode& p);
+    void stamp(Pnode& p, bool data);
+    bool delete_pnode(u64 number);
+    void kill_pnode(Pnode& p);
+    bool discard_dirty_data(u64 file);
+    u32* held(u64 number, bool insert);
+    bool may(Request& r, Pnode const& p, u32 want);
+    bool may_delete(Request& r, Pnode const& directory, Pnode const& victim);
+    static void fill(Attributes& a, Pnode const& p);
+
+    bool execute(Request& r);
+    bool finish(Request& r, Error error);
+    bool op_lookup(Request& r);
+    bool op_attributes(Request& r);
+    bool op_set_attributes(Request& r);
+    bool op_create(Request& r);
+    bool op_link(Request& r);
+    bool op_unlink(Request& r, bool directory);
+    bool op_rename(Request& r);
+    bool op_read(Request& r);
+    bool op_write(Request& r);
+    bool op_truncate(Request& r);
+    bool op_punch(Request& r);
+    bool op_read_link(Request& r);
+    bool op_read_directory(Request& r);
+    bool op_set_xattr(Request& r);
+    bool op_get_xattr(Request& r);
+    bool op_hold(Request& r);
+    bool op_release(Request& r);
+    bool op_fsync(Request& r);
+
+    struct Entry {
+        u64 key = 0;
+        u64 pnode = 0;
+        PnodeType type = PnodeType::Free;
+        Name name;
+        Frame* leaf = nullptr;
+        u32 offset = 0;
+    };
+    enum class Found : u8 { Pending, Yes, No };
+    u64 key_of(Name name) const;
+    Found directory_at_least(u64 directory, u64 key, Entry* entry, bool for_write);
+    Found directory_find(u64 directory, Name name, Entry* entry, bool for_write);
+    Found directory_room(u64 directory, Name name, u64* key, Frame** leaf);
+    Frame* directory_descend(u64 directory, u64 key, bool for_write, u64* upper, Frame** path,
+                             u32* depth);
+    bool directory_new_block(u64 directory, u64* block, Frame** frame);
+    bool directory_split(u64 directory, Frame** path, u32 depth);
+    void directory_insert(Frame& leaf, u64 key, u64 pnode, PnodeType type, Name name);
+    void directory_remove(u64 directory, Entry& entry);
+    bool directory_prepare_remove(u64 directory, Entry const& entry, Frame** path, u32* depth);
+    bool directory_unlink_empty(u64 directory, Frame** path, u32 depth, u64 key);
+    Found is_ancestor(u64 ancestor, u64 directory);
+
+    // --- the log (log.cpp) ---------------------------------------------------------------------
+    struct Partial {
+        bool used = false;
+        u32 head = 0;
+        u64 segment = 0;
+        u32 row = 0;
+        u32 blocks = 0;   // summary included
+        u32 slots = 0;    // entries and records
+        u32 entries = 0;
+        Summary* summary = nullptr;
+        u8* block[segment_blocks];
+        Frame* frame[segment_blocks];
+        u8* parity;       // one block per row
+        DiskStatus status[disks];
+    };
+    bool may_change(Request const& r) const;
+    bool space_for(u64 blocks, bool freeing) const;
+    u64 allocate_segment();
+    void set_segment(u64 segment, SegmentEntry entry);
+    bool need_flush() const;
+    bool unlogged() const;
+    Task writer();
+    Task flush();
+    Task take_checkpoint(bool clean);
+    bool gather_checkpoint();
+    Task open_partial(u32 head);
+    Task serialize(Frame* frame);
+    Task log_records(u64 from, u64 to);
+    Task log_client_marks();
+    Task log_stream_marks();
+    void seal(bool last);
+    Task write_partial(Partial& partial);
+    Task end_group(u64 group);
+    void fill_checkpoint(bool clean);
+    Task write_checkpoint(u32 slot);
+
+    // --- recovery (recovery.cpp) ---------------------------------------------------------------
+    Task mount_task();
+    Task read_superblocks(bool* good);
+    Task read_checkpoints(bool* good);
+    Task load_segments(bool* good);
+    Task roll_forward(bool* good);
+    Task read_summary(u64 segment, u32 row, Summary* out, bool* good);
+    bool summary_valid(Summary const& s, u64 segment, u32 row) const;
+    Task verify_partial(Summary const& s, u64 segment, u32 row, bool* good);
+    Task apply_group(Summary* group, u32 count);
+    Task look_for_damage(u64 group, bool* damaged);
+    Task reclaim_orphans();
+    void refuse(Refusal why);
+    bool carve_all();
+
+    // --- cleaning (cleaner.cpp), rebuild and scrub (rebuild.cpp) -------------------------------
+    struct Candidate {  // a block of a victim that no garbage entry names
+        SummaryEntry entry;
+        Address address;
+    };
+    struct DeadBlocks {  // bit per block of a segment
+        u64 word[segment_blocks / 64] = {};
+    };
+    static constexpr u32 candidates_max = 4096;
+    static constexpr u32 victims_max = 64;
+    Task clean_task();
+    Task clean_once();
+    Task until_may_change();
+    Task expand_tree(u64 number);
+    Task rotate_garbage();
+    Task bury_garbage();
+    Task clean_chunk(u64 from, u64 to);
+    Task add_victim(u64 segment, DeadBlocks dead);
+    Task finish_victims();
+    Task relocate(bool* all_gone);
+    void carry(u64 segment, DeadBlocks dead, u64 group);
+    void free_segment(u64 segment);
+    u64 garbage_entries() const;
+    bool space_may_come();
+    bool system_frames_busy(u64 file) const;
+    void forget_file(u64 file);
+    Task rebuild_task();
+    Task scrub_task();
+    Task check_segment(u64 segment, bool* good);
+
+    // --- the state -----------------------------------------------------------------------------
+    // Constant after the mount.
+    Arena arena_;
+    DiskPort& port_;
+    Options options_;
+    FramePool frame_pool_;
+    Frame* frames_ = nullptr;
+    u32 hash_size_ = 0;
+    Partial* partials_ = nullptr;
+    u8* zero_block_ = nullptr;
+    u8* scratch_ = nullptr;        // a segment with its parity: recovery, rebuild, scrub, cleaning
+    bool scratch_used_ = false;
+    u8* spare_blocks_ = nullptr;   // four blocks for each reconstruction at once
+    static constexpr u32 reconstructions_max = 4;
+    bool spare_used_[reconstructions_max] = {};
+    u8* superblock_out_ = nullptr;
+    Checkpoint* checkpoint_ = nullptr;
+    Checkpoint* checkpoint_in_ = nullptr;
+    Summary* pending_ = nullptr;   // summaries of a group being rolled forward
+    u32 pending_max_ = 0;
+
+    // Disks.
+    Superblock superblock_{};
+    u8 position_[disks] = {255, 255, 255, 255, 255};
+    bool superblocks_busy_ = false;
+    bool failing_[disks] = {};     // answered wrongly; not yet ejected
+    Io* ios_ = nullptr;
+    Io* free_ios_ = nullptr;
+
+    // Run loop.
+    Instant now_;
+    i64 wall_offset_ns_ = 0;
+    Health health_ = Health::Unmounted;
+    Refusal refusal_ = Refusal::None;
+    bool changed_ = false;
+    bool running_ = false;
+    Changed* waiting_ = nullptr;
+    static constexpr u32 ready_max = 512;
+    std::coroutine_handle<> ready_[ready_max];
+    u32 ready_begin_ = 0;
+    u32 ready_end_ = 0;
+    Request* queue_ = nullptr;
+    Request** queue_end_ = &queue_;
+
+    // Blocks in memory.
+    Frame** hash_ = nullptr;
+    Frame* free_frames_ = nullptr;
+    Frame lru_;                     // .newer = least recently used, .older = most recently
+    static constexpr u32 dirty_classes = 8;
+    Frame dirty_[dirty_classes];    // heads of circular lists
+    u32 dirty_user_ = 0;            // frames of classes that a flush writes
+    u32 dirty_system_ = 0;
+    u32 free_count_ = 0;
+    u64 run_ = 0;
+    Error fault_ = Error::None;
+    bool want_frames_ = false;
+    Frame* missing_first_ = nullptr;
+    Frame* missing_last_ = nullptr;
+    Frame hole_;
+
+    // Log.
+    u64* segments_ = nullptr;       // SegmentEntry of each segment
+    u8* segment_state_ = nullptr;   // bit per block of the segment file: dirty
+    u64 segments_free_ = 0;
+    u64 segments_pending_ = 0;      // freed by the next checkpoint
+    u64 segment_scan_ = 0;
+    u64* pending_free_ = nullptr;
+    u32 pending_free_count_ = 0;
+    static constexpr u32 pending_free_max = 1024;
+    LogHead head_[heads] = {};
+    Partial* open_ = nullptr;
+    u32 partials_in_flight_ = 0;
+    u64 log_sequence_ = 1;
+    u32 previous_crc_ = 0;
+    u64 group_ = 0;
+    u64 serializing_group_ = 0;
+    bool serializing_checkpoint_ = false;
+    u64 durable_group_ = 0;
+    bool changes_blocked_ = false;
+    bool flush_wanted_ = false;
+    bool checkpoint_wanted_ = false;
+    bool unmount_wanted_ = false;
+    Instant oldest_dirty_ = Instant::never();
+    Instant last_checkpoint_;
+    u32 segments_since_checkpoint_ = 0;
+    Record* ring_ = nullptr;        // garbage since the last checkpoint
+    u64 ring_begin_ = 0;            // entries before it are in the garbage file
+    u64 ring_logged_ = 0;           // entries before it are in summaries
+    u64 ring_end_ = 0;
+    TreeRoot root_[system_files] = {};
+    u64 pnode_count_ = 0;
+    u64 free_pnode_ = 0;
+    ClientMark clients_[clients_max] = {};
+    u32 client_count_ = 0;
+    bool client_dirty_[clients_max] = {};
+    u64 checkpoint_sequence_ = 0;
+    u64 own_group_ = 0;             // of the checkpoint recovered from
+
+    // Cleaning, rebuild, scrub.
+    bool cleaning_ = false;
+    bool clean_wanted_ = false;
+    u64 clean_cursor_ = 0;
+    Record* sort_ = nullptr;
+    Candidate* candidates_ = nullptr;
+    u32 candidate_count_ = 0;
+    u64 victims_[victims_max] = {};
+    u32 victim_count_ = 0;
+    u64 gained_ = 0;             // segments freed by the pass under way
+    u64 useless_garbage_ = 0;    // entries that a pass which freed nothing left behind
+    bool rebuilding_ = false;
+    u64 rebuild_cursor_ = 0;
+    u64 scrub_cursor_ = 0;
+    bool scrubbing_ = false;
+
+    // Open files.
+    struct Held {
+        u64 pnode;
+        u32 count;
+    };
+    Held* held_ = nullptr;
+    u32 held_count_ = 0;
+
+    Statistics statistics_{};
+    Damage damage_[damage_max] = {};
+    u32 damage_count_ = 0;
+};
+
+}  // namespace nemesis::fs

@@ -1,0 +1,318 @@
+#include "fs/simulator/explorer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+namespace nemesis::fs::simulator {
+namespace {
+
+u64 mix(u64 x) {
+    x ^= x >> 31;
+    x *= 0x7FB5D329728EA185;
+    x ^= x >> 27;
+    x *= 0x81DADEF4BC2DD44D;
+    return x ^ x >> 33;
+}
+
+u64 content_hash(u8 const* data) {
+    if (!data) return 0;
+    u64 h = 1;
+    for (u32 i = 0; i < block_bytes; i += 8) {
+        u64 v;
+        std::memcpy(&v, data + i, 8);
+        h = (h ^ v) * 0x9E3779B97F4A7C15;
+        h ^= h >> 29;
+    }
+    return h;
+}
+
+u64 place_hash(u32 disk, u64 block, u8 const* data) {
+    return mix(content_hash(data) ^ mix(u64{disk} << 40 | block));
+}
+
+}  // namespace
+
+std::vector<Step> base_steps() {
+    using K = StepKind;
+    return {
+        {K::Create, "a", "", 0, 0, 'a'},      {K::Append, "a", "", 0, 10000, 'a'},
+        {K::Create, "b", "", 0, 0, 'a'},      {K::Append, "b", "", 0, 50000, 'b'},
+        {K::Mkdir, "d", "", 0, 0, 'a'},       {K::Create, "d/x", "", 0, 0, 'a'},
+        {K::Append, "d/x", "", 0, 4096, 'x'}, {K::Mkdir, "d/e", "", 0, 0, 'a'},
+        {K::Symlink, "s", "target", 0, 0},    {K::Link, "a", "d/l", 0, 0},
+        {K::SetXattr, "a", "user.k=v1", 0, 0}, {K::Fsync, "", "", 0, 0},
+    };
+}
+
+std::vector<Step> step_vocabulary() {
+    using K = StepKind;
+    return {
+        {K::Create, "n", "", 0, 0, 'a'},         {K::Create, "d/n", "", 0, 0, 'a'},
+        {K::Create, "d/e/n", "", 0, 0, 'a'},     {K::Mkdir, "m", "", 0, 0, 'a'},
+        {K::Mkdir, "d/e/m", "", 0, 0, 'a'},      {K::Append, "a", "", 0, 3000, 'p'},
+        {K::Append, "b", "", 0, 20000, 'q'},     {K::Append, "d/x", "", 0, 70000, 'r'},
+        {K::Overwrite, "a", "", 4096, 4096, 'o'}, {K::Overwrite, "b", "", 100, 30000, 'O'},
+        {K::Overwrite, "d/x", "", 1 << 20, 5000, 'h'},
+        {K::Truncate, "a", "", 0, 0, 'a'},       {K::Truncate, "b", "", 5000, 0, 'a'},
+        {K::Truncate, "d/x", "", 90000, 0, 'a'}, {K::Punch, "a", "", 0, 4096, 'a'},
+        {K::Punch, "b", "", 4000, 30000, 'a'},   {K::Link, "b", "d/e/h", 0, 0, 'a'},
+        {K::Link, "d/x", "y", 0, 0, 'a'},        {K::Symlink, "d/t", "a", 0, 0, 'a'},
+        {K::Symlink, "long", std::string(300, 'z'), 0, 0, 'a'},
+        {K::Rename, "a", "c", 0, 0, 'a'},        {K::Rename, "a", "b", 0, 0, 'a'},
+        {K::Rename, "d/x", "a", 0, 0, 'a'},      {K::Rename, "d/e", "f", 0, 0, 'a'},
+        {K::Rename, "d/l", "a", 0, 0, 'a'},      {K::Exchange, "a", "d/x", 0, 0, 'a'},
+        {K::Exchange, "b", "d", 0, 0, 'a'},      {K::Unlink, "a", "", 0, 0, 'a'},
+        {K::Unlink, "b", "", 0, 0, 'a'},         {K::Unlink, "d/x", "", 0, 0, 'a'},
+        {K::Unlink, "s", "", 0, 0, 'a'},         {K::Rmdir, "d/e", "", 0, 0, 'a'},
+        {K::SetXattr, "a", "user.k=v2", 0, 0, 'a'}, {K::SetXattr, "d", "user.n=value", 0, 0, 'a'},
+        {K::RemoveXattr, "a", "user.k", 0, 0, 'a'}, {K::Chmod, "b", "", 0600, 0, 'a'},
+        {K::Fsync, "", "", 0, 0, 'a'},           {K::Checkpoint, "", "", 0, 0, 'a'},
+        {K::Clean, "", "", 0, 0, 'a'},           {K::Settle, "", "", 0, 0, 'a'},
+    };
+}
+
+bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 variant) {
+    format(image, pool);
+    Machine m(image, pool, memory);
+    if (!m.mount()) return false;
+    Client c(m);
+    for (Step const& s : base_steps()) {
+        if (apply(c, m, s) != model.apply(s)) return false;
+    }
+    if (variant == 1) {
+        for (u32 i = 0; i < 3; ++i) {
+            Step const s{StepKind::Overwrite, "b", "", 0, 45000, static_cast<u8>('c' + i)};
+            if (apply(c, m, s) != model.apply(s)) return false;
+            m.sync();
+        }
+        m.clean();
+    }
+    if (variant == 2) return m.unmount();
+    return m.sync();
+}
+
+Recording record(Image const& start, Model const& before, std::vector<Step> const& steps,
+                 BlockPool& pool, Memory& memory, FaultPlan const& faults, u64 shuffle_seed,
+                 Options options) {
+    Recording r;
+    r.start = start;
+    r.end = start;
+    r.steps = steps;
+    Machine m(r.end, pool, memory, options);
+    m.disks.record(&r.trace);
+    m.disks.faults = faults;
+    Random order(shuffle_seed);
+    if (shuffle_seed) m.disks.shuffle(&order);
+    Model model = before.copy();
+    r.prefix.push_back(model.dump());
+    if (!m.mount()) {
+        r.failure = "mount refused: " + std::to_string(static_cast<int>(m.store().refusal()));
+        return r;
+    }
+    Client c(m);
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+        r.trace.push_back({EventKind::Submitted, 0, 0, nullptr, nullptr, i + 1});
+        Error const want = model.apply(steps[i]);
+        Error const got = apply(c, m, steps[i]);
+        r.prefix.push_back(model.dump());
+        if (want != got || c.stuck) {
+            r.failure = to_text(steps[i]) + ": model " + std::to_string(static_cast<int>(want)) +
+                        ", core " + std::to_string(static_cast<int>(got));
+            return r;
+        }
+        bool const durable = steps[i].kind == StepKind::Fsync;
+        r.trace.push_back({durable ? EventKind::Durable : EventKind::Completed, 0, 0, nullptr,
+                           nullptr, i + 1});
+    }
+    std::string text;
+    Error const e = c.dump(&text);
+    if (e != Error::None || text != r.prefix.back()) r.failure = "the run's own end differs:\n" + text;
+    if (m.store().damage_count() > 0) r.failure = "damage reported in the run";
+    return r;
+}
+
+Explorer::Bounds Explorer::bounds_at(Recording const& r, std::size_t at) const {
+    Bounds b{0, 0};
+    for (std::size_t i = 0; i < at; ++i) {
+        if (r.trace[i].kind == EventKind::Submitted) b.most = r.trace[i].number;
+        if (r.trace[i].kind == EventKind::Durable) b.least = r.trace[i].number;
+    }
+    return b;
+}
+
+void Explorer::judge(Image& state, u64 hash, Recording const& r, Bounds b, std::string const& what) {
+    if (!seen_.insert(mix(hash ^ mix(b.least * 1000 + b.most) ^ mix(missing_disk))).second) {
+        ++counts.repeated;
+        return;
+    }
+    ++counts.states;
+    std::size_t const mark = pool_.mark();
+    std::string problem;
+    {
+        Machine m(state, pool_, memory_);
+        if (missing_disk < disks) m.disks.faults.dead[missing_disk] = true;
+        if (!m.mount()) {
+            problem = "mount refused: " + std::to_string(static_cast<int>(m.store().refusal()));
+        } else if (m.store().health() != Health::Mounted) {
+            problem = "mounted read-only";
+        } else {
+            Client c(m);
+            std::string text;
+            Error const e = c.dump(&text);
+            bool match = false;
+            for (u64 i = b.least; i <= b.most && i < r.prefix.size() && !match; ++i) {
+                match = text == r.prefix[i];
+            }
+            if (e != Error::None) {
+                problem = "dump: error " + std::to_string(static_cast<int>(e));
+            } else if (!match) {
+                problem = "no prefix between " + std::to_string(b.least) + " and " +
+                          std::to_string(b.most) + " matches:\n" + text + "-- least:\n" +
+                          r.prefix[b.least] + "-- most:\n" +
+                          r.prefix[std::min<std::size_t>(b.most, r.prefix.size() - 1)];
+            } else if (m.store().damage_count() > 0) {
+                problem = "damage reported";
+            }
+        }
+    }
+    if (problem.empty() && checker_ && counts.states % 100 == 0) {
+        ++counts.checked;
+        problem = checker_(state);
+    }
+    if (!problem.empty()) {
+        ++counts.violations;
+        if (counts.first_violation.empty()) {
+            counts.first_violation = what + "\n";
+            for (Step const& s : r.steps) counts.first_violation += "  " + to_text(s) + "\n";
+            counts.first_violation += problem;
+        }
+    }
+    pool_.back_to(mark);
+}
+
+void Explorer::every_write(Recording const& r) {
+    ++counts.workloads;
+    Image state = r.start;
+    Image copy;
+    u64 hash = 0;
+    Bounds b{0, 0};
+    for (std::size_t i = 0; i <= r.trace.size() && !stopped(); ++i) {
+        bool const last = i == r.trace.size();
+        if (!last) {
+            Event const& e = r.trace[i];
+            if (e.kind == EventKind::Submitted) b.most = e.number;
+            if (e.kind == EventKind::Durable) b.least = e.number;
+            if (e.kind != EventKind::Write) continue;
+            hash ^= place_hash(e.disk, e.block, state.at(e.disk, e.block)) ^
+                    place_hash(e.disk, e.block, e.data);
+            state.at(e.disk, e.block) = e.data;
+        }
+        copy = state;
+        judge(copy, hash, r, b, "after event " + std::to_string(i));
+    }
+}
+
+void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
+    ++counts.workloads;
+    // Places in the trace just before a flush completes: there the most writes are undecided.
+    std::vector<std::size_t> places;
+    for (std::size_t i = 0; i < r.trace.size(); ++i) {
+        bool const flush = r.trace[i].kind == EventKind::FlushDone;
+        if (flush && i > 0 && r.trace[i - 1].kind != EventKind::FlushDone) places.push_back(i);
+    }
+    places.push_back(r.trace.size());
+    u64 const budget_end = counts.states + states_max;
+    for (std::size_t place : places) {
+        // Durable: covered by a flush of the disk completed before; the rest is undecided.
+        u64 covered[disks] = {};
+        for (std::size_t i = 0; i < place; ++i) {
+            Event const& e = r.trace[i];
+            if (e.kind == EventKind::FlushDone) covered[e.disk] = std::max(covered[e.disk], e.number);
+        }
+        Image floor = r.start;
+        std::vector<std::size_t> open;
+        u64 floor_hash = 0;
+        for (std::size_t i = 0; i < place; ++i) {
+            Event const& e = r.trace[i];
+            if (e.kind != EventKind::Write) continue;
+            if (i < covered[e.disk]) {
+                floor_hash ^= place_hash(e.disk, e.block, floor.at(e.disk, e.block)) ^
+                              place_hash(e.disk, e.block, e.data);
+                floor.at(e.disk, e.block) = e.data;
+            } else {
+                open.push_back(i);
+            }
+        }
+        Bounds const b = bounds_at(r, place);
+        auto const make = [&](std::function<bool(std::size_t)> keeps, std::size_t torn, u32 border,
+                              bool head_new, std::string const& what) {
+            if (counts.states >= budget_end || stopped()) return;
+            Image state = floor;
+            u64 hash = floor_hash;
+            std::size_t const mark = pool_.mark();
+            for (std::size_t k = 0; k < open.size(); ++k) {
+                Event const& e = r.trace[open[k]];
+                u8 const* data = e.data;
+                if (k == torn) {
+                    u8 const* old = state.at(e.disk, e.block);
+                    u8* mixed = pool_.take();
+                    if (old) {
+                        std::memcpy(mixed, old, block_bytes);
+                    } else {
+                        std::memset(mixed, 0, block_bytes);
+                    }
+                    u32 const at = border * 512;
+                    if (head_new) {
+                        std::memcpy(mixed, e.data, at);
+                    } else {
+                        std::memcpy(mixed + at, e.data + at, block_bytes - at);
+                    }
+                    data = mixed;
+                } else if (!keeps(k)) {
+                    continue;
+                }
+                hash ^= place_hash(e.disk, e.block, state.at(e.disk, e.block)) ^
+                        place_hash(e.disk, e.block, data);
+                state.at(e.disk, e.block) = data;
+            }
+            judge(state, hash, r, b, what + " at event " + std::to_string(place));
+            pool_.back_to(mark);
+        };
+        std::size_t const none = ~std::size_t{0};
+        std::size_t const n = open.size();
+        if (n <= 12) {
+            for (u64 set = 0; set < u64{1} << n; ++set) {
+                make([&](std::size_t k) { return (set >> k & 1) != 0; }, none, 0, false, "subset");
+            }
+        } else {
+            for (std::size_t i = 0; i < n; ++i) {
+                for (std::size_t k = i; k < n; ++k) {
+                    make([&](std::size_t x) { return x != i && x != k; }, none, 0, false, "pair lost");
+                    make([&](std::size_t x) { return x == i || x == k; }, none, 0, false, "pair kept");
+                }
+                if (counts.states >= budget_end) break;
+            }
+        }
+        for (u32 tries = 0; tries < 64; ++tries) {
+            u64 const salt = random.next();
+            make([&](std::size_t k) { return mix(salt ^ k) & 1; }, none, 0, false, "random subset");
+        }
+        // Whole disks ahead of or behind the others.
+        for (u32 set = 0; set < 1u << disks; ++set) {
+            make([&](std::size_t k) { return (set >> r.trace[open[k]].disk & 1) != 0; }, none, 0, false,
+                 "disks");
+        }
+        for (std::size_t i = 0; i < n; ++i) {
+            for (u32 border = 1; border < 8; ++border) {
+                for (bool head_new : {true, false}) {
+                    make([&](std::size_t) { return true; }, i, border, head_new, "torn");
+                    make([&](std::size_t k) { return k < i; }, i, border, head_new, "torn last");
+                }
+            }
+        }
+        if (stopped()) return;
+    }
+}
+
+}  // namespace nemesis::fs::simulator

@@ -1,0 +1,81 @@
+#pragma once
+// Crash states of a workload, and the oracle over them.
+//
+// A workload runs once on a machine that records every block written, every completed flush, and
+// every message that promised something. Then the states that a power failure may have left are made
+// from the record and mounted one by one. The oracle knows only the record: the recovered tree must
+// be the model's after some prefix of the steps, no shorter than what a completed fsync covered, no
+// longer than what had been submitted.
+
+#include "fs/simulator/model.h"
+
+#include <functional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace nemesis::fs::simulator {
+
+struct Counts {
+    u64 workloads = 0;
+    u64 states = 0;      // distinct, mounted and judged
+    u64 repeated = 0;    // not judged again
+    u64 violations = 0;
+    u64 checked = 0;     // also given to the independent checker
+    std::string first_violation;
+};
+
+/// The independent checker, when the program is linked with it: an error text, or nothing.
+using Checker = std::function<std::string(Image const&)>;
+
+/// A recorded run.
+struct Recording {
+    Image start;                      // before the run
+    Image end;
+    std::vector<Event> trace;
+    std::vector<std::string> prefix;  // model's dump after 0, 1, ... steps
+    std::vector<Step> steps;
+    std::string failure;              // the run itself went wrong
+};
+
+/// Runs `steps` on a copy of `start`; `before`: what `start` holds.
+Recording record(Image const& start, Model const& before, std::vector<Step> const& steps,
+                 BlockPool& pool, Memory& memory, FaultPlan const& faults = {}, u64 shuffle_seed = 0,
+                 Options options = small_options());
+
+class Explorer {
+public:
+    Explorer(BlockPool& pool, Memory& memory, Checker checker = nullptr)
+        : pool_(pool), memory_(memory), checker_(std::move(checker)) {}
+
+    /// Row 1: the state after every block write, in the order of the writes.
+    void every_write(Recording const& r);
+    /// Row 2: at each flush, subsets of the writes that it makes durable; torn blocks.
+    void subsets(Recording const& r, Random& random, u32 states_max);
+
+    Counts counts;
+    bool stop_at_violation = true;
+    bool stopped() const { return stop_at_violation && counts.violations > 0; }
+    u32 missing_disk = disks;  // a disk that is taken away before each mount
+
+private:
+    struct Bounds {
+        u64 least;
+        u64 most;
+    };
+    void judge(Image& state, u64 hash, Recording const& r, Bounds b, std::string const& what);
+    Bounds bounds_at(Recording const& r, std::size_t at) const;
+
+    BlockPool& pool_;
+    Memory& memory_;
+    Checker checker_;
+    std::unordered_set<u64> seen_;
+};
+
+/// What base images hold, and the steps of which workloads are made.
+std::vector<Step> base_steps();
+std::vector<Step> step_vocabulary();
+/// A store with base_steps done; `variant` 1: after cleaning, 2: cleanly unmounted.
+bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 variant);
+
+}  // namespace nemesis::fs::simulator

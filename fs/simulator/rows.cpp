@@ -1,0 +1,169 @@
+#include "fs/simulator/rows.h"
+
+#include "fs/check/check.h"
+
+#include <chrono>
+#include <cstdio>
+
+namespace nemesis::fs::simulator {
+namespace {
+
+class Clock {
+public:
+    double seconds() const {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    }
+
+private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+Checker independent_checker() {
+    return [](Image const& image) {
+        check::Report const r = check::run(
+            [&](u32 disk, u64 block, u8* out) {
+                u8 const* data = image.at(disk, block);
+                for (u32 i = 0; i < block_bytes; ++i) out[i] = data ? data[i] : 0;
+                return true;
+            },
+            image.blocks_per_disk);
+        return r.clean ? std::string() : "check: " + r.problems.front();
+    };
+}
+
+RowResult result_of(char const* name, Explorer const& e, Clock const& clock, std::string extra = "") {
+    RowResult r;
+    r.seconds = clock.seconds();
+    r.count = e.counts.states;
+    r.passed = e.counts.violations == 0 && extra.empty();
+    char text[400];
+    std::snprintf(text, sizeof text,
+                  "%s: %llu workloads, %llu distinct states (%llu repeated), %llu checked, "
+                  "%llu violations, %.1f s, %.0f states/s",
+                  name, static_cast<unsigned long long>(e.counts.workloads),
+                  static_cast<unsigned long long>(e.counts.states),
+                  static_cast<unsigned long long>(e.counts.repeated),
+                  static_cast<unsigned long long>(e.counts.checked),
+                  static_cast<unsigned long long>(e.counts.violations), r.seconds,
+                  static_cast<double>(e.counts.states) / r.seconds);
+    r.text = text;
+    if (e.counts.violations) r.text += "\nfirst violation: " + e.counts.first_violation;
+    if (!extra.empty()) r.text += "\n" + extra;
+    return r;
+}
+
+constexpr u64 small_segments = 64;
+
+}  // namespace
+
+RowResult row_crash_at_every_write(RowOptions const& o) {
+    Clock clock;
+    BlockPool pool;
+    Memory memory;
+    Random random(o.seed);
+    Explorer explorer(pool, memory, independent_checker());
+    u64 const wanted = o.count ? o.count : 100'000;
+    std::vector<Step> const words = step_vocabulary();
+    std::string failure;
+    Image base[3] = {Image(blocks_for(small_segments)), Image(blocks_for(small_segments)),
+                     Image(blocks_for(small_segments))};
+    Model model[3];
+    for (u32 v = 0; v < 3; ++v) {
+        if (!make_base(base[v], model[v], pool, memory, v)) failure = "base image cannot be made";
+    }
+    auto const run = [&](std::vector<Step> steps, u32 variant) {
+        std::size_t const mark = pool.mark();
+        steps.push_back({});  // fsync
+        Recording const r = record(base[variant], model[variant], steps, pool, memory);
+        if (!r.failure.empty()) {
+            failure = r.failure;
+            for (Step const& s : steps) failure += "\n  " + to_text(s);
+        } else {
+            explorer.every_write(r);
+        }
+        pool.back_to(mark);
+    };
+    // All workloads of one step, on each base; then those of two, all or a sample.
+    for (u32 v = 0; v < 3; ++v) {
+        for (Step const& s : words) {
+            if (failure.empty() && !explorer.stopped()) run({s}, v);
+        }
+    }
+    std::vector<u64> order;
+    for (u64 i = 0; i < words.size() * words.size() * 6; ++i) order.push_back(i);
+    for (u64 i = order.size(); i-- > 1;) std::swap(order[i], order[random.below(i + 1)]);
+    for (u64 n : order) {
+        if (!failure.empty() || explorer.stopped() || explorer.counts.states >= wanted) break;
+        u32 const v = n % 3;
+        Step const& first = words[n / 6 % words.size()];
+        Step const& second = words[n / 6 / words.size()];
+        std::vector<Step> steps{first};
+        if (n / 3 % 2) steps.push_back({});
+        steps.push_back(second);
+        for (u32 more = 2; more < o.length; ++more) steps.push_back(words[random.below(words.size())]);
+        run(steps, v);
+    }
+    return result_of("row 1, crash at every block write", explorer, clock, failure);
+}
+
+RowResult row_reordered_and_torn(RowOptions const& o) {
+    Clock clock;
+    BlockPool pool;
+    Memory memory;
+    Random random(o.seed);
+    Explorer explorer(pool, memory, independent_checker());
+    u64 const wanted = o.count ? o.count : 50'000;
+    std::vector<Step> const words = step_vocabulary();
+    std::string failure;
+    u64 const per_workload = wanted / 100 + 1;
+    while (failure.empty() && !explorer.stopped() &&
+           (explorer.counts.states < wanted || explorer.counts.workloads < 100)) {
+        std::size_t const mark = pool.mark();
+        Image base(blocks_for(small_segments));
+        Model model;
+        u32 const variant = static_cast<u32>(random.below(3));
+        if (!make_base(base, model, pool, memory, variant)) {
+            failure = "base image cannot be made";
+            break;
+        }
+        // Every fourth workload runs degraded, with its crash states mounted without that disk.
+        bool const degraded = random.chance(4);
+        u32 const dead = static_cast<u32>(random.below(disks));
+        FaultPlan faults;
+        if (degraded) faults.dead[dead] = true;
+        std::vector<Step> steps;
+        u64 const n = 1 + random.below(5);
+        for (u64 i = 0; i < n; ++i) {
+            steps.push_back(words[random.below(words.size())]);
+            if (random.chance(3)) steps.push_back({});
+        }
+        steps.push_back({});
+        Recording const r = record(base, model, steps, pool, memory, faults, random.next());
+        if (!r.failure.empty()) {
+            failure = r.failure;
+            for (Step const& s : steps) failure += "\n  " + to_text(s);
+        } else {
+            explorer.missing_disk = degraded ? dead : disks;
+            explorer.subsets(r, random, static_cast<u32>(per_workload));
+        }
+        pool.back_to(mark);
+    }
+    return result_of("row 2, reordered, lost and torn writes", explorer, clock, failure);
+}
+
+RowResult run_row(int row, RowOptions const& options) {
+    switch (row) {
+        case 1: return row_crash_at_every_write(options);
+        case 2: return row_reordered_and_torn(options);
+        case 3: return row_disk_loss(options);
+        case 4: return row_corruption(options);
+        case 10: return row_no_space(options);
+        case 13: return row_random_operations(options);
+        default: break;
+    }
+    RowResult r;
+    r.text = "there is no row " + std::to_string(row);
+    return r;
+}
+
+}  // namespace nemesis::fs::simulator
