@@ -24,7 +24,7 @@ bool Contract::valid() const {
 }
 
 Scheduler::Scheduler(Options const& options)
-    : quantum_scaled_(options.spare_quantum.ns() << virtual_shift),
+    : request_scaled_((options.spare_quantum.ns() - options.spare_quantum.ns() / 8) << virtual_shift),
       drained_at_(INT64_MIN),
       kept_until_(INT64_MIN),
       options_(options) {
@@ -50,12 +50,9 @@ void Scheduler::pop(SchedulingEntity& e) {
     for (unsigned i = 0; i < e.chunk_count_; i++) e.chunks_[i] = e.chunks_[i + 1];
 }
 
-/// The head has been used up, or more: go on to the next chunk and pay the debt with it.
+/// The head has been used up: go on to the next chunk, and pay the debt of an overrun with it.
 void Scheduler::next_chunk(SchedulingEntity& e) {
-    if (e.chunk_count_ == 0) [[likely]] {
-        e.release_ += e.period_;
-        e.remaining_ += e.size_;
-    } else {
+    for (unsigned i = 0; e.chunk_count_ > 0 && i <= SchedulingEntity::chunks_max; i++) {
         SchedulingEntity::Chunk const next = e.chunks_[0];
         pop(e);
         if (!e.final_head_) push(e, e.release_ + e.period_, e.size_);
@@ -63,46 +60,46 @@ void Scheduler::next_chunk(SchedulingEntity& e) {
         e.release_ = next.available;
         e.size_ = next.size;
         e.remaining_ = std::min<std::int64_t>(e.remaining_, 0) + next.size;
-        while (e.chunk_count_ > 0 && e.chunks_[0].available == e.release_) {
-            e.size_ += e.chunks_[0].size;
-            e.remaining_ += e.chunks_[0].size;
-            pop(e);
+        while (e.chunk_count_ > 0 && e.chunks_[0].available == e.release_) absorb(e);
+        if (e.remaining_ > 0) {
+            e.deadline_ = e.release_ + e.relative_deadline_;
+            return;
         }
     }
-    if (e.remaining_ <= 0) [[unlikely]] {
-        // A debt larger than a chunk: all chunks become one, and whole periods pay.
-        while (e.chunk_count_ > 0) {
-            e.release_ = e.chunks_[0].available;
-            e.size_ += e.chunks_[0].size;
-            e.remaining_ += e.chunks_[0].size;
-            pop(e);
-        }
-        if (e.remaining_ <= 0) {
-            std::int64_t const periods = -e.remaining_ / e.size_ + 1;
-            e.release_ += periods * e.period_;
-            e.remaining_ += periods * e.size_;
-        }
+    // One chunk, or a debt larger than any: then all become one, as late as the last of them.
+    while (e.chunk_count_ > 0) {
+        e.size_ += e.chunks_[0].size;
+        pop(e);
     }
+    std::int64_t periods = 1;
+    if (e.remaining_ + e.size_ <= 0) [[unlikely]]
+        periods = -e.remaining_ / e.size_ + 1;
+    e.release_ += periods * e.period_;
+    e.remaining_ += periods * e.size_;
     e.deadline_ = e.release_ + e.relative_deadline_;
+}
+
+/// The first of the waiting chunks becomes a part of the head.
+void Scheduler::absorb(SchedulingEntity& e) {
+    e.size_ += e.chunks_[0].size;
+    e.remaining_ += e.chunks_[0].size;
+    pop(e);
 }
 
 /// What is left of the head and every chunk that has become available is one release at `t`; the
 /// part already used waits for a period after its own release. requires: head released by `t`
 void Scheduler::release_at(SchedulingEntity& e, std::int64_t t) {
-    std::int64_t const used = e.size_ - e.remaining_;
+    std::int64_t used = e.size_ - e.remaining_;
     std::int64_t const back = e.release_ + e.period_;
-    if (used > 0) {
-        if (back <= t)
-            e.remaining_ = e.size_;
-        else
-            e.size_ = e.remaining_;
+    if (back <= t) {
+        e.remaining_ = e.size_;
+        used = 0;
+    } else if (e.deadline_ < e.release_) {
+        used = 0;  // blocked before its release: what is missing is a debt, not a part in use
     }
-    while (e.chunk_count_ > 0 && e.chunks_[0].available <= t) {
-        e.size_ += e.chunks_[0].size;
-        e.remaining_ += e.chunks_[0].size;
-        pop(e);
-    }
-    if (used > 0 && back > t) push(e, back, used);
+    e.size_ -= used;
+    while (e.chunk_count_ > 0 && e.chunks_[0].available <= t) absorb(e);
+    if (used > 0) push(e, back, used);
     e.release_ = t;
     e.deadline_ = t + e.relative_deadline_;
 }
@@ -363,7 +360,7 @@ Dispatch Scheduler::decide(Instant at) {
     if (current_kind_ == TimeKind::Allocated) {
         if (current_->remaining_ <= 0) exhausted(*current_, now);
     } else if (current_kind_ == TimeKind::Extra) {
-        if (current_->spare_used_ >= quantum_scaled_) next_request(*current_);
+        if (current_->spare_used_ >= request_scaled_) next_request(*current_);
     }
     TreeNode* node = guarantees_on_ ? contracts_.pick(now) : nullptr;
     if (node == nullptr) return decide_spare(now);
@@ -395,53 +392,54 @@ void Scheduler::normalise() {
 
 void Scheduler::set_spare_weight(SchedulingEntity& e) {
     e.spare_weight_ = e.filed_on_ ? e.contract_.weight : 1;
-    e.spare_step_ = e.spare_weight_ > 0 ? quantum_scaled_ / e.spare_weight_ : 0;
+    e.spare_step_ = e.spare_weight_ > 0 ? request_scaled_ / e.spare_weight_ : 0;
 }
 
 /// `e` competes for spare time from now on. Who is behind starts at the mean; who left ahead of
 /// it and comes back early is still ahead, by three requests at most.
 void Scheduler::join(SchedulingEntity& e) {
-    SpareNode& node = spare_node(e);
     std::int64_t const weight = e.spare_weight_;
-    std::int64_t key = node.key;
-    std::int64_t ahead = (key - virtual_time_) * weight + e.spare_used_;
+    std::int64_t ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
     if (ahead < 0 || weight_total_ == 0) {
-        key = virtual_time_;
+        e.spare_start_ = virtual_time_;
         ahead = e.spare_used_ = 0;
-    } else if (ahead > 3 * quantum_scaled_) {
-        key = std::min(key, virtual_time_ + 2 * e.spare_step_);
-        e.spare_used_ = std::min(e.spare_used_, quantum_scaled_);
-        ahead = (key - virtual_time_) * weight + e.spare_used_;
+    } else if (ahead > 3 * request_scaled_) {
+        e.spare_start_ = std::min(e.spare_start_, virtual_time_ + 2 * e.spare_step_);
+        e.spare_used_ = std::min(e.spare_used_, request_scaled_);
+        ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
     }
-    node.key = key;
-    node.deadline = key + e.spare_step_;
     weight_total_ += weight;
     remainder_ += ahead;
     normalise();
+    file_request(e);
+}
+
+/// Queue the request of `e`.
+void Scheduler::file_request(SchedulingEntity& e) {
+    SpareNode& node = spare_node(e);
+    node.key = e.spare_start_ - e.spare_step_ / 8;
+    node.deadline = e.spare_start_ + e.spare_step_;
     spare_.insert(node, virtual_time_);
 }
 
 /// `e` no longer competes: the others share the difference between it and the mean.
 void Scheduler::leave(SchedulingEntity& e) {
-    SpareNode& node = spare_node(e);
-    spare_.remove(node);
-    remainder_ -= (node.key - virtual_time_) * e.spare_weight_ + e.spare_used_;
+    remainder_ -= (e.spare_start_ - virtual_time_) * e.spare_weight_ + e.spare_used_;
     weight_total_ -= e.spare_weight_;
     if (weight_total_ == 0)
         remainder_ = 0;
     else
         normalise();
+    spare_.remove(spare_node(e));
 }
 
 /// The request of `e` is served: it asks for the next one.
 void Scheduler::next_request(SchedulingEntity& e) {
-    SpareNode& node = spare_node(e);
-    if (!node.queued()) return;
-    spare_.remove(node);
-    node.key += e.spare_used_ / e.spare_weight_;
+    if (!spare_node(e).queued()) return;
+    spare_.remove(spare_node(e));
+    e.spare_start_ += e.spare_used_ / e.spare_weight_;
     e.spare_used_ %= e.spare_weight_;
-    node.deadline = node.key + e.spare_step_;
-    spare_.insert(node, virtual_time_);
+    file_request(e);
 }
 
 /// Make one domain runnable whose time-out is due and which has no allocation then.
@@ -451,6 +449,7 @@ void Scheduler::take_timeout(std::int64_t now) {
     timeouts_.remove(*node);
     node->place = TreeNode::Place::None;
     SchedulingEntity& e = *of_spare(node);
+    if (e.contracted_) apply_wake(e, e.timeout_, false);  // its release lies ahead of the time-out
     e.runnable_ = true;
     e.by_timeout_ = true;
     e.timeout_ = never;
@@ -460,8 +459,15 @@ void Scheduler::take_timeout(std::int64_t now) {
 /// Of the eligible the one with the earliest virtual deadline, or nullptr if nobody competes.
 TreeNode* Scheduler::pick_spare() {
     TreeNode* node = spare_.pick(virtual_time_);
+    if (node != nullptr && node->key <= virtual_time_) [[likely]]
+        return node;
+    return pick_spare_again(node);
+}
+
+/// `node` became ready, but virtual time has stepped back since then.
+TreeNode* Scheduler::pick_spare_again(TreeNode* node) {
     for (int i = 0; i < 2 && node != nullptr && node->key > virtual_time_; i++) {
-        spare_.postpone(*node);  // virtual time has stepped back since it became ready
+        spare_.postpone(*node);
         node = spare_.pick(virtual_time_);
     }
     return node != nullptr ? node : spare_.first_future();
@@ -472,7 +478,8 @@ Dispatch Scheduler::decide_spare(std::int64_t now) {
         guarantees_idle(now);
         if (guarantees_on_ && contracts_.pick(now) != nullptr) return decide(Instant::ns(now));
     }
-    take_timeout(now);
+    if (timeouts_.first()->deadline <= now) [[unlikely]]
+        take_timeout(now);
     if (!guarantees_on_ && spare_.empty()) [[unlikely]] {
         // Not every entity has been filed anew since guarantees were switched off.
         if (TreeNode* const node = contracts_.pick(now); node != nullptr)
@@ -492,7 +499,7 @@ Dispatch Scheduler::decide_spare(std::int64_t now) {
     SchedulingEntity& e = *of_spare(node);
     current_ = &e;
     current_kind_ = TimeKind::Extra;
-    std::int64_t const left = (quantum_scaled_ - e.spare_used_) >> virtual_shift;
+    std::int64_t const left = (request_scaled_ - e.spare_used_) >> virtual_shift;
     until = std::min(until, now + std::max<std::int64_t>(left, 1));
     return {&e, TimeKind::Extra, Instant::ns(until), Instant::never()};
 }
@@ -563,7 +570,7 @@ Instant Scheduler::commit(Instant at) {
         bool const gives_back = wanted_.slice < old.slice;
         install(e, wanted_, gives_back ? own : never, now);
         if (gives_back) freed(own, constrained(old));
-        return at;
+        return wanted_.slice.ns() > 0 && gives_back ? Instant::ns(own) : at;
     }
     keep_allowed_ = constrained_ == 0 && !await_idle_;
     if (constrained_ == 0 && !mixed_before && !await_idle_) {
@@ -683,7 +690,7 @@ void Scheduler::check_invariants() const {
         if (spare.queued()) {
             ASSERT(e->runnable_);
             weights += e->spare_weight_;
-            service += static_cast<__int128>(spare.key - virtual_time_) * e->spare_weight_ +
+            service += static_cast<__int128>(e->spare_start_ - virtual_time_) * e->spare_weight_ +
                        e->spare_used_;
         }
         ASSERT(!e->runnable_ || e->timeout_ == never);
