@@ -12,7 +12,10 @@ std::uint64_t written = 0;
 
 }  // namespace
 
+void (*echo)(std::string_view text) = nullptr;
+
 void write(std::string_view text) {
+    if (echo != nullptr) echo(text);
     for (char const c : text) {
         ring[written++ % kBytes] = c;
         if (c == '\n') arch::serial::put('\r');

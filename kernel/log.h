@@ -8,6 +8,9 @@
 
 namespace nemesis::kernel::log {
 
+/// Where text goes besides ring and serial line: the screen during the boot. Null: nowhere.
+extern void (*echo)(std::string_view text);
+
 /// Appends text. bound: linear in its length; callers keep it under a line.
 void write(std::string_view text);
 

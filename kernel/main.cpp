@@ -64,7 +64,8 @@ void each_free_piece(boot::BootInfo const& info, F&& use) {
         auto const& range = info.memory[i];
         if (range.type != static_cast<std::uint32_t>(boot::MemoryType::Usable)) continue;
         auto at = (range.base + 4095) & ~4095ull;
-        auto const end = (range.base + range.bytes) & ~4095ull;
+        auto end = (range.base + range.bytes) & ~4095ull;
+        if (end > kPhysicalMax) end = kPhysicalMax;
         while (at < end && at < kPhysicalMax) {
             auto piece_end = end;
             bool inside = false;
@@ -102,17 +103,20 @@ void initialise_memory(boot::BootInfo const& info) {
                         reinterpret_cast<std::uint32_t*>(early.take(kDomainsMax * 8)), kDomainsMax);
     slots::initialise(reinterpret_cast<slots::Record*>(early.take(kSlotRecords * sizeof(slots::Record))), kSlotRecords);
     auto* trace_memory = early.take(TraceRing::bytes_needed(kTraceRecords));
-    each_free_piece(info, [&](std::uint64_t base, std::uint64_t bytes) {
-        auto end = base + bytes;
-        if (overlaps(base, bytes, early.end, original_end - early.end)) end = early.end;
-        if (base + bytes <= (4ull << 30) || !arch::features.page_1g || true) {
-            frames::add_range(base, end - base);
-        }
-    });
-    // Frames above 4 GiB cannot be zeroed before the kernel's own tables exist; the first ones taken
-    // lie low because the stock is a stack filled upwards only after the tables are made.
-    arch::paging::initialise_kernel_tables(info.kernel_physical, physical_end > (4ull << 30) ? physical_end : 4ull << 30,
+    // The boot tables map the first 4 GiB: frames above them join when the kernel's own exist.
+    constexpr auto mapped_at_boot = 4ull << 30;
+    auto const add_frames = [&](bool above) {
+        each_free_piece(info, [&](std::uint64_t base, std::uint64_t bytes) {
+            auto end = base + bytes;
+            if (overlaps(base, bytes, early.end, original_end - early.end)) end = early.end;
+            if ((end > mapped_at_boot) == above) frames::add_range(base, end - base);
+        });
+    };
+    add_frames(false);
+    arch::paging::initialise_kernel_tables(info.kernel_physical,
+                                           physical_end > mapped_at_boot ? physical_end : mapped_at_boot,
                                            frames::take_boot);
+    add_frames(true);
     trace::initialise(trace_memory, kTraceRecords);
 }
 
@@ -178,6 +182,7 @@ Domain* make_first_domain(ElfImage const& image, std::uint64_t segment_begin) {
     p.entry = image.entry();
     p.stack = address(layout.activation_stack + abi::kActivationStackPages);
     p.environment = address(layout.environment);
+    p.state = address(layout.state);
     std::memcpy(p.name, "init", 5);
     auto* d = domains::create_first(p, frames::free_count() - 64);
     for (auto const& segment : image.segments()) {
@@ -219,7 +224,6 @@ Domain* make_first_domain(ElfImage const& image, std::uint64_t segment_begin) {
         environment->tls_align = tls->alignment;
     }
     std::memcpy(environment->name, "init", 5);
-    d->rw->activation_gs = address(layout.state);
     d->state = DomainState::Alive;
     trace::domain_created(*d);
     return d;
@@ -234,9 +238,7 @@ void load_first_domain(boot::BootInfo const& info) {
     auto const segment = archive->find("libnemesis");
     std::uint64_t segment_begin = 0;
     if (segment) {
-        ElfRules const rules{.region = {abi::kGlobalBase, abi::kSlotSize, 1u << 15}, .slots_max = 1,
-                             .movable = false, .writable = false, .entry = false};
-        auto const image = ElfImage::parse(segment->payload, rules);
+        auto const image = ElfImage::parse(segment->payload, segment_rules);
         if (!image) {
             log::line("libnemesis: ", text(image.error()));
             panic("libnemesis refused", nullptr);
@@ -272,7 +274,7 @@ extern "C" [[noreturn]] void kernel_start(boot::BootInfo const* info) {
     arch::initialise_descriptors();
     machine::boot_info = info;
     log::line("Nemesis: ", info->from_uefi != 0 ? "UEFI" : "PVH", " boot, ", arch::features.la57 ? 5 : 4, " levels of paging");
-    if (info->magic != boot::kBootInfoMagic) panic("bad boot information", nullptr);
+    if (auto const* defect = boot::defect_of(*info)) panic(defect, nullptr);
     initialise_memory(*info);
     initialise_cpu();
     arch::apic::initialise(info->rsdp);
@@ -281,10 +283,13 @@ extern "C" [[noreturn]] void kernel_start(boot::BootInfo const* info) {
     *arch::paging::global_leaf(abi::kTimePage, frames::take_boot) =
         arch::paging::make_entry(time_frame, abi::kRead) | arch::paging::kGlobal;
     trace::initialise(trace::memory, kTraceRecords);  // with the calibrated clock
-    machine::frame_buffer = info->frame_buffer.physical != 0 ? info->frame_buffer : arch::display::set_mode();
+    machine::frame_buffer = boot::usable(info->frame_buffer) ? info->frame_buffer : arch::display::set_mode();
+    boot_screen::begin(machine::frame_buffer);
     if (machine::frame_buffer.physical == 0) log::line("display: none found");
     log::line("memory: ", frames::free_count() / 256, " MiB free; clock ", arch::clock::parameters.tsc_hz / 1000, " kHz");
     load_first_domain(*info);
+    if (boot::has_word(*info, "panic-test")) panic_test();
+    boot_screen::end();
     dispatch::start();
 }
 

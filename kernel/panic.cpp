@@ -18,18 +18,24 @@ namespace {
 
 bool panicking = false;
 
-/// Return addresses found through frame pointers on the kernel's stacks.
-void print_stack(std::uint64_t rbp) {
-    for (int depth = 0; depth < 24 && rbp >= arch::kKernelBase && rbp % 8 == 0; ++depth) {
+constexpr unsigned kStackDepth = 24;
+std::uint64_t stack[kStackDepth];
+char tail[4096];
+
+/// Return addresses found through frame pointers on the kernel's stacks; returns how many.
+unsigned walk_stack(std::uint64_t rbp) {
+    unsigned depth = 0;
+    while (depth < kStackDepth && rbp >= arch::kKernelBase && rbp % 8 == 0) {
         auto const* frame = reinterpret_cast<std::uint64_t const*>(rbp);
         auto const address = frame[1];
         if (address < reinterpret_cast<std::uint64_t>(kernel_text_start) ||
             address >= reinterpret_cast<std::uint64_t>(kernel_text_end)) {
             break;
         }
-        log::line("  at ", log::hex(address), " ", panic_symbol(address));
+        stack[depth++] = address;
         rbp = frame[0];
     }
+    return depth;
 }
 
 }  // namespace
@@ -38,9 +44,12 @@ void panic(char const* message, kps::Frame const* frame) {
     asm volatile("cli");
     if (panicking) machine::exit(0x7e);
     panicking = true;
+    boot_screen::end();
+    auto const tail_bytes = log::tail(tail, sizeof(tail));
     auto& cpu = this_cpu();
+    auto const* domain = cpu.current != nullptr ? cpu.current->name : "(none)";
     log::line("KERNEL PANIC: ", message);
-    log::line("domain ", cpu.current != nullptr ? cpu.current->name : "(none)");
+    log::line("domain ", domain);
     std::uint64_t rbp;
     asm volatile("mov %%rbp, %0" : "=r"(rbp));
     if (frame != nullptr) {
@@ -54,9 +63,28 @@ void panic(char const* message, kps::Frame const* frame) {
                   " r14 ", log::hex(frame->r14), " r15 ", log::hex(frame->r15));
         rbp = frame->rbp;
     }
-    print_stack(rbp);
-    panic_screen();
+    auto const depth = walk_stack(rbp);
+    for (unsigned i = 0; i < depth; ++i) log::line("  at ", log::hex(stack[i]), " ", panic_symbol(stack[i]));
+    panic_screen(PanicPage{.message = message,
+                           .domain = domain,
+                           .frame = frame,
+                           .cr2 = arch::read_cr2(),
+                           .cr3 = arch::read_cr3(),
+                           .cr4 = arch::read_cr4(),
+                           .stack = {stack, depth},
+                           .log_tail = {tail, tail_bytes}});
     machine::exit(0x7f);
+}
+
+[[gnu::noinline]] static void execute_undefined_instruction() {
+    // Marks in two registers, so that a reader of the page can check it.
+    asm volatile("mov $0x600d, %%r14d\n mov $0xfeed, %%r15d\n ud2" ::: "r14", "r15", "memory");
+}
+
+void panic_test() {
+    log::line("panic-test: an undefined instruction follows");
+    execute_undefined_instruction();
+    panic("panic-test went on", nullptr);
 }
 
 /// An exception in ring 0 that no section caused.

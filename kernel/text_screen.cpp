@@ -45,6 +45,15 @@ void TextScreen::clear() {
     if (pixels_ != nullptr) fill_rows(0, height_);
 }
 
+void TextScreen::new_page(std::uint32_t page_ground) {
+    if (pixels_ == nullptr) return;
+    auto const bar = ground_;
+    ground_ = in_order(page_ground);
+    clear();
+    ground_ = bar;
+    fill_rows(0, scale_ * font::height);
+}
+
 void TextScreen::new_line() {
     if (pixels_ == nullptr) return;
     column_ = 0;

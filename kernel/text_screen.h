@@ -25,12 +25,15 @@ public:
 
     /// Colours of what is written from now on. units: 0xRRGGBB, put into the buffer's own order
     void colours(std::uint32_t text, std::uint32_t ground);
-    /// How many pixels one pixel of a glyph takes in both directions, 1 or 2. requires: at column 0
+    /// How many pixels one pixel of a glyph takes in both directions, 1 or 2.
     void scale(std::uint32_t factor);
     /// Fills everything with the ground colour and goes to the top.
     void clear();
-    /// Goes to column 0 of the next row (of the present scale), and clears it.
+    /// Goes to column 0 of the next row and clears it; at scale 2 a row is two rows high.
     void new_line();
+    /// Fills everything with `page_ground`, and the first row of the present scale with the ground
+    /// colour, a bar for a title; goes to the top.
+    void new_page(std::uint32_t page_ground);
     /// Writes text; a new line character ends the row, too long a row is continued in the next.
     void write(std::string_view text);
     /// Goes to `column` in this row, if it is not past it already.

@@ -102,7 +102,7 @@ void initialise_descriptors() {
     write_msr(0xc0000081, (std::uint64_t{0x18 | 3} << 48) | (std::uint64_t{kKernelCode} << 32));
     write_msr(0xc0000082, reinterpret_cast<std::uint64_t>(&syscall_entry));
     write_msr(0xc0000084, 0x47700 | 0x40000);  // IF, DF, TF, NT, AC and IOPL cleared on entry
-    write_msr(0xc0000080, read_msr(0xc0000080) | 1);
+    write_msr(0xc0000080, read_msr(0xc0000080) | 1 | (features.nx ? 1u << 11 : 0));  // SCE, NXE
 
     auto cr4 = read_cr4() | kCr4Osfxsr | kCr4Osxmmexcpt;
     if (features.pge) cr4 |= kCr4Pge;

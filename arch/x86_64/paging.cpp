@@ -8,7 +8,14 @@ extern "C" char kernel_text_start[], kernel_text_end[], kernel_rodata_end[], ker
     kernel_image_end[];
 
 namespace nemesis::arch::paging {
+
+Entry no_execute = kNoExecute;
+
 namespace {
+
+/// The last GiB of the address space, above the kernel's image.
+constexpr std::uint64_t kFrameBufferWindow = 0xffff'ffff'c000'0000ull;
+constexpr Entry kLargeWriteCombining = 1ull << 12;  // PAT entry 4, in an entry of a large page
 
 std::uint64_t kernel_pml4 = 0;
 std::uint64_t kernel_root_ = 0;
@@ -60,21 +67,22 @@ Entry* global_leaf(std::uint64_t address, std::uint64_t (*allocate)()) {
 
 void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physical_end,
                               std::uint64_t (*allocate)()) {
+    if (!features.nx) no_execute = 0;
     kernel_pml4 = allocate();
     auto const global = features.pge ? kGlobal : 0;
     // Physical memory, in the largest pages there are.
     auto const pdpt = allocate();
-    physical<Entry>(kernel_pml4)[256] = pdpt | kPresent | kWritable | kNoExecute;
+    physical<Entry>(kernel_pml4)[256] = pdpt | kPresent | kWritable | no_execute;
     for (std::uint64_t gib = 0; gib < 512 && (gib << 30) < physical_end; ++gib) {
         if (features.page_1g) {
-            physical<Entry>(pdpt)[gib] = (gib << 30) | kPresent | kWritable | kLarge | global | kNoExecute;
+            physical<Entry>(pdpt)[gib] = (gib << 30) | kPresent | kWritable | kLarge | global | no_execute;
             continue;
         }
         auto const directory = allocate();
         physical<Entry>(pdpt)[gib] = directory | kPresent | kWritable;
         for (std::uint64_t i = 0; i < 512; ++i) {
             physical<Entry>(directory)[i] =
-                (gib << 30) | (i << 21) | kPresent | kWritable | kLarge | global | kNoExecute;
+                (gib << 30) | (i << 21) | kPresent | kWritable | kLarge | global | no_execute;
         }
     }
     // The image, page by page: text RX, rodata R, data RW.
@@ -87,9 +95,9 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
         auto entry = (kernel_physical + (page - (first & ~4095ull))) | kPresent | global;
         if (page >= text && page < text_end) {
         } else if (page >= text_end && page < rodata_end) {
-            entry |= kNoExecute;
+            entry |= no_execute;
         } else {
-            entry |= kNoExecute | kWritable;
+            entry |= no_execute | kWritable;
         }
         *leaf(kernel_pml4, page, allocate, false) = entry;
     }
@@ -103,6 +111,21 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
     }
     kernel_root_ = root;
     write_cr3(root);
+}
+
+void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes, std::uint64_t (*allocate)()) {
+    constexpr std::uint64_t large = 2ull << 20;
+    auto const first = physical_address & ~(large - 1);
+    auto const pages = (physical_address - first + bytes + large - 1) / large;
+    if (bytes == 0 || pages > 512) return nullptr;
+    auto& entry = physical<Entry>(kernel_pml4)[index_at(kFrameBufferWindow, 3)];
+    auto const directories = table_under(entry, allocate, false);
+    auto const directory = table_under(physical<Entry>(directories)[index_at(kFrameBufferWindow, 2)], allocate, false);
+    for (std::uint64_t i = 0; i < pages; ++i) {
+        physical<Entry>(directory)[i] = (first + i * large) | kPresent | kWritable | kLarge | no_execute |
+                                        kLargeWriteCombining | (features.pge ? kGlobal : 0);
+    }
+    return reinterpret_cast<void*>(kFrameBufferWindow + (physical_address - first));
 }
 
 }  // namespace nemesis::arch::paging

@@ -26,10 +26,13 @@ constexpr unsigned index_at(std::uint64_t address, unsigned level) {
 }
 inline Entry* table_of(Entry e) { return physical<Entry>(e & kAddressMask); }
 
+/// kNoExecute where the processor has it (features.nx), else 0: the bit would be a reserved one.
+extern Entry no_execute;
+
 /// An entry for `physical_address` with `rights` (kRead, kWrite, kExecute of abi::Rights).
-constexpr Entry make_entry(std::uint64_t physical_address, std::uint64_t rights) {
+inline Entry make_entry(std::uint64_t physical_address, std::uint64_t rights) {
     return physical_address | kPresent | kUser | ((rights & abi::kWrite) != 0 ? kWritable : 0) |
-           ((rights & abi::kExecute) != 0 ? 0 : kNoExecute);
+           ((rights & abi::kExecute) != 0 ? 0 : no_execute);
 }
 /// An entry that leads to a lower table and restricts nothing.
 constexpr Entry make_upper(std::uint64_t physical_address) {
@@ -56,6 +59,9 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
                               std::uint64_t (*allocate)());
 /// The entry of the global window's leaf at `address`, making tables with `allocate`. Boot only.
 Entry* global_leaf(std::uint64_t address, std::uint64_t (*allocate)());
+/// Maps a frame buffer, write combining, in a window of the kernel's own; null when it is larger than
+/// the window (1 GiB). One buffer, boot only.
+void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes, std::uint64_t (*allocate)());
 /// Root of the kernel's own tables (idle).
 std::uint64_t kernel_root();
 

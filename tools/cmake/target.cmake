@@ -164,7 +164,10 @@ function(nemesis_efi_program name)
     set(out ${CMAKE_CURRENT_BINARY_DIR}/${name})
     add_custom_command(OUTPUT ${out}.efi
         # GNU objcopy: llvm-objcopy does not know --subsystem.
-        COMMAND ld.lld-19 -nostdlib -znocombreloc -T /usr/lib/elf_x86_64_efi.lds -shared
+        # gnu-efi's start code adds the base to what lies at a relocation's place: lld must put the
+        # addend there.
+        COMMAND ld.lld-19 -nostdlib -znocombreloc --apply-dynamic-relocs
+            -T /usr/lib/elf_x86_64_efi.lds -shared
             -Bsymbolic -L/usr/lib /usr/lib/crt0-efi-x86_64.o $<TARGET_OBJECTS:${name}_objects>
             -o ${out}.so -lefi -lgnuefi
         COMMAND objcopy -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j ".rel*" -j .reloc

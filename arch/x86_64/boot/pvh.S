@@ -50,8 +50,6 @@ pvh_entry:
     // CR4: PAE, and LA57 where the processor has it
     mov $0x20, %esi
     mov $PHYS(boot_pml4), %edi
-    mov $0x80000000, %eax
-    cpuid
     mov $0, %eax
     cpuid
     cmp $7, %eax
@@ -67,7 +65,7 @@ pvh_entry:
     mov %edi, %cr3
     mov $0xc0000080, %ecx
     rdmsr
-    or $0x900, %eax                 // LME, NXE
+    or $0x100, %eax                 // LME
     wrmsr
     mov %cr0, %eax
     or $0x80010003, %eax            // PG, WP, MP, PE
