@@ -44,8 +44,10 @@ class Slots(unittest.TestCase):
         self.assertEqual([place.slots_of(n) for n in (1, 16 << 20, (16 << 20) + 1)], [1, 1, 2])
 
     def test_the_shared_segment_takes_no_slot_of_programs(self):
-        register = {"lib": {"file": __file__, "slot": 1000, "slots": 1, "shared": True, "uses_shared": False},
-                    "other": {"file": __file__, "slot": 7, "slots": 2, "shared": False, "uses_shared": True}}
+        register = {"lib": {"file": __file__, "slot": 1000, "slots": 1, "shared": True,
+                            "uses_shared": False},
+                    "other": {"file": __file__, "slot": 7, "slots": 2, "shared": False,
+                              "uses_shared": True}}
         self.assertEqual(place.taken_by_others(register, "program"), [(7, 2)])
 
 

@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -38,14 +39,15 @@ def die_with_parent(parent):
         os._exit(1)
 
 
-def start(command, what, **options):
-    """Start a process in a group of its own and write it down."""
+def start(command, what, scratch=None, **options):
+    """Start a process in a group of its own and write it down. `scratch` is a temporary folder of
+    its, to be removed if peg itself is killed."""
     parent = os.getpid()
     process = subprocess.Popen(command, start_new_session=True,
                                preexec_fn=lambda: die_with_parent(parent), **options)
     RUNNING.mkdir(parents=True, exist_ok=True)
     record = {"pid": process.pid, "started": start_time(process.pid), "what": what,
-              "peg": parent}
+              "peg": parent, "scratch": str(scratch) if scratch else None}
     (RUNNING / f"{process.pid}.json").write_text(json.dumps(record))
     return process
 
@@ -84,6 +86,8 @@ def running():
         if record["started"] is not None and start_time(record["pid"]) == record["started"]:
             alive.append(record)
         else:
+            if record.get("scratch"):
+                shutil.rmtree(record["scratch"], ignore_errors=True)
             forget(path.stem)
     return alive
 
@@ -104,8 +108,10 @@ def stop_all():
 
 
 def leave_on_signals():
-    """Make SIGTERM and SIGHUP end peg as Ctrl-C does, through all `finally` blocks."""
+    """Make SIGTERM and SIGHUP end peg as Ctrl-C does, through all `finally` blocks; and Ctrl-C also
+    where a shell has told its background jobs to ignore it."""
     def interrupt(_number, _frame):
         raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGHUP, interrupt)

@@ -164,8 +164,8 @@ class Run:
                 stdio = self.machine.serial == "stdio"
                 self.process = processes.start(
                     command_line(self.machine, self.folder, self.sockets), str(self.folder),
-                    stdin=None if stdio else subprocess.DEVNULL, stdout=None if stdio else log,
-                    stderr=log)
+                    scratch=self.sockets, stdin=None if stdio else subprocess.DEVNULL,
+                    stdout=None if stdio else log, stderr=log)
             self.qmp = Qmp(self.sockets / "qmp.sock", time.monotonic() + 60,
                            lambda: self.process.poll() is None)
         except BaseException as failure:
