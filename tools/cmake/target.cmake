@@ -99,6 +99,7 @@ endfunction()
 # hashed, linked again. Collisions are settled in the register of this build's images.
 function(nemesis_place name script)
     cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "OPTIONS")
+    set_property(GLOBAL APPEND PROPERTY NEMESIS_IMAGES ${name})
     list(JOIN arg_OPTIONS " " options)
     set_target_properties(${name} PROPERTIES RULE_LAUNCH_LINK
         "python3 ${nemesis_place_image} --register ${PROJECT_BINARY_DIR}/images.json ${options} -- ")
@@ -187,7 +188,17 @@ function(nemesis_boot_file boot_name file)
 endfunction()
 
 # Programs are bound to libnemesis here, because their folders may come before its.
+# After all links, colliding images take their slots in order of their names.
 function(nemesis_finish)
+    get_property(images GLOBAL PROPERTY NEMESIS_IMAGES)
+    if(images)
+        list(TRANSFORM images APPEND .elf OUTPUT_VARIABLE names)
+        add_custom_target(nemesis_images ALL
+            COMMAND python3 ${nemesis_place_image} --register ${PROJECT_BINARY_DIR}/images.json
+                --settle ${names}
+            COMMENT "" VERBATIM)
+        add_dependencies(nemesis_images ${images})
+    endif()
     get_property(segment GLOBAL PROPERTY NEMESIS_SEGMENT)
     get_property(exports GLOBAL PROPERTY NEMESIS_SEGMENT_EXPORTS)
     get_property(programs GLOBAL PROPERTY NEMESIS_DOMAINS_ON_SEGMENT)

@@ -2,6 +2,7 @@
 """Links an image at the address that the hash of its code gives it.
 
 Usage: place_image.py --register FILE [--shared-segment EXPORTS] -- ld.lld-19 ARGUMENTS...
+       place_image.py --register FILE --settle IMAGE...
 
 The link is run twice: at a base that no image has, to get the code, and at the final address.
 
@@ -16,6 +17,10 @@ The link is run twice: at a base that no image has, to get the code, and at the 
 Programs lie further than 2 GiB from the shared segment, so that the linker never shortens a call
 into it: the same source gives the same code wherever the image comes to lie.
 
+Links run side by side, so which of two colliding images comes first is chance. --settle, after all
+links, moves images until it is as if they had come in order of their names, and strikes images that
+are no longer built from the register. Then the same sources give the same addresses.
+
 --shared-segment says that the image is the one every domain maps, and writes EXPORTS, an ELF file
 with the symbols programs may use (ld.lld --just-symbols): those defined strongly in namespace
 nemesis, and those that begin with nem_ or __nem_. All others stay private: a program brings its own
@@ -26,6 +31,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import pathlib
 import re
 import struct
@@ -170,6 +176,34 @@ def choose_slot(wanted, count, taken):
     raise BadImage("no free slot")
 
 
+def settled_slots(register):
+    """The slot of each program when they are placed in order of their names."""
+    slots, taken = {}, []
+    for name, entry in sorted(register.items()):
+        if not entry["shared"]:
+            slots[name] = choose_slot(int(entry["hash"], 16) % SLOTS, entry["slots"], taken)
+            taken.append((slots[name], entry["slots"]))
+    return slots
+
+
+def settle(path, images):
+    """Move the programs among `images` to the slots that their names' order gives them."""
+    with locked_register(path) as register:
+        for name in set(register) - set(images):
+            del register[name]
+        for name, slot in settled_slots(register).items():
+            entry = register[name]
+            if entry["slot"] == slot:
+                continue
+            base = REGION + slot * SLOT_BYTES
+            print(f"{name}: moves to {base:#x}")
+            os.chdir(entry["folder"])
+            image = link(entry["command"], base, entry["file"])
+            if image.text_hash() != int(entry["hash"], 16):
+                raise BadImage(f"{name}: the code depends on the address it is linked at")
+            entry["slot"], entry["base"] = slot, f"{base:#x}"
+
+
 def taken_by_others(register, name):
     """The slots that image `name` must avoid, from the register of this build."""
     taken = []
@@ -233,8 +267,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--register", type=pathlib.Path, required=True)
     parser.add_argument("--shared-segment", type=pathlib.Path, metavar="EXPORTS")
+    parser.add_argument("--settle", nargs="+", metavar="IMAGE")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
+    if options.settle:
+        settle(options.register, options.settle)
+        return
     command = [part for i, part in enumerate(options.command) if i or part != "--"]
     output = pathlib.Path(command[command.index("-o") + 1])
     is_segment = options.shared_segment is not None
@@ -259,7 +297,8 @@ def main():
             print(f"{name}: slot {wanted:#x} is taken, using {slot:#x}")
         register[name] = {"file": str(output.resolve()), "hash": f"{code_hash:#018x}",
                           "base": f"{base:#x}", "size": trial.size, "slot": slot, "slots": count,
-                          "shared": is_segment, "uses_shared": uses_shared}
+                          "shared": is_segment, "uses_shared": uses_shared,
+                          "folder": os.getcwd(), "command": command}
     final = link(command, base, output)
     if final.shape() != trial.shape() or final.text_hash() != code_hash:
         output.unlink()

@@ -36,6 +36,11 @@ class Slots(unittest.TestCase):
         self.assertEqual(place.choose_slot(last, 1, [(last, 1)]), 0)
         self.assertEqual(place.choose_slot(last, 2, [(0, 1)]), 1)
 
+    def test_colliding_images_settle_in_order_of_their_names(self):
+        register = {name: {"slot": slot, "slots": 1, "shared": False, "hash": "0x7"}
+                    for name, slot in (("c", 7), ("a", 8), ("b", 9))}
+        self.assertEqual(place.settled_slots(register), {"a": 7, "b": 8, "c": 9})
+
     def test_an_absurd_image_is_refused(self):
         with self.assertRaises(place.BadImage):
             place.choose_slot(0, 17, [])

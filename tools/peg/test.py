@@ -112,8 +112,11 @@ def run_ctest(configuration, options, only_label=None):
                "--output-on-failure", "--no-tests=ignore"]
     if only_label:
         command += ["-L", f"^{only_label}$"]
-    if not options.long:
-        command += ["-LE", "^long$"]
+    left_out = [] if options.long else ["long"]
+    if configuration != "host":
+        left_out.append("plain")
+    if left_out:
+        command += ["-LE", f"^({'|'.join(left_out)})$"]
     if options.filter:
         command += ["-R", options.filter]
     progress = None
