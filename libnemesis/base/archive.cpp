@@ -27,9 +27,7 @@ std::string_view name_in(char const (&field)[archive_name_max + 1]) {
     return {field, length};
 }
 
-bool is_known(ArchiveKind kind) {
-    return kind >= ArchiveKind::Image && kind <= ArchiveKind::Data;
-}
+bool is_known(ArchiveKind kind) { return kind >= ArchiveKind::Image && kind <= ArchiveKind::Data; }
 
 Result<void, ArchiveError> check_header(ArchiveHeader const& header, std::uint64_t bytes) {
     if (__builtin_memcmp(header.magic, archive_magic, sizeof archive_magic) != 0) {
@@ -67,27 +65,42 @@ Result<void, ArchiveError> check_entry(ArchiveEntryRecord const& record, std::ui
 
 std::string_view text(ArchiveError error) {
     switch (error) {
-        case ArchiveError::Truncated: return "the archive is shorter than it says";
-        case ArchiveError::NotAnArchive: return "this is no boot archive (magic is not NEMARCH1)";
-        case ArchiveError::UnknownVersion: return "the archive has a version this reader does not know";
-        case ArchiveError::TooManyEntries: return "the archive claims more entries than are allowed";
-        case ArchiveError::ReservedNotZero: return "a reserved field of the archive is not zero";
-        case ArchiveError::DirectoryDamaged: return "the archive's directory does not match its checksum";
-        case ArchiveError::BadName: return "an entry's name is empty, unterminated or has a bad character";
-        case ArchiveError::NamesNotInOrder: return "the archive's names are not in order, or one is there twice";
-        case ArchiveError::UnknownKind: return "an entry has an unknown kind";
-        case ArchiveError::PayloadMisaligned: return "a payload does not start at a page boundary";
-        case ArchiveError::PayloadOutside: return "a payload lies outside the archive or over another part of it";
+        case ArchiveError::Truncated:
+            return "the archive is shorter than it says";
+        case ArchiveError::NotAnArchive:
+            return "this is no boot archive (magic is not NEMARCH1)";
+        case ArchiveError::UnknownVersion:
+            return "the archive has a version this reader does not know";
+        case ArchiveError::TooManyEntries:
+            return "the archive claims more entries than are allowed";
+        case ArchiveError::ReservedNotZero:
+            return "a reserved field of the archive is not zero";
+        case ArchiveError::DirectoryDamaged:
+            return "the archive's directory does not match its checksum";
+        case ArchiveError::BadName:
+            return "an entry's name is empty, unterminated or has a bad character";
+        case ArchiveError::NamesNotInOrder:
+            return "the archive's names are not in order, or one is there twice";
+        case ArchiveError::UnknownKind:
+            return "an entry has an unknown kind";
+        case ArchiveError::PayloadMisaligned:
+            return "a payload does not start at a page boundary";
+        case ArchiveError::PayloadOutside:
+            return "a payload lies outside the archive or over another part of it";
     }
     return "unknown archive error";
 }
 
 std::string_view text(ArchiveKind kind) {
     switch (kind) {
-        case ArchiveKind::Image: return "image";
-        case ArchiveKind::Library: return "library";
-        case ArchiveKind::Manifest: return "manifest";
-        case ArchiveKind::Data: return "data";
+        case ArchiveKind::Image:
+            return "image";
+        case ArchiveKind::Library:
+            return "library";
+        case ArchiveKind::Manifest:
+            return "manifest";
+        case ArchiveKind::Data:
+            return "data";
     }
     return "unknown";
 }
@@ -123,7 +136,8 @@ Result<Archive, ArchiveError> Archive::open(std::span<std::byte const> bytes) {
 ArchiveEntry Archive::entry(std::uint32_t index) const {
     ASSERT(index < entry_count_);
     auto const record = *bytes_.read<ArchiveEntryRecord>(entry_offset(index));
-    char const* const name = reinterpret_cast<char const*>(bytes_.bytes().data() + entry_offset(index));
+    char const* const name =
+        reinterpret_cast<char const*>(bytes_.bytes().data() + entry_offset(index));
     return {.name = {name, name_in(record.name).size()},
             .kind = record.kind,
             .offset = record.offset,

@@ -3,8 +3,8 @@
 // the compiled manifest and data.
 //
 // Layout (docs/formats/archive.md): a header, a directory of entries in order of their names, and
-// the payloads in the same order, each at a page boundary, so that text can be mapped where it lies.
-// `Archive::open` checks the whole directory once; an Archive that exists is consistent, so
+// the payloads in the same order, each at a page boundary, so that text can be mapped where it
+// lies. `Archive::open` checks the whole directory once; an Archive that exists is consistent, so
 // `entry(i)` and `find` need no error but "not there". The payloads are not looked at: an image is
 // checked by elf_image.h, a manifest by manifest.h.
 
@@ -49,18 +49,19 @@ struct ArchiveEntryRecord {
 };
 static_assert(sizeof(ArchiveEntryRecord) == 80);
 
+/// Why an archive is refused.
 enum class ArchiveError {
-    Truncated,          ///< shorter than its header or than its own total_size says
-    NotAnArchive,       ///< the magic is another
+    Truncated,     ///< shorter than its header or than its own total_size says
+    NotAnArchive,  ///< the magic is another
     UnknownVersion,
     TooManyEntries,
     ReservedNotZero,
-    DirectoryDamaged,   ///< crc32c does not match
-    BadName,            ///< empty, unterminated, not padded with NUL, or a character not allowed
-    NamesNotInOrder,    ///< directory not sorted, or a name twice
+    DirectoryDamaged,  ///< crc32c does not match
+    BadName,           ///< empty, unterminated, not padded with NUL, or a character not allowed
+    NamesNotInOrder,   ///< directory not sorted, or a name twice
     UnknownKind,
     PayloadMisaligned,
-    PayloadOutside,     ///< beyond total_size, over the directory or over the payload before
+    PayloadOutside,  ///< beyond total_size, over the directory or over the payload before
 };
 
 /// One sentence for a log line. owner: static

@@ -32,8 +32,8 @@ ArchiveEntryRecord record_at(Bytes const& bytes, std::size_t i) {
 void seal(Bytes& bytes) {
     ArchiveHeader header;
     std::memcpy(&header, bytes.data(), sizeof header);
-    header.directory_crc32c = crc32c(std::span(bytes).subspan(
-        sizeof header, header.entry_count * sizeof(ArchiveEntryRecord)));
+    header.directory_crc32c = crc32c(
+        std::span(bytes).subspan(sizeof header, header.entry_count * sizeof(ArchiveEntryRecord)));
     std::memcpy(bytes.data(), &header, sizeof header);
 }
 
@@ -159,7 +159,8 @@ TEST(Archive, EntriesAreCheckedEachWithItsReason) {
     };
     using R = ArchiveEntryRecord;
     EXPECT_EQ(with(0, [](R& r) { std::memset(r.name, 0, sizeof r.name); }), ArchiveError::BadName);
-    EXPECT_EQ(with(0, [](R& r) { std::memset(r.name, 'a', sizeof r.name); }), ArchiveError::BadName);
+    EXPECT_EQ(with(0, [](R& r) { std::memset(r.name, 'a', sizeof r.name); }),
+              ArchiveError::BadName);
     EXPECT_EQ(with(0, [](R& r) { r.name[40] = 'x'; }), ArchiveError::BadName);
     EXPECT_EQ(with(0, [](R& r) { r.name[0] = ' '; }), ArchiveError::BadName);
     EXPECT_EQ(with(1, [](R& r) { r.name[0] = 'a'; }), ArchiveError::NamesNotInOrder);

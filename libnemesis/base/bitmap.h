@@ -73,7 +73,8 @@ struct BitmapOperations {
     static constexpr std::uint32_t descend(std::uint64_t const* words, BitmapShape const& shape,
                                            unsigned level, std::uint32_t i) {
         for (;;) {
-            i = i * 64 + static_cast<std::uint32_t>(std::countr_zero(words[shape.start[level] + i]));
+            i = i * 64 +
+                static_cast<std::uint32_t>(std::countr_zero(words[shape.start[level] + i]));
             if (level == 0) return i;
             level--;
         }
@@ -85,7 +86,8 @@ struct BitmapOperations {
             std::uint32_t const word_index = i / 64;
             bool const inside = shape.start[level] + word_index <
                                 (level + 1 < shape.levels ? shape.start[level + 1] : shape.words);
-            std::uint64_t const rest = inside ? words[shape.start[level] + word_index] >> (i % 64) : 0;
+            std::uint64_t const rest =
+                inside ? words[shape.start[level] + word_index] >> (i % 64) : 0;
             if (rest != 0) {
                 i += static_cast<std::uint32_t>(std::countr_zero(rest));
                 return level == 0 ? i : descend(words, shape, level - 1, i);
@@ -118,7 +120,9 @@ public:
     /// What the searches yield when there is nothing to find.
     static constexpr std::uint32_t none = n;
 
-    constexpr bool test(std::uint32_t i) const { return ASSERT(i < n), Ops::test(words_.data(), i); }
+    constexpr bool test(std::uint32_t i) const {
+        return ASSERT(i < n), Ops::test(words_.data(), i);
+    }
     constexpr void set(std::uint32_t i) { ASSERT(i < n), Ops::set(words_.data(), shape, i); }
     constexpr void clear(std::uint32_t i) { ASSERT(i < n), Ops::clear(words_.data(), shape, i); }
     constexpr bool empty() const { return words_[shape.words - 1] == 0; }
@@ -161,9 +165,13 @@ public:
     }
 
     constexpr std::uint32_t none() const { return shape_.bits; }
-    constexpr bool test(std::uint32_t i) const { return ASSERT(i < shape_.bits), Ops::test(words_, i); }
+    constexpr bool test(std::uint32_t i) const {
+        return ASSERT(i < shape_.bits), Ops::test(words_, i);
+    }
     constexpr void set(std::uint32_t i) { ASSERT(i < shape_.bits), Ops::set(words_, shape_, i); }
-    constexpr void clear(std::uint32_t i) { ASSERT(i < shape_.bits), Ops::clear(words_, shape_, i); }
+    constexpr void clear(std::uint32_t i) {
+        ASSERT(i < shape_.bits), Ops::clear(words_, shape_, i);
+    }
     constexpr bool empty() const { return words_[shape_.words - 1] == 0; }
     constexpr std::uint32_t find_first() const {
         return empty() ? none() : Ops::descend(words_, shape_, shape_.levels - 1, 0);

@@ -20,8 +20,12 @@ void compare(Set& bitmap, std::uint32_t bits, std::uint32_t none, std::uint64_t 
     for (int step = 0; step < 3000; step++) {
         auto const i = static_cast<std::uint32_t>(random.below(bits));
         switch (random.below(4)) {
-            case 0: bitmap.set(i), model.insert(i); break;
-            case 1: bitmap.clear(i), model.erase(i); break;
+            case 0:
+                bitmap.set(i), model.insert(i);
+                break;
+            case 1:
+                bitmap.clear(i), model.erase(i);
+                break;
             case 2: {
                 auto const at = model.lower_bound(i);
                 ASSERT_EQ(bitmap.find_from(i), at == model.end() ? none : *at);

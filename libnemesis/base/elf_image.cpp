@@ -100,9 +100,8 @@ Result<void, ElfError> check_file_header(FileHeader const& header, ByteView file
     }
     std::uint64_t const table_size =
         std::uint64_t{header.program_header_count} * sizeof(ProgramHeader);
-    if (header.program_header_count == 0 ||
-        header.program_header_count > elf_program_headers_max || header.program_headers % 8 != 0 ||
-        !file.contains(header.program_headers, table_size)) {
+    if (header.program_header_count == 0 || header.program_header_count > elf_program_headers_max ||
+        header.program_headers % 8 != 0 || !file.contains(header.program_headers, table_size)) {
         return fail(ElfError::BadProgramHeaderTable);
     }
     return {};
@@ -120,7 +119,8 @@ Result<ElfSegment, ElfError> check_segment(ProgramHeader const& h, ByteView file
     }
     std::uint64_t const begin = movable ? 0 : rules.region.base;
     std::uint64_t const size = rules.region.slots * rules.region.slot_size;
-    if (!lies_in(h.address, h.memory_size, begin, size)) return fail(ElfError::SegmentOutsideRegion);
+    if (!lies_in(h.address, h.memory_size, begin, size))
+        return fail(ElfError::SegmentOutsideRegion);
     bool const write = h.flags & flag_write;
     bool const execute = h.flags & flag_execute;
     if (!(h.flags & flag_read)) return fail(ElfError::SegmentNotReadable);
@@ -137,34 +137,64 @@ Result<ElfSegment, ElfError> check_segment(ProgramHeader const& h, ByteView file
 
 std::string_view text(ElfError error) {
     switch (error) {
-        case ElfError::Truncated: return "the file ends before its headers do";
-        case ElfError::NotElf: return "this is no ELF file";
-        case ElfError::NotElf64LittleEndian: return "not a 64-bit little-endian System V ELF file of version 1";
-        case ElfError::NotX86_64: return "the image is for another machine than x86-64";
-        case ElfError::NotLoadableType: return "not a program linked at a fixed address";
-        case ElfError::BadHeaderSize: return "a header size is not that of ELF64";
-        case ElfError::BadProgramHeaderTable: return "the program header table is empty, too long, misaligned or outside the file";
-        case ElfError::TooManySegments: return "the image has more segments than a loader takes";
-        case ElfError::NoSegments: return "the image has no segment to load";
-        case ElfError::SegmentOutsideFile: return "a segment's bytes lie outside the file";
-        case ElfError::SegmentEmpty: return "a segment has no size";
-        case ElfError::SegmentFileLargerThanMemory: return "a segment has more bytes in the file than in memory";
-        case ElfError::SegmentMisaligned: return "a segment's alignment is wrong, or file offset and address differ within a page";
-        case ElfError::SegmentOutsideRegion: return "a segment lies outside the region where images may be";
-        case ElfError::SegmentsOverlap: return "two segments overlap, share a page or are out of order";
-        case ElfError::SegmentNotReadable: return "a segment is not readable";
-        case ElfError::SegmentWritableAndExecutable: return "a segment is writable and executable";
-        case ElfError::SegmentWritable: return "a library has a writable segment";
-        case ElfError::ImageTooLarge: return "the image needs more neighbouring slots than are allowed";
-        case ElfError::EntryNotExecutable: return "the entry does not lie in executable bytes of the image";
-        case ElfError::BadThreadLocalTemplate: return "the thread-local template is there twice, lies outside readable bytes or has an absurd alignment";
-        case ElfError::NeedsInterpreter: return "the image wants an interpreter (it is dynamically linked)";
-        case ElfError::ExecutableStack: return "the image wants an executable stack";
-        case ElfError::BadUnwindTable: return "the unwind table is there twice or lies outside readable bytes";
-        case ElfError::BadDynamicTable: return "the dynamic table or its relocation table lies outside the image";
-        case ElfError::NeedsSharedLibrary: return "the image wants a shared library";
-        case ElfError::UnsupportedRelocation: return "a relocation is not of the kind R_X86_64_RELATIVE";
-        case ElfError::BadRelocation: return "a relocation changes or points to bytes outside the image";
+        case ElfError::Truncated:
+            return "the file ends before its headers do";
+        case ElfError::NotElf:
+            return "this is no ELF file";
+        case ElfError::NotElf64LittleEndian:
+            return "not a 64-bit little-endian System V ELF file of version 1";
+        case ElfError::NotX86_64:
+            return "the image is for another machine than x86-64";
+        case ElfError::NotLoadableType:
+            return "not a program linked at a fixed address";
+        case ElfError::BadHeaderSize:
+            return "a header size is not that of ELF64";
+        case ElfError::BadProgramHeaderTable:
+            return "the program header table is empty, too long, misaligned or outside the file";
+        case ElfError::TooManySegments:
+            return "the image has more segments than a loader takes";
+        case ElfError::NoSegments:
+            return "the image has no segment to load";
+        case ElfError::SegmentOutsideFile:
+            return "a segment's bytes lie outside the file";
+        case ElfError::SegmentEmpty:
+            return "a segment has no size";
+        case ElfError::SegmentFileLargerThanMemory:
+            return "a segment has more bytes in the file than in memory";
+        case ElfError::SegmentMisaligned:
+            return "a segment's alignment is wrong, or file offset and address differ within a "
+                   "page";
+        case ElfError::SegmentOutsideRegion:
+            return "a segment lies outside the region where images may be";
+        case ElfError::SegmentsOverlap:
+            return "two segments overlap, share a page or are out of order";
+        case ElfError::SegmentNotReadable:
+            return "a segment is not readable";
+        case ElfError::SegmentWritableAndExecutable:
+            return "a segment is writable and executable";
+        case ElfError::SegmentWritable:
+            return "a library has a writable segment";
+        case ElfError::ImageTooLarge:
+            return "the image needs more neighbouring slots than are allowed";
+        case ElfError::EntryNotExecutable:
+            return "the entry does not lie in executable bytes of the image";
+        case ElfError::BadThreadLocalTemplate:
+            return "the thread-local template is there twice, lies outside readable bytes or has "
+                   "an absurd alignment";
+        case ElfError::NeedsInterpreter:
+            return "the image wants an interpreter (it is dynamically linked)";
+        case ElfError::ExecutableStack:
+            return "the image wants an executable stack";
+        case ElfError::BadUnwindTable:
+            return "the unwind table is there twice or lies outside readable bytes";
+        case ElfError::BadDynamicTable:
+            return "the dynamic table or its relocation table lies outside the image";
+        case ElfError::NeedsSharedLibrary:
+            return "the image wants a shared library";
+        case ElfError::UnsupportedRelocation:
+            return "a relocation is not of the kind R_X86_64_RELATIVE";
+        case ElfError::BadRelocation:
+            return "a relocation changes or points to bytes outside the image";
     }
     return "unknown ELF error";
 }
@@ -186,7 +216,8 @@ Result<void, ElfError> ElfImage::read_program_headers(ElfRules const& rules) {
     auto const header = *file_.read<FileHeader>(0);
     for (std::uint16_t i = 0; i < header.program_header_count; i++) {
         // The table may have changed since it was checked, if the bytes are not ours alone.
-        auto const h = file_.read<ProgramHeader>(header.program_headers + i * sizeof(ProgramHeader));
+        auto const h =
+            file_.read<ProgramHeader>(header.program_headers + i * sizeof(ProgramHeader));
         if (!h) return fail(ElfError::BadProgramHeaderTable);
         switch (h->type) {
             case pt_load: {
@@ -199,7 +230,8 @@ Result<void, ElfError> ElfImage::read_program_headers(ElfRules const& rules) {
                 segments_[segment_count_++] = segment;
                 break;
             }
-            case pt_interp: return fail(ElfError::NeedsInterpreter);
+            case pt_interp:
+                return fail(ElfError::NeedsInterpreter);
             case pt_gnu_stack:
                 if (h->flags & flag_execute) return fail(ElfError::ExecutableStack);
                 break;
@@ -222,7 +254,8 @@ Result<void, ElfError> ElfImage::read_program_headers(ElfRules const& rules) {
                 if (dynamic_table_) return fail(ElfError::BadDynamicTable);
                 dynamic_table_ = ElfRange{h->address, h->memory_size};
                 break;
-            default: break;  // nothing that loading depends on
+            default:
+                break;  // nothing that loading depends on
         }
     }
     return {};
@@ -270,18 +303,27 @@ Result<void, ElfError> ElfImage::read_dynamic_table() {
         if (!entry) return fail(ElfError::BadDynamicTable);
         if (entry->tag == dt_null) break;
         switch (entry->tag) {
-            case dt_needed: return fail(ElfError::NeedsSharedLibrary);
-            case dt_rela: rela = entry->value; break;
-            case dt_relasz: rela_size = entry->value; break;
-            case dt_relaent: rela_entry = entry->value; break;
+            case dt_needed:
+                return fail(ElfError::NeedsSharedLibrary);
+            case dt_rela:
+                rela = entry->value;
+                break;
+            case dt_relasz:
+                rela_size = entry->value;
+                break;
+            case dt_relaent:
+                rela_entry = entry->value;
+                break;
             case dt_rel:
             case dt_relr:
             case dt_jmprel:
-            case dt_textrel: return fail(ElfError::UnsupportedRelocation);
+            case dt_textrel:
+                return fail(ElfError::UnsupportedRelocation);
             case dt_pltrelsz:
                 if (entry->value != 0) return fail(ElfError::UnsupportedRelocation);
                 break;
-            default: break;
+            default:
+                break;
         }
     }
     if (rela_size == 0) return {};
@@ -349,13 +391,16 @@ bool ElfImage::check_invariants(ElfRules const& rules) const {
     std::uint64_t free_from = base;
     for (ElfSegment const& s : segments()) {
         bool const ordered = s.page_begin() >= free_from && s.end() > s.address;
-        bool const backed = s.file_size <= s.memory_size && file_.contains(s.file_offset, s.file_size);
+        bool const backed =
+            s.file_size <= s.memory_size && file_.contains(s.file_offset, s.file_size);
         bool const congruent = s.address % elf_page == s.file_offset % elf_page;
-        bool const allowed = !(s.rights.write && s.rights.execute) && (rules.writable || !s.rights.write);
+        bool const allowed =
+            !(s.rights.write && s.rights.execute) && (rules.writable || !s.rights.write);
         if (!ordered || !backed || !congruent || !allowed) return false;
         free_from = s.page_end();
     }
-    std::uint64_t const limit = movable_ ? rules.slots_max * rules.region.slot_size : rules.region.end();
+    std::uint64_t const limit =
+        movable_ ? rules.slots_max * rules.region.slot_size : rules.region.end();
     if (free_from > limit || slots_ == 0 || slots_ > rules.slots_max) return false;
     if (rules.entry) {
         ElfSegment const* const s = segment_of(entry_, 1);

@@ -33,22 +33,24 @@ inline constexpr std::size_t elf_segments_max = 16;
 inline constexpr std::size_t elf_program_headers_max = 64;
 inline constexpr std::uint64_t elf_tls_align_max = 4096;
 
+/// Why an image is refused.
 enum class ElfError {
-    Truncated,               ///< the file ends before a header it promises
-    NotElf,                  ///< no ELF magic
-    NotElf64LittleEndian,    ///< class, byte order, ABI or ELF version is another
+    Truncated,             ///< the file ends before a header it promises
+    NotElf,                ///< no ELF magic
+    NotElf64LittleEndian,  ///< class, byte order, ABI or ELF version is another
     NotX86_64,
-    NotLoadableType,         ///< neither ET_EXEC nor (where the rules allow it) ET_DYN
-    BadHeaderSize,           ///< e_ehsize or e_phentsize is not ELF64's
-    BadProgramHeaderTable,   ///< none, too many, misaligned or outside the file
+    NotLoadableType,        ///< neither ET_EXEC nor (where the rules allow it) ET_DYN
+    BadHeaderSize,          ///< e_ehsize or e_phentsize is not ELF64's
+    BadProgramHeaderTable,  ///< none, too many, misaligned or outside the file
     TooManySegments,
     NoSegments,
     SegmentOutsideFile,
     SegmentEmpty,
     SegmentFileLargerThanMemory,
-    SegmentMisaligned,       ///< alignment no power of two, below a page, or offset and address differ in a page
-    SegmentOutsideRegion,    ///< non-canonical, kernel half, outside the images' region, or wraps
-    SegmentsOverlap,         ///< or not in order of addresses, or two share a page
+    SegmentMisaligned,  ///< alignment no power of two, below a page, or offset and address differ
+                        ///< in a page
+    SegmentOutsideRegion,  ///< non-canonical, kernel half, outside the images' region, or wraps
+    SegmentsOverlap,       ///< or not in order of addresses, or two share a page
     SegmentNotReadable,
     SegmentWritableAndExecutable,
     SegmentWritable,         ///< a library must have no writable segment
@@ -57,11 +59,11 @@ enum class ElfError {
     BadThreadLocalTemplate,  ///< two of them, not inside a readable segment, or absurd alignment
     NeedsInterpreter,        ///< PT_INTERP: a dynamically linked program
     ExecutableStack,
-    BadUnwindTable,          ///< two of them, or outside every readable segment
-    BadDynamicTable,         ///< outside every segment, or its relocation table is
-    NeedsSharedLibrary,      ///< DT_NEEDED
-    UnsupportedRelocation,   ///< other than R_X86_64_RELATIVE
-    BadRelocation,           ///< changes bytes outside the file part of a segment, or points outside
+    BadUnwindTable,         ///< two of them, or outside every readable segment
+    BadDynamicTable,        ///< outside every segment, or its relocation table is
+    NeedsSharedLibrary,     ///< DT_NEEDED
+    UnsupportedRelocation,  ///< other than R_X86_64_RELATIVE
+    BadRelocation,          ///< changes bytes outside the file part of a segment, or points outside
 };
 
 /// One sentence for a log line. owner: static
@@ -123,7 +125,9 @@ inline constexpr ElfRules program_rules{};
 inline constexpr ElfRules library_rules{.writable = false, .entry = false};
 /// The shared segment (libnemesis): in the window that every domain has in common, in one slot.
 inline constexpr ElfRules segment_rules{.region = {0x2000'0000'0000, 16ull << 20, 1ull << 15},
-                                        .slots_max = 1, .writable = false, .entry = false};
+                                        .slots_max = 1,
+                                        .writable = false,
+                                        .entry = false};
 
 /// A checked image. owner: borrows the file's bytes
 class ElfImage {
@@ -157,8 +161,8 @@ public:
     [[nodiscard]] Result<ElfRelocation, ElfError> relocation(std::uint64_t index) const;
 
     /// The hash the load address of this image's next version is computed from: the contents of all
-    /// executable segments with their offsets from the image's begin. Code that refers to other code
-    /// and data only relative to the instruction pointer has the same hash at every address.
+    /// executable segments with their offsets from the image's begin. Code that refers to other
+    /// code and data only relative to the instruction pointer has the same hash at every address.
     std::uint64_t text_hash() const;
 
     /// Whether everything the file header promises holds. For tests.

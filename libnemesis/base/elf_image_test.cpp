@@ -1,7 +1,8 @@
 // Goal: a well-made image is described as it is; every kind of broken image is refused with its own
-// reason; whatever the bytes, nothing outside them is read and nothing accepted breaks an invariant.
-// Method: a small image is built in memory, then each field is spoilt on purpose, each byte is set
-// to many values, and random bytes of it are changed (seeded). AddressSanitizer watches the bounds.
+// reason; whatever the bytes, nothing outside them is read and nothing accepted breaks an
+// invariant. Method: a small image is built in memory, then each field is spoilt on purpose, each
+// byte is set to many values, and random bytes of it are changed (seeded). AddressSanitizer watches
+// the bounds.
 #include "libnemesis/base/elf_image.h"
 
 #include <gtest/gtest.h>
@@ -86,9 +87,9 @@ Draft movable() {
     d.header.entry -= home;
     for (Program& p : d.programs) p.vaddr -= p.vaddr ? home : 0;
     d.programs.push_back({dynamic, r | w, 0x2300, 0x3300, 0, 0x40, 0x40, 8});
-    d.put(0x2300, 7), d.put(0x2308, 0x600);   // DT_RELA, in the read-only segment
-    d.put(0x2310, 8), d.put(0x2318, 48);      // DT_RELASZ
-    d.put(0x2320, 9), d.put(0x2328, 24);      // DT_RELAENT
+    d.put(0x2300, 7), d.put(0x2308, 0x600);  // DT_RELA, in the read-only segment
+    d.put(0x2310, 8), d.put(0x2318, 48);     // DT_RELASZ
+    d.put(0x2320, 9), d.put(0x2328, 24);     // DT_RELAENT
     d.put(0x2330, 0), d.put(0x2338, 0);
     d.put(0x600, 0x3400), d.put(0x608, 8), d.put(0x610, 0x1010);
     d.put(0x618, 0x41F8), d.put(0x620, 8), d.put(0x628, 0xD000);
@@ -175,7 +176,10 @@ TEST(ElfImage, TextHashDoesNotDependOnTheAddress) {
     for (Program& p : there.programs) p.vaddr += p.vaddr ? 16 << 20 : 0;
     Draft other_code = good();
     other_code.content[0x1800] = std::byte{0x90};
-    auto const hash = [](Draft const& d) { auto b = d.bytes(); return ElfImage::parse(b)->text_hash(); };
+    auto const hash = [](Draft const& d) {
+        auto b = d.bytes();
+        return ElfImage::parse(b)->text_hash();
+    };
     EXPECT_EQ(hash(good()), hash(there));
     EXPECT_NE(hash(good()), hash(other_code));
 }
@@ -199,13 +203,23 @@ TEST(ElfImage, FileHeaderFieldsAreChecked) {
 
 TEST(ElfImage, SegmentsAreChecked) {
     using E = ElfError;
-    auto const data = [](auto change) { return after([&](Draft& d) { change(d.programs[Data]); }); };
+    auto const data = [](auto change) {
+        return after([&](Draft& d) { change(d.programs[Data]); });
+    };
     using P = Program;
-    EXPECT_EQ(data([](P& p) { p.memsz = 0; p.filesz = 0; }), E::SegmentEmpty);
+    EXPECT_EQ(data([](P& p) {
+                  p.memsz = 0;
+                  p.filesz = 0;
+              }),
+              E::SegmentEmpty);
     EXPECT_EQ(data([](P& p) { p.filesz = 0xA000; }), E::SegmentFileLargerThanMemory);
     EXPECT_EQ(data([](P& p) { p.filesz = 0x1001; }), E::SegmentOutsideFile);
     EXPECT_EQ(data([](P& p) { p.offset = ~0xDFFull; }), E::SegmentOutsideFile);
-    EXPECT_EQ(data([](P& p) { p.offset += 1; p.filesz -= 1; }), E::SegmentMisaligned);
+    EXPECT_EQ(data([](P& p) {
+                  p.offset += 1;
+                  p.filesz -= 1;
+              }),
+              E::SegmentMisaligned);
     EXPECT_EQ(data([](P& p) { p.align = 0; }), E::SegmentMisaligned);
     EXPECT_EQ(data([](P& p) { p.align = 4097; }), E::SegmentMisaligned);
     EXPECT_EQ(data([](P& p) { p.align = 1ull << 63; }), E::SegmentMisaligned);
@@ -220,13 +234,19 @@ TEST(ElfImage, SegmentsAreChecked) {
     EXPECT_EQ(data([](P& p) { p.vaddr -= 0x3000; }), E::SegmentsOverlap);
     EXPECT_EQ(data([](P& p) { p.flags = w; }), E::SegmentNotReadable);
     EXPECT_EQ(data([](P& p) { p.flags = r | w | x; }), E::SegmentWritableAndExecutable);
-    EXPECT_EQ(after([](Draft& d) { std::swap(d.programs[Text], d.programs[Data]); }), E::SegmentsOverlap);
-    EXPECT_EQ(after([](Draft& d) { for (P& p : d.programs) p.type = 4; }), E::NoSegments);
+    EXPECT_EQ(after([](Draft& d) { std::swap(d.programs[Text], d.programs[Data]); }),
+              E::SegmentsOverlap);
     EXPECT_EQ(after([](Draft& d) {
-        for (int i = 0; i < 16; i++) {
-            d.programs.push_back({load, r, 0, home + 0x20000 + i * 0x1000u, 0, 1, 1, 4096});
-        }
-    }), E::TooManySegments);
+                  for (P& p : d.programs) p.type = 4;
+              }),
+              E::NoSegments);
+    EXPECT_EQ(
+        after([](Draft& d) {
+            for (int i = 0; i < 16; i++) {
+                d.programs.push_back({load, r, 0, home + 0x20000 + i * 0x1000u, 0, 1, 1, 4096});
+            }
+        }),
+        E::TooManySegments);
 }
 
 TEST(ElfImage, AnImageMayTakeNeighbouringSlotsWithinItsRules) {
@@ -258,16 +278,20 @@ TEST(ElfImage, EntryMustBeInTextThatComesFromTheFile) {
 
 TEST(ElfImage, OtherHeadersAreChecked) {
     using E = ElfError;
-    auto const tls_after = [](auto change) { return after([&](Draft& d) { change(d.programs[Tls]); }); };
+    auto const tls_after = [](auto change) {
+        return after([&](Draft& d) { change(d.programs[Tls]); });
+    };
     using P = Program;
     EXPECT_EQ(tls_after([](P& p) { p.vaddr = home + 0x9000; }), E::BadThreadLocalTemplate);
     EXPECT_EQ(tls_after([](P& p) { p.filesz = 0x200; }), E::BadThreadLocalTemplate);
     EXPECT_EQ(tls_after([](P& p) { p.memsz = ~0ull; }), E::BadThreadLocalTemplate);
     EXPECT_EQ(tls_after([](P& p) { p.align = 8192; }), E::BadThreadLocalTemplate);
     EXPECT_EQ(tls_after([](P& p) { p.align = 3; }), E::BadThreadLocalTemplate);
-    EXPECT_EQ(after([](Draft& d) { d.programs.push_back(d.programs[Tls]); }), E::BadThreadLocalTemplate);
+    EXPECT_EQ(after([](Draft& d) { d.programs.push_back(d.programs[Tls]); }),
+              E::BadThreadLocalTemplate);
     EXPECT_EQ(after([](Draft& d) { d.programs[EhFrame].memsz = 0x200; }), E::BadUnwindTable);
-    EXPECT_EQ(after([](Draft& d) { d.programs.push_back(d.programs[EhFrame]); }), E::BadUnwindTable);
+    EXPECT_EQ(after([](Draft& d) { d.programs.push_back(d.programs[EhFrame]); }),
+              E::BadUnwindTable);
     EXPECT_EQ(after([](Draft& d) { d.programs[Stack].flags = r | w | x; }), E::ExecutableStack);
     EXPECT_EQ(after([](Draft& d) { d.programs[Stack].type = interp; }), E::NeedsInterpreter);
 }
@@ -275,9 +299,10 @@ TEST(ElfImage, OtherHeadersAreChecked) {
 TEST(ElfImage, RelocationsAreChecked) {
     using E = ElfError;
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x608, 6); }), E::UnsupportedRelocation);
-    EXPECT_EQ(after_movable([](Draft& d) { d.put(0x608, 1ull << 32 | 8); }), E::UnsupportedRelocation);
-    EXPECT_EQ(after_movable([](Draft& d) { d.put(0x600, 0x1100); }), E::BadRelocation);   // text
-    EXPECT_EQ(after_movable([](Draft& d) { d.put(0x600, 0x41FC); }), E::BadRelocation);   // half out
+    EXPECT_EQ(after_movable([](Draft& d) { d.put(0x608, 1ull << 32 | 8); }),
+              E::UnsupportedRelocation);
+    EXPECT_EQ(after_movable([](Draft& d) { d.put(0x600, 0x1100); }), E::BadRelocation);  // text
+    EXPECT_EQ(after_movable([](Draft& d) { d.put(0x600, 0x41FC); }), E::BadRelocation);  // half out
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x600, ~0ull); }), E::BadRelocation);
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x610, 0xD001); }), E::BadRelocation);
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x2300, 1); }), E::NeedsSharedLibrary);
@@ -286,8 +311,10 @@ TEST(ElfImage, RelocationsAreChecked) {
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x2318, 49); }), E::BadDynamicTable);
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x2318, ~0ull / 24 * 24); }), E::BadDynamicTable);
     EXPECT_EQ(after_movable([](Draft& d) { d.put(0x2328, 16); }), E::BadDynamicTable);
-    EXPECT_EQ(after_movable([](Draft& d) { d.programs.back().vaddr = 0xC000; }), E::BadDynamicTable);
-    EXPECT_EQ(after_movable([](Draft& d) { d.programs.push_back(d.programs.back()); }), E::BadDynamicTable);
+    EXPECT_EQ(after_movable([](Draft& d) { d.programs.back().vaddr = 0xC000; }),
+              E::BadDynamicTable);
+    EXPECT_EQ(after_movable([](Draft& d) { d.programs.push_back(d.programs.back()); }),
+              E::BadDynamicTable);
 }
 
 TEST(ElfImage, CutAnywhereIsRefused) {
@@ -299,7 +326,8 @@ TEST(ElfImage, CutAnywhereIsRefused) {
 }
 
 TEST(ElfImage, EveryValueOfEveryHeaderByteIsHandled) {
-    for (auto const& [draft, rules] : {std::pair{good(), program_rules}, {movable(), movable_rules}}) {
+    for (auto const& [draft, rules] :
+         {std::pair{good(), program_rules}, {movable(), movable_rules}}) {
         auto const whole = draft.bytes();
         std::vector<std::size_t> places;
         for (std::size_t at = 0; at < 64 + draft.programs.size() * 56; at++) places.push_back(at);

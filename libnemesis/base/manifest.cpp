@@ -74,13 +74,20 @@ bool is_memory_size(std::uint64_t bytes) {
 
 bool is_possible(ManifestResource const& r) {
     switch (r.kind) {
-        case ResourceKind::PciClass: return r.a <= 0xFFFF && r.b == 0;
-        case ResourceKind::PciDevice: return r.a <= 0xFFFF'FFFF && r.b == 0;
-        case ResourceKind::Ports: return r.a <= r.b && r.b <= 0xFFFF;
-        case ResourceKind::Interrupt: return r.a < 256 && r.b == 0;
-        case ResourceKind::FrameBuffer: return r.a == 0 && r.b == 0;
-        case ResourceKind::Memory: return r.a % page == 0 && r.a < (1ull << 52) && is_memory_size(r.b);
-        case ResourceKind::Data: return r.a == 0 && r.b == 0;
+        case ResourceKind::PciClass:
+            return r.a <= 0xFFFF && r.b == 0;
+        case ResourceKind::PciDevice:
+            return r.a <= 0xFFFF'FFFF && r.b == 0;
+        case ResourceKind::Ports:
+            return r.a <= r.b && r.b <= 0xFFFF;
+        case ResourceKind::Interrupt:
+            return r.a < 256 && r.b == 0;
+        case ResourceKind::FrameBuffer:
+            return r.a == 0 && r.b == 0;
+        case ResourceKind::Memory:
+            return r.a % page == 0 && r.a < (1ull << 52) && is_memory_size(r.b);
+        case ResourceKind::Data:
+            return r.a == 0 && r.b == 0;
     }
     return false;
 }
@@ -89,27 +96,49 @@ bool is_possible(ManifestResource const& r) {
 
 std::string_view text(ManifestError error) {
     switch (error) {
-        case ManifestError::Truncated: return "the manifest is shorter than it says";
-        case ManifestError::NotAManifest: return "this is no compiled manifest (magic is not NEMMANI1)";
-        case ManifestError::UnknownVersion: return "the manifest has a version this reader does not know";
-        case ManifestError::TooLarge: return "the manifest has more parts than are allowed";
-        case ManifestError::SizesDisagree: return "the manifest's size is not the sum of its parts";
-        case ManifestError::Damaged: return "the manifest does not match its checksum";
-        case ManifestError::ReservedNotZero: return "a reserved field of the manifest is not zero";
-        case ManifestError::BadName: return "a name in the manifest is malformed";
-        case ManifestError::NameTwice: return "two domains of the manifest have the same name";
-        case ManifestError::BadContract: return "a contract is impossible: slice <= deadline <= period must hold, or a weight be given";
-        case ManifestError::BadWeight: return "a weight is too large";
-        case ManifestError::ProcessorOverbooked: return "the contracts together exceed the processor";
-        case ManifestError::BadMemory: return "a memory size is zero, no multiple of a page or absurd";
-        case ManifestError::BadCount: return "a number of context slots or endpoints is zero or absurd";
-        case ManifestError::BadPrivilege: return "a privilege is unknown";
-        case ManifestError::BadFlag: return "a flag is neither 0 nor 1";
-        case ManifestError::BadArgument: return "an argument lies outside the text or holds a NUL";
-        case ManifestError::BadResource: return "a resource is unknown, impossible or outside the list";
-        case ManifestError::ChannelToNowhere: return "a channel leads to no domain, or to where it comes from";
-        case ManifestError::BadChannelSize: return "a channel's slots are no power of two, or their size is impossible";
-        case ManifestError::PortTwice: return "two channels use the same port of a domain";
+        case ManifestError::Truncated:
+            return "the manifest is shorter than it says";
+        case ManifestError::NotAManifest:
+            return "this is no compiled manifest (magic is not NEMMANI1)";
+        case ManifestError::UnknownVersion:
+            return "the manifest has a version this reader does not know";
+        case ManifestError::TooLarge:
+            return "the manifest has more parts than are allowed";
+        case ManifestError::SizesDisagree:
+            return "the manifest's size is not the sum of its parts";
+        case ManifestError::Damaged:
+            return "the manifest does not match its checksum";
+        case ManifestError::ReservedNotZero:
+            return "a reserved field of the manifest is not zero";
+        case ManifestError::BadName:
+            return "a name in the manifest is malformed";
+        case ManifestError::NameTwice:
+            return "two domains of the manifest have the same name";
+        case ManifestError::BadContract:
+            return "a contract is impossible: slice <= deadline <= period must hold, or a weight "
+                   "be given";
+        case ManifestError::BadWeight:
+            return "a weight is too large";
+        case ManifestError::ProcessorOverbooked:
+            return "the contracts together exceed the processor";
+        case ManifestError::BadMemory:
+            return "a memory size is zero, no multiple of a page or absurd";
+        case ManifestError::BadCount:
+            return "a number of context slots or endpoints is zero or absurd";
+        case ManifestError::BadPrivilege:
+            return "a privilege is unknown";
+        case ManifestError::BadFlag:
+            return "a flag is neither 0 nor 1";
+        case ManifestError::BadArgument:
+            return "an argument lies outside the text or holds a NUL";
+        case ManifestError::BadResource:
+            return "a resource is unknown, impossible or outside the list";
+        case ManifestError::ChannelToNowhere:
+            return "a channel leads to no domain, or to where it comes from";
+        case ManifestError::BadChannelSize:
+            return "a channel's slots are no power of two, or their size is impossible";
+        case ManifestError::PortTwice:
+            return "two channels use the same port of a domain";
     }
     return "unknown manifest error";
 }
@@ -221,7 +250,8 @@ ManifestResource Manifest::resource(std::uint32_t index) const {
 }
 
 std::string_view Manifest::argument(ManifestDomain const& domain) const {
-    auto const part = bytes_.part(text_offset(header_) + domain.argument_offset, domain.argument_size);
+    auto const part =
+        bytes_.part(text_offset(header_) + domain.argument_offset, domain.argument_size);
     ASSERT(part.has_value());
     return {reinterpret_cast<char const*>(part->bytes().data()), part->bytes().size()};
 }

@@ -85,7 +85,7 @@ static_assert(sizeof(ManifestHeader) == 64);
 struct ManifestDomain {
     DomainName name;
     ArchiveName image;
-    std::uint64_t slice_ns;     ///< 0 with period and deadline 0: no guarantee, spare time only
+    std::uint64_t slice_ns;  ///< 0 with period and deadline 0: no guarantee, spare time only
     std::uint64_t period_ns;
     std::uint64_t deadline_ns;  ///< relative, slice <= deadline <= period
     std::uint64_t memory;       ///< quota, a multiple of a page
@@ -98,7 +98,7 @@ struct ManifestDomain {
     std::uint32_t resource_count;
     std::uint32_t argument_offset;  ///< in the text
     std::uint32_t argument_size;
-    std::uint32_t uses_fpu;         ///< 1 or 0
+    std::uint32_t uses_fpu;  ///< 1 or 0
     std::uint32_t reserved;
 };
 static_assert(sizeof(ManifestDomain) == 160);
@@ -114,6 +114,7 @@ struct ManifestChannel {
 };
 static_assert(sizeof(ManifestChannel) == 64);
 
+/// What kind of thing a domain is given, and what the fields of its record mean.
 enum class ResourceKind : std::uint32_t {
     PciClass = 1,     ///< a: class << 8 | subclass; the first such device
     PciDevice = 2,    ///< a: vendor << 16 | device
@@ -134,28 +135,29 @@ struct ManifestResource {
 };
 static_assert(sizeof(ManifestResource) == 72);
 
+/// Why a compiled manifest is refused.
 enum class ManifestError {
     Truncated,
     NotAManifest,
     UnknownVersion,
-    TooLarge,             ///< more domains, channels, resources or text than allowed
-    SizesDisagree,        ///< total_size is not the sum of the parts
-    Damaged,              ///< crc32c
+    TooLarge,       ///< more domains, channels, resources or text than allowed
+    SizesDisagree,  ///< total_size is not the sum of the parts
+    Damaged,        ///< crc32c
     ReservedNotZero,
     BadName,
     NameTwice,
-    BadContract,          ///< not slice <= deadline <= period, a period too long, no time at all
+    BadContract,  ///< not slice <= deadline <= period, a period too long, no time at all
     BadWeight,
     ProcessorOverbooked,  ///< the guarantees exceed the processor
     BadMemory,            ///< no multiple of a page, nothing, or absurd
     BadCount,             ///< context slots or endpoints
     BadPrivilege,
     BadFlag,
-    BadArgument,          ///< outside the text, or with a NUL
-    BadResource,          ///< outside the list, unknown kind or impossible values
-    ChannelToNowhere,     ///< a domain that does not exist, or both ends in one
+    BadArgument,       ///< outside the text, or with a NUL
+    BadResource,       ///< outside the list, unknown kind or impossible values
+    ChannelToNowhere,  ///< a domain that does not exist, or both ends in one
     BadChannelSize,
-    PortTwice,            ///< two channels at one port
+    PortTwice,  ///< two channels at one port
 };
 
 /// One sentence for a log line. owner: static

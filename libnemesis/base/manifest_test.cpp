@@ -1,6 +1,6 @@
 // Goal: a sound binary manifest is read as it was made; every unsound one is refused with its own
-// reason; no byte outside is read. Method: a manifest built from records, spoilt field by field with
-// a right checksum, cut at every length, and damaged at random (seeded).
+// reason; no byte outside is read. Method: a manifest built from records, spoilt field by field
+// with a right checksum, cut at every length, and damaged at random (seeded).
 #include "libnemesis/base/manifest.h"
 
 #include <gtest/gtest.h>
@@ -73,11 +73,14 @@ Draft good() {
     display.resource_count = 3;
     display.argument_size = 0;
     d.domains = {player, display};
-    ManifestChannel channel{.source = 0, .sink = 1, .source_port = {}, .sink_port = {}, .slots = 64, .slot_bytes = 64};
+    ManifestChannel channel{
+        .source = 0, .sink = 1, .source_port = {}, .sink_port = {}, .slots = 64, .slot_bytes = 64};
     set(channel.source_port, "display");
     set(channel.sink_port, "client0");
     d.channels = {channel};
-    d.resources = {{ResourceKind::PciClass, 0, 0x0300, 0, {}}, {ResourceKind::Ports, 0, 0x3F8, 0x3FF, {}}, {ResourceKind::Data, 0, 0, 0, {}}};
+    d.resources = {{ResourceKind::PciClass, 0, 0x0300, 0, {}},
+                   {ResourceKind::Ports, 0, 0x3F8, 0x3FF, {}},
+                   {ResourceKind::Data, 0, 0, 0, {}}};
     set(d.resources[2].data, "clips/default.mjpg");
     return d;
 }
@@ -137,7 +140,11 @@ TEST(Manifest, DomainsAreChecked) {
     EXPECT_EQ(domain([](D& d) { d.period_ns = d.deadline_ns = 17'000'000'000; }), E::BadContract);
     EXPECT_EQ(domain([](D& d) { d.period_ns = ~0ull; }), E::BadContract);
     EXPECT_EQ(domain([](D& d) { d.slice_ns = 0; }), E::BadContract);
-    EXPECT_EQ(domain([](D& d) { d.slice_ns = d.deadline_ns = d.period_ns = 0; d.weight = 0; }), E::BadContract);
+    EXPECT_EQ(domain([](D& d) {
+                  d.slice_ns = d.deadline_ns = d.period_ns = 0;
+                  d.weight = 0;
+              }),
+              E::BadContract);
     EXPECT_EQ(domain([](D& d) { d.weight = 10'001; }), E::BadWeight);
     EXPECT_EQ(domain([](D& d) { d.memory = 0; }), E::BadMemory);
     EXPECT_EQ(domain([](D& d) { d.memory = 5000; }), E::BadMemory);
@@ -149,31 +156,42 @@ TEST(Manifest, DomainsAreChecked) {
     EXPECT_EQ(domain([](D& d) { d.uses_fpu = 2; }), E::BadFlag);
     EXPECT_EQ(domain([](D& d) { d.reserved = 1; }), E::ReservedNotZero);
     EXPECT_EQ(domain([](D& d) { d.first_resource = 4; }), E::BadResource);
-    EXPECT_EQ(domain([](D& d) { d.first_resource = 1; d.resource_count = 3; }), E::BadResource);
+    EXPECT_EQ(domain([](D& d) {
+                  d.first_resource = 1;
+                  d.resource_count = 3;
+              }),
+              E::BadResource);
     EXPECT_EQ(domain([](D& d) { d.resource_count = 0xFFFF'FFFF; }), E::BadResource);
     EXPECT_EQ(domain([](D& d) { d.argument_offset = 1; }), E::BadArgument);
     EXPECT_EQ(domain([](D& d) { d.argument_size = 0xFFFF'FFFF; }), E::BadArgument);
     EXPECT_EQ(after([](Draft& d) { d.text[2] = 0; }), E::BadArgument);
     EXPECT_EQ(after([](Draft& d) {
-        for (D& x : d.domains) x.period_ns = x.deadline_ns = 100, x.slice_ns = 51;
-    }), E::ProcessorOverbooked);
+                  for (D& x : d.domains) x.period_ns = x.deadline_ns = 100, x.slice_ns = 51;
+              }),
+              E::ProcessorOverbooked);
 }
 
 TEST(Manifest, ResourcesAndChannelsAreChecked) {
     using E = ManifestError;
-    auto const resource = [](auto change) { return after([&](Draft& d) { change(d.resources[1]); }); };
+    auto const resource = [](auto change) {
+        return after([&](Draft& d) { change(d.resources[1]); });
+    };
     using R = ManifestResource;
     EXPECT_EQ(resource([](R& r) { r.kind = ResourceKind{8}; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.kind = ResourceKind{0}; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.b = 0x3F7; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.b = 0x10000; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Interrupt, 0, 256, 0, {}}; }), E::BadResource);
-    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Memory, 0, 0x1001, 4096, {}}; }), E::BadResource);
-    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Memory, 0, 1ull << 52, 4096, {}}; }), E::BadResource);
+    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Memory, 0, 0x1001, 4096, {}}; }),
+              E::BadResource);
+    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Memory, 0, 1ull << 52, 4096, {}}; }),
+              E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.reserved = 1; }), E::ReservedNotZero);
     EXPECT_EQ(resource([](R& r) { set(r.data, "x"); }), E::ReservedNotZero);
     EXPECT_EQ(after([](Draft& d) { set(d.resources[2].data, ""); }), E::BadName);
-    auto const channel = [](auto change) { return after([&](Draft& d) { change(d.channels[0]); }); };
+    auto const channel = [](auto change) {
+        return after([&](Draft& d) { change(d.channels[0]); });
+    };
     using C = ManifestChannel;
     EXPECT_EQ(channel([](C& c) { c.sink = 2; }), E::ChannelToNowhere);
     EXPECT_EQ(channel([](C& c) { c.source = 0xFFFF'FFFF; }), E::ChannelToNowhere);
@@ -181,15 +199,21 @@ TEST(Manifest, ResourcesAndChannelsAreChecked) {
     EXPECT_EQ(channel([](C& c) { set(c.sink_port, "a.b"); }), E::BadName);
     EXPECT_EQ(channel([](C& c) { c.slots = 63; }), E::BadChannelSize);
     EXPECT_EQ(channel([](C& c) { c.slot_bytes = 0; }), E::BadChannelSize);
-    EXPECT_EQ(channel([](C& c) { c.slots = 1u << 31; c.slot_bytes = 1u << 30; }), E::BadChannelSize);
-    EXPECT_EQ(after([](Draft& d) { d.channels.push_back(d.channels[0]), d.header.channels = 2; }), E::PortTwice);
+    EXPECT_EQ(channel([](C& c) {
+                  c.slots = 1u << 31;
+                  c.slot_bytes = 1u << 30;
+              }),
+              E::BadChannelSize);
+    EXPECT_EQ(after([](Draft& d) { d.channels.push_back(d.channels[0]), d.header.channels = 2; }),
+              E::PortTwice);
     EXPECT_EQ(after([](Draft& d) {
-        C back = d.channels[0];
-        std::swap(back.source, back.sink);
-        back.source_port = d.channels[0].sink_port;
-        set(back.sink_port, "other");
-        d.channels.push_back(back), d.header.channels = 2;
-    }), E::PortTwice);
+                  C back = d.channels[0];
+                  std::swap(back.source, back.sink);
+                  back.source_port = d.channels[0].sink_port;
+                  set(back.sink_port, "other");
+                  d.channels.push_back(back), d.header.channels = 2;
+              }),
+              E::PortTwice);
 }
 
 TEST(Manifest, CutAnywhereIsRefusedAndRandomDamageIsHandled) {
@@ -204,7 +228,8 @@ TEST(Manifest, CutAnywhereIsRefusedAndRandomDamageIsHandled) {
         auto const damaged = std::make_unique<std::byte[]>(whole.size());
         auto copy = whole;
         for (std::uint64_t n = 1 + random.below(4); n > 0; n--) {
-            copy[random.below(copy.size())] = std::byte(random.below(3) == 0 ? 0xFF : random.next());
+            copy[random.below(copy.size())] =
+                std::byte(random.below(3) == 0 ? 0xFF : random.next());
         }
         ManifestHeader header;
         std::memcpy(&header, copy.data(), sizeof header);
@@ -212,7 +237,8 @@ TEST(Manifest, CutAnywhereIsRefusedAndRandomDamageIsHandled) {
         std::memcpy(damaged.get(), copy.data(), copy.size());
         auto const manifest = Manifest::open({damaged.get(), whole.size()});
         if (!manifest) continue;
-        for (std::uint32_t i = 0; i < manifest->domain_count(); i++) (void)manifest->argument(manifest->domain(i)).size();
+        for (std::uint32_t i = 0; i < manifest->domain_count(); i++)
+            (void)manifest->argument(manifest->domain(i)).size();
     }
 }
 

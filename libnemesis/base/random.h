@@ -51,7 +51,8 @@ public:
     /// Each number below `bound` equally often. requires: bound > 0; context: any, O(1) on average
     constexpr std::uint64_t below(std::uint64_t bound) {
         ASSERT(bound > 0);
-        std::uint64_t const unfair = -bound % bound;  // 2^64 mod bound: so many results are one too many
+        std::uint64_t const unfair =
+            -bound % bound;  // 2^64 mod bound: so many results are one too many
         for (;;) {
             std::uint64_t const r = next();
             if (r >= unfair) return r % bound;
@@ -61,7 +62,8 @@ public:
     /// A number of [low, high]. requires: low <= high
     constexpr std::int64_t between(std::int64_t low, std::int64_t high) {
         ASSERT(low <= high);
-        std::uint64_t const width = static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low) + 1;
+        std::uint64_t const width =
+            static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low) + 1;
         std::uint64_t const offset = width == 0 ? next() : below(width);
         return static_cast<std::int64_t>(static_cast<std::uint64_t>(low) + offset);
     }

@@ -2,36 +2,37 @@
 // A ring: a one-way channel through memory from one domain (the source) to another (the sink), one
 // producer, one consumer, no lock, no system call while both are busy.
 //
-// Memory. The source's stretch, read-only at the sink, holds a line with `head` and `armed`, then the
-// slots. The sink's stretch, read-only at the source, holds a line with `tail` and `armed`. Each side
-// writes only its own stretch.
+// Memory. The source's stretch, read-only at the sink, holds a line with `head` and `armed`, then
+// the slots. The sink's stretch, read-only at the source, holds a line with `tail` and `armed`.
+// Each side writes only its own stretch.
 //
 //     source's stretch:  | head armed pad .. 64 | slot 0 | slot 1 | ... | slot n-1 |
 //     sink's stretch:    | tail armed pad .. 64 |
 //
-// head counts slots ever published, tail slots ever released; both grow by wrapping 64-bit addition.
-// head - tail slots are full. The two ends are one algorithm, RingEnd: each has a `position` of its
-// own (head or tail) and may move it up to a `limit`, which it computes from the peer's counter (the
-// source: tail + n; the sink: head).
+// head counts slots ever published, tail slots ever released; both grow by wrapping 64-bit
+// addition. head - tail slots are full. The two ends are one algorithm, RingEnd: each has a
+// `position` of its own (head or tail) and may move it up to a `limit`, which it computes from the
+// peer's counter (the source: tail + n; the sink: head).
 //
 // Protocol.
 //   move:   write or read slots; store own counter; full fence; read the peer's `armed`;
 //           if it names a position this move passed, send the peer an event.
 //   wait:   store own `armed` = the peer's position that is needed; full fence; read the peer's
 //           counter once more; if it suffices go on, else suspend unless an event is pending.
-// Whichever of the two comes first in the order of the fences, one of them sees the other's store: no
-// wake-up is lost (tests/model proves it on all interleavings under x86-TSO). Both ends may wait for
-// several slots; if the sum of what they wait for exceeds n + 1 they can wait for each other. `armed` names a
-// position and not only a wish, so that one wait causes one event without being taken back, which the
-// peer could not do in memory it may only read. An event may come for a wait that is over; then the
-// next look finds what it finds.
+// Whichever of the two comes first in the order of the fences, one of them sees the other's store:
+// no wake-up is lost (tests/model proves it on all interleavings under x86-TSO). Both ends may wait
+// for several slots; if the sum of what they wait for exceeds n + 1 they can wait for each other.
+// `armed` names a position and not only a wish, so that one wait causes one event without being
+// taken back, which the peer could not do in memory it may only read. An event may come for a wait
+// that is over; then the next look finds what it finds.
 //
 // Trust. The peer may write anything into its stretch at any time. Its counter is read once a look,
-// into a register, and believed only if it lies between what was believed before and what is possible
+// into a register, and believed only if it lies between what was believed before and what is
+// possible
 // (`PeerCounter` otherwise; nothing changes). Slots are addressed by our own position, masked. So
-// a peer can make us do nothing but give up on it: no access leaves the ring, no call has a loop that
-// depends on the peer, nobody sees more than n slots. The contents of a slot are the peer's and may
-// change while they are read: copy first, then validate (receive() copies).
+// a peer can make us do nothing but give up on it: no access leaves the ring, no call has a loop
+// that depends on the peer, nobody sees more than n slots. The contents of a slot are the peer's
+// and may change while they are read: copy first, then validate (receive() copies).
 //
 // The atomics policy `Memory` is a parameter, so that this source runs in the image, under
 // ThreadSanitizer and, access by access, in the model checker.
@@ -57,12 +58,13 @@ struct alignas(ring_line) RingWords {
 };
 static_assert(sizeof(RingWords) == ring_line);
 
+/// Why a ring's call did nothing, and what is left to do.
 enum class RingError {
-    Full,           ///< no free slot: arm and suspend, or drop
-    Empty,          ///< no full slot: arm and suspend
-    TooLong,        ///< the message does not fit a slot, or the slot the buffer
-    PeerCounter,    ///< the peer's counter is impossible: give the channel up
-    BadGeometry,    ///< not valid (RingGeometry::is_valid), or the stretches too small
+    Full,         ///< no free slot: arm and suspend, or drop
+    Empty,        ///< no full slot: arm and suspend
+    TooLong,      ///< the message does not fit a slot, or the slot the buffer
+    PeerCounter,  ///< the peer's counter is impossible: give the channel up
+    BadGeometry,  ///< not valid (RingGeometry::is_valid), or the stretches too small
 };
 
 /// Whether to send the peer an event after a move.
@@ -117,7 +119,12 @@ public:
     /// `bias`: what to add to the peer's counter to get this end's limit.
     RingEnd(Memory memory, RingWords* mine, RingWords const* peer, std::uint64_t slots,
             std::uint64_t bias, std::uint64_t start)
-        : memory_(memory), mine_(mine), peer_(peer), slots_(slots), bias_(bias), position_(start),
+        : memory_(memory),
+          mine_(mine),
+          peer_(peer),
+          slots_(slots),
+          bias_(bias),
+          position_(start),
           limit_(start + bias) {}
 
     std::uint64_t position() const { return position_; }
@@ -186,7 +193,8 @@ public:
                           reinterpret_cast<RingWords const*>(sink_stretch.data()), memory, 0);
     }
 
-    /// As create, for memory that is known to fit and counters that begin at `start`: for the model.
+    /// As create, for memory that is known to fit and counters that begin at `start`: for the
+    /// model.
     RingSource(RingGeometry const& geometry, RingWords* source, RingWords const* sink,
                Memory memory, std::uint64_t start)
         : end_(memory, source, sink, geometry.slots, geometry.slots, start),
@@ -239,7 +247,9 @@ public:
     /// Before suspending for want of free slots: asks the sink for an event once `wanted` are free.
     /// Suspend only on MaySuspend, and only by "suspend unless an event is pending".
     /// errors: PeerCounter; requires: 0 < wanted <= slots
-    [[nodiscard]] Result<RingWait, RingError> arm(std::uint64_t wanted = 1) { return end_.arm(wanted); }
+    [[nodiscard]] Result<RingWait, RingError> arm(std::uint64_t wanted = 1) {
+        return end_.arm(wanted);
+    }
 
     std::uint64_t position() const { return end_.position(); }
     std::uint64_t known_free() const { return end_.credit(); }
@@ -271,7 +281,8 @@ public:
                         reinterpret_cast<RingWords*>(sink_stretch.data()), memory, 0);
     }
 
-    /// As create, for memory that is known to fit and counters that begin at `start`: for the model.
+    /// As create, for memory that is known to fit and counters that begin at `start`: for the
+    /// model.
     RingSink(RingGeometry const& geometry, RingWords const* source, RingWords* sink, Memory memory,
              std::uint64_t start)
         : end_(memory, sink, source, geometry.slots, 0, start),
@@ -286,8 +297,8 @@ public:
         return end_.credit();
     }
 
-    /// The `ahead`th full slot, in place: the source can still change it, so decide nothing on bytes
-    /// read here and read again later. requires: ahead < what full_slots yielded
+    /// The `ahead`th full slot, in place: the source can still change it, so decide nothing on
+    /// bytes read here and read again later. requires: ahead < what full_slots yielded
     std::span<std::byte const> slot(std::uint64_t ahead = 0) {
         ASSERT(ahead < end_.credit());
         return {slot_address(ahead), slot_bytes_};
@@ -322,10 +333,12 @@ public:
         return RingTransfer{count, end_.move(count)};
     }
 
-    /// Before suspending for want of messages: asks the source for an event once `wanted` are there.
-    /// Suspend only on MaySuspend, and only by "suspend unless an event is pending".
-    /// errors: PeerCounter; requires: 0 < wanted <= slots
-    [[nodiscard]] Result<RingWait, RingError> arm(std::uint64_t wanted = 1) { return end_.arm(wanted); }
+    /// Before suspending for want of messages: asks the source for an event once `wanted` are
+    /// there. Suspend only on MaySuspend, and only by "suspend unless an event is pending". errors:
+    /// PeerCounter; requires: 0 < wanted <= slots
+    [[nodiscard]] Result<RingWait, RingError> arm(std::uint64_t wanted = 1) {
+        return end_.arm(wanted);
+    }
 
     std::uint64_t position() const { return end_.position(); }
     std::uint64_t known_full() const { return end_.credit(); }

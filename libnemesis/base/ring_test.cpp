@@ -68,7 +68,8 @@ TEST(Ring, BatchesGoRoundTheEnd) {
     char next = 'a';
     for (int round = 0; round < 50; round++) {
         std::string chunk;
-        for (int i = 0; i < 1 + round % 7; i++) chunk += next = next == 'z' ? 'a' : static_cast<char>(next + 1);
+        for (int i = 0; i < 1 + round % 7; i++)
+            chunk += next = next == 'z' ? 'a' : static_cast<char>(next + 1);
         auto const out = ring.source->send_some(std::as_bytes(std::span(chunk)));
         sent += chunk.substr(0, out->slots);
         char buffer[5];

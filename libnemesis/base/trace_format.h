@@ -3,10 +3,11 @@
 //
 // Protocol: the kernel writes with interrupts off on the ring's own CPU (TraceRing::write: the six
 // fields, the count, about ten instructions, never a branch on fullness; the oldest record is
-// overwritten). Anybody may read: the number of records ever written is in the header, record k lies
-// at slot k mod capacity, and a reader that races with the writer reads `written` again afterwards
-// and drops what has been overwritten meanwhile. A dump is the bytes of header and slots as they
-// are (docs/formats/trace.md); TraceFile checks such bytes before anything is taken from them.
+// overwritten). Anybody may read: the number of records ever written is in the header, record k
+// lies at slot k mod capacity, and a reader that races with the writer reads `written` again
+// afterwards and drops what has been overwritten meanwhile. A dump is the bytes of header and slots
+// as they are (docs/formats/trace.md); TraceFile checks such bytes before anything is taken from
+// them.
 
 #include <cstddef>
 #include <cstdint>
@@ -31,12 +32,14 @@ enum class TraceKind : std::uint16_t {
     /// domain: who runs now (or none: idle); detail: TraceTime | TraceStop of who ran before << 8;
     /// a: who ran before | who pays << 32; b: absolute deadline of who runs now, ns (0: none)
     Switch = 1,
-    /// domain: sender; detail: 1 synchronous, 2 from the kernel itself; a: receiver | endpoint << 32;
+    /// domain: sender; detail: 1 synchronous, 2 from the kernel itself; a: receiver | endpoint <<
+    /// 32;
     /// b: the endpoint's count afterwards
     EventSent = 2,
     /// domain: who is activated; detail: 0; a: events pending; b: end of its slice, absolute ns
     Activation = 3,
-    /// domain: whose contract; detail: weight; a: slice ns; b: period ns. A ContractDeadline follows
+    /// domain: whose contract; detail: weight; a: slice ns; b: period ns. A ContractDeadline
+    /// follows
     Contract = 4,
     /// domain: the same; a: deadline ns (relative); b: start of the first period, absolute ns
     ContractDeadline = 5,
@@ -66,7 +69,8 @@ enum class TraceKind : std::uint16_t {
     Phase = 16,
     /// domain: who suspended; a: absolute time-out, ns, or INT64_MAX
     Suspend = 17,
-    /// domain: who may run again; detail: 0 event, 1 time-out; a: released until then with this deadline
+    /// domain: who may run again; detail: 0 event, 1 time-out; a: released until then with this
+    /// deadline
     Wake = 18,
 };
 
@@ -76,8 +80,8 @@ enum class TraceTime : std::uint8_t { Idle = 0, Allocated = 1, Extra = 2, Donate
 /// Why who ran before a Switch no longer does.
 enum class TraceStop : std::uint8_t {
     Unknown = 0,
-    Preempted = 1,   ///< an earlier deadline
-    SliceEnd = 2,    ///< its budget is spent
+    Preempted = 1,  ///< an earlier deadline
+    SliceEnd = 2,   ///< its budget is spent
     Suspended = 3,
     Yielded = 4,
     SentSync = 5,
@@ -150,8 +154,8 @@ public:
     }
 
     /// Starts an empty ring in `memory`.
-    /// requires: memory 32-byte aligned and at least bytes_needed(capacity), which is a power of two
-    /// owner: the memory stays the caller's and must outlive the ring
+    /// requires: memory 32-byte aligned and at least bytes_needed(capacity), which is a power of
+    /// two owner: the memory stays the caller's and must outlive the ring
     TraceRing(std::span<std::byte> memory, std::uint32_t capacity, std::uint32_t cpu,
               std::uint64_t tsc_hz, std::uint64_t time_base)
         : header_(reinterpret_cast<TraceHeader*>(memory.data())),
@@ -160,9 +164,15 @@ public:
         ASSERT(capacity > 0 && capacity <= trace_capacity_max && (capacity & mask_) == 0);
         ASSERT(memory.size() >= bytes_needed(capacity));
         ASSERT(reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(TraceRecord) == 0);
-        *header_ = {.magic = {}, .version = trace_version, .cpu = cpu,
-                    .record_size = sizeof(TraceRecord), .capacity = capacity, .written = 0,
-                    .tsc_hz = tsc_hz, .time_base = time_base, .reserved = {}};
+        *header_ = {.magic = {},
+                    .version = trace_version,
+                    .cpu = cpu,
+                    .record_size = sizeof(TraceRecord),
+                    .capacity = capacity,
+                    .written = 0,
+                    .tsc_hz = tsc_hz,
+                    .time_base = time_base,
+                    .reserved = {}};
         __builtin_memcpy(header_->magic, trace_magic, sizeof trace_magic);
     }
 
@@ -189,30 +199,40 @@ private:
     std::uint64_t mask_ = 0;
 };
 
+/// Why a trace is refused.
 enum class TraceError {
-    Truncated,        ///< shorter than header and slots
-    NotATrace,        ///< the magic is another
+    Truncated,  ///< shorter than header and slots
+    NotATrace,  ///< the magic is another
     UnknownVersion,
     BadRecordSize,
-    BadCapacity,      ///< zero, no power of two or absurd
+    BadCapacity,  ///< zero, no power of two or absurd
     ReservedNotZero,
-    BadFrequency,     ///< tsc_hz is zero
-    TimeRunsBack,     ///< a record is older than the one before it
-    TimeOutOfRange,   ///< a time beyond 2^63 ns
+    BadFrequency,    ///< tsc_hz is zero
+    TimeRunsBack,    ///< a record is older than the one before it
+    TimeOutOfRange,  ///< a time beyond 2^63 ns
 };
 
 /// One sentence for a log line. owner: static
 constexpr std::string_view text(TraceError error) {
     switch (error) {
-        case TraceError::Truncated: return "the trace is shorter than its header says";
-        case TraceError::NotATrace: return "this is no trace (magic is not NEMTRAC1)";
-        case TraceError::UnknownVersion: return "the trace has a version this reader does not know";
-        case TraceError::BadRecordSize: return "the trace's records have an unknown size";
-        case TraceError::BadCapacity: return "the trace's capacity is no power of two or absurd";
-        case TraceError::ReservedNotZero: return "a reserved field of the trace is not zero";
-        case TraceError::BadFrequency: return "the trace gives no frequency of the time-stamp counter";
-        case TraceError::TimeRunsBack: return "a record of the trace is older than the one before it";
-        case TraceError::TimeOutOfRange: return "a record of the trace has an impossible time";
+        case TraceError::Truncated:
+            return "the trace is shorter than its header says";
+        case TraceError::NotATrace:
+            return "this is no trace (magic is not NEMTRAC1)";
+        case TraceError::UnknownVersion:
+            return "the trace has a version this reader does not know";
+        case TraceError::BadRecordSize:
+            return "the trace's records have an unknown size";
+        case TraceError::BadCapacity:
+            return "the trace's capacity is no power of two or absurd";
+        case TraceError::ReservedNotZero:
+            return "a reserved field of the trace is not zero";
+        case TraceError::BadFrequency:
+            return "the trace gives no frequency of the time-stamp counter";
+        case TraceError::TimeRunsBack:
+            return "a record of the trace is older than the one before it";
+        case TraceError::TimeOutOfRange:
+            return "a record of the trace has an impossible time";
     }
     return "unknown trace error";
 }

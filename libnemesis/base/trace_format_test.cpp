@@ -19,7 +19,8 @@ struct Ring {
           ring(std::as_writable_bytes(std::span(memory)), capacity, 0, 1'000'000'000, 42) {}
     void write(int n) {
         for (int i = 0; i < n; i++, next++) {
-            ring.write(Instant::ns(next * 10), TraceKind::Mark, 1, 2, static_cast<std::uint64_t>(next), 4);
+            ring.write(Instant::ns(next * 10), TraceKind::Mark, 1, 2,
+                       static_cast<std::uint64_t>(next), 4);
         }
     }
     std::vector<std::byte> dump() const {
@@ -40,7 +41,8 @@ TEST(TraceRing, IsReadBackOldestFirst) {
         ASSERT_TRUE(file.has_value()) << text(file.error());
         ASSERT_EQ(file->size(), static_cast<std::uint64_t>(std::min(n, 8)));
         ASSERT_EQ(file->lost(), static_cast<std::uint64_t>(std::max(0, n - 8)));
-        for (std::uint64_t i = 0; i < file->size(); i++) EXPECT_EQ(file->record(i).a, file->lost() + i);
+        for (std::uint64_t i = 0; i < file->size(); i++)
+            EXPECT_EQ(file->record(i).a, file->lost() + i);
         EXPECT_EQ(file->header().time_base, 42u);
     }
 }
@@ -88,7 +90,9 @@ TEST(TraceFile, CutAnywhereIsRefusedAndAnyCountIsHandled) {
 
 TEST(TraceName, KeepsSixteenBytes) {
     char out[16];
-    auto const round_trip = [&](std::string_view s) { return std::string(out, TraceName(s).copy_to(out)); };
+    auto const round_trip = [&](std::string_view s) {
+        return std::string(out, TraceName(s).copy_to(out));
+    };
     EXPECT_EQ(round_trip("player_a"), "player_a");
     EXPECT_EQ(round_trip("guarantees-off"), "guarantees-off");
     EXPECT_EQ(round_trip("a-name-longer-than-sixteen"), "a-name-longer-th");

@@ -1,8 +1,8 @@
 // Goal: no message is lost, doubled, reordered or torn; no wake-up is lost; every execution ends;
-// each side writes only its own stretch; and a peer that writes anything into its own stretch at any
-// moment can do no more than be given up on.
-// Method: all executions of the two ends of libnemesis/base/ring.h under x86-TSO with store buffers
-// (tso.h), for rings of 2 and 4 slots, with counters that start at 0 and short of wrapping round.
+// each side writes only its own stretch; and a peer that writes anything into its own stretch at
+// any moment can do no more than be given up on. Method: all executions of the two ends of
+// libnemesis/base/ring.h under x86-TSO with store buffers (tso.h), for rings of 2 and 4 slots, with
+// counters that start at 0 and short of wrapping round.
 #include <gtest/gtest.h>
 
 #include <cinttypes>
@@ -94,7 +94,7 @@ using ModelSink = RingSink<ModelRingMemory>;
 
 /// What a thread does next.
 enum class Next : std::uint64_t { Transfer, Notify, Arm, Suspend, Sleep, Done, GaveUp };
-constexpr char const* next_text[] = {"transfers", "sends an event", "arms",    "suspends",
+constexpr char const* next_text[] = {"transfers", "sends an event", "arms",   "suspends",
                                      "wakes",     "is done",        "gave up"};
 
 /// How the two sides behave. The same through an exploration.
@@ -187,8 +187,10 @@ struct RingSystem {
     bool step(unsigned t) {
         Side& side = sides[t];
         switch (side.next) {
-            case Next::Transfer: return operate(t, t == Source ? &RingSystem::send : &RingSystem::receive);
-            case Next::Arm: return operate(t, t == Source ? &RingSystem::arm_source : &RingSystem::arm_sink);
+            case Next::Transfer:
+                return operate(t, t == Source ? &RingSystem::send : &RingSystem::receive);
+            case Next::Arm:
+                return operate(t, t == Source ? &RingSystem::arm_source : &RingSystem::arm_sink);
             case Next::Notify:
                 sides[1 - t].pending = 1;
                 side.next = left(t) == 0 ? Next::Done : Next::Transfer;
@@ -204,7 +206,8 @@ struct RingSystem {
                 side.next = Next::Transfer;
                 return true;
             case Next::Done:
-            case Next::GaveUp: return false;
+            case Next::GaveUp:
+                return false;
         }
         return false;
     }
@@ -341,9 +344,9 @@ struct HostileSystem : RingSystem {
     static std::uint64_t value(unsigned i) {
         std::uint64_t const s = script.start;
         std::uint64_t const n = script.slots;
-        std::uint64_t const table[values] = {s - 1, s,         s + 1,       s + 2,   s + n - 1,
-                                             s + n, s + n + 1, s + 2 * n,   s - n,   0,
-                                             ~0ull, 1ull << 63, (1ull << 63) - 1, s * 2 + 3};
+        std::uint64_t const table[values] = {
+            s - 1, s, s + 1, s + 2,      s + n - 1,        s + n,    s + n + 1, s + 2 * n,
+            s - n, 0, ~0ull, 1ull << 63, (1ull << 63) - 1, s * 2 + 3};
         return table[i];
     }
 
@@ -408,7 +411,8 @@ constexpr std::uint64_t near_armed_wrap = (1ull << 63) - 2;
 TEST(RingModel, TwoSlotsOneByOne) {
     holds("2 slots, 5 messages", {.slots = 2, .messages = 5});
     holds("2 slots, 5 messages, counters wrap", {.slots = 2, .messages = 5, .start = near_wrap});
-    holds("2 slots, 5 messages, armed words wrap", {.slots = 2, .messages = 5, .start = near_armed_wrap});
+    holds("2 slots, 5 messages, armed words wrap",
+          {.slots = 2, .messages = 5, .start = near_armed_wrap});
 }
 
 TEST(RingModel, FourSlotsOneByOne) {
@@ -419,17 +423,19 @@ TEST(RingModel, FourSlotsOneByOne) {
 TEST(RingModel, OneSlot) { holds("1 slot, 5 messages", {.slots = 1, .messages = 5}); }
 
 TEST(RingModel, Batches) {
-    holds("4 slots, 8 messages, source by 2",
-          {.slots = 4, .messages = 8, .source_batch = 2});
-    holds("4 slots, 7 messages, sink by 3",
-          {.slots = 4, .messages = 7, .sink_batch = 3});
+    holds("4 slots, 8 messages, source by 2", {.slots = 4, .messages = 8, .source_batch = 2});
+    holds("4 slots, 7 messages, sink by 3", {.slots = 4, .messages = 7, .sink_batch = 3});
     holds("4 slots, 9 messages, by 3 and by 2, wrap",
           {.slots = 4, .messages = 9, .start = near_wrap, .source_batch = 3, .sink_batch = 2});
 }
 
 TEST(RingModel, WaitingForSeveralSlots) {
-    holds("4 slots, 8 messages, sink waits for 3, source for 2",
-          {.slots = 4, .messages = 8, .source_batch = 2, .sink_batch = 2, .source_wants = 2, .sink_wants = 3});
+    holds("4 slots, 8 messages, sink waits for 3, source for 2", {.slots = 4,
+                                                                  .messages = 8,
+                                                                  .source_batch = 2,
+                                                                  .sink_batch = 2,
+                                                                  .source_wants = 2,
+                                                                  .sink_wants = 3});
     holds("2 slots, 6 messages, source waits for 2",
           {.slots = 2, .messages = 6, .source_wants = 2});
 }
@@ -444,14 +450,16 @@ void survives(char const* name, Script const& s) {
 
 TEST(RingModel, HostileSink) {
     survives<Source>("2 slots, hostile sink", {.slots = 2, .messages = 4});
-    survives<Source>("4 slots, hostile sink, batches, wrap",
-                     {.slots = 4, .messages = 6, .start = near_wrap, .source_batch = 3, .source_wants = 2});
+    survives<Source>(
+        "4 slots, hostile sink, batches, wrap",
+        {.slots = 4, .messages = 6, .start = near_wrap, .source_batch = 3, .source_wants = 2});
 }
 
 TEST(RingModel, HostileSource) {
     survives<Sink>("2 slots, hostile source", {.slots = 2, .messages = 4});
-    survives<Sink>("4 slots, hostile source, batches, wrap",
-                   {.slots = 4, .messages = 6, .start = near_wrap, .sink_batch = 3, .sink_wants = 2});
+    survives<Sink>(
+        "4 slots, hostile source, batches, wrap",
+        {.slots = 4, .messages = 6, .start = near_wrap, .sink_batch = 3, .sink_wants = 2});
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
-// Goal: the ring works between two real threads, and ThreadSanitizer (preset host-tsan) sees no race
-// between them. Method: messages with a checksum through small rings; both sides suspend whenever
-// they may, on a stand-in for the kernel's "suspend unless an event is pending". A lost wake-up shows
-// as a suspend of ten seconds. What this can miss on one machine, ring_model_test cannot.
+// Goal: the ring works between two real threads, and ThreadSanitizer (preset host-tsan) sees no
+// race between them. Method: messages with a checksum through small rings; both sides suspend
+// whenever they may, on a stand-in for the kernel's "suspend unless an event is pending". A lost
+// wake-up shows as a suspend of ten seconds. What this can miss on one machine, ring_model_test
+// cannot.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -28,7 +29,8 @@ public:
     /// Suspends unless an event is pending; false if none came for ten seconds.
     bool suspend() {
         std::unique_lock lock(mutex_);
-        bool const came = changed_.wait_for(lock, std::chrono::seconds(10), [&] { return pending_; });
+        bool const came =
+            changed_.wait_for(lock, std::chrono::seconds(10), [&] { return pending_; });
         pending_ = false;
         return came;
     }
@@ -138,7 +140,8 @@ TEST(RingStress, AStreamOfBytes) {
     for (std::uint64_t n = 0; n < count;) {
         auto const received = sink.receive_some(buffer);
         ASSERT_TRUE(received.has_value());
-        for (std::uint64_t i = 0; i < received->slots; i++) ASSERT_EQ(buffer[i], std::byte((n + i) * 7));
+        for (std::uint64_t i = 0; i < received->slots; i++)
+            ASSERT_EQ(buffer[i], std::byte((n + i) * 7));
         n += received->slots;
         if (received->send == RingSend::Event) channel.for_source.send();
         if (received->slots == 0 && *sink.arm() == RingWait::MaySuspend) {

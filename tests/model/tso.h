@@ -2,20 +2,21 @@
 // An explorer of all executions of two threads under x86-TSO.
 //
 // The machine: words of shared memory and, for each thread, a first-in first-out store buffer. A
-// store enters the thread's buffer; the oldest entry reaches memory at any later moment; a load takes
-// the newest entry of its own buffer for that word, else memory; a fence waits until the buffer is
-// empty. (Sewell et al., x86-TSO, CACM 2010.) Locked instructions do not occur.
+// store enters the thread's buffer; the oldest entry reaches memory at any later moment; a load
+// takes the newest entry of its own buffer for that word, else memory; a fence waits until the
+// buffer is empty. (Sewell et al., x86-TSO, CACM 2010.) Locked instructions do not occur.
 //
 // The threads run the real code. A thread's program is a chain of operations (a call of the code
-// under test, or an action of the kernel). Its state between operations is a plain struct; inside an
-// operation it is determined by that struct and by what the accesses so far yielded. So a state of
-// the whole system is a plain value, and one step of a thread re-runs its operation from the start,
-// feeding it the recorded results, makes one access more, and leaves by an exception at the access
-// after that. Each access is a scheduling point and nothing else needs to be one.
+// under test, or an action of the kernel). Its state between operations is a plain struct; inside
+// an operation it is determined by that struct and by what the accesses so far yielded. So a state
+// of the whole system is a plain value, and one step of a thread re-runs its operation from the
+// start, feeding it the recorded results, makes one access more, and leaves by an exception at the
+// access after that. Each access is a scheduling point and nothing else needs to be one.
 //
-// Exploration is a depth-first search with a set of seen states (128-bit hashes of the whole value).
-// A state met again on the current path is a cycle, that is an execution without end, and reported:
-// a search that ends without a violation has shown that every execution ends, and ends well.
+// Exploration is a depth-first search with a set of seen states (128-bit hashes of the whole
+// value). A state met again on the current path is a cycle, that is an execution without end, and
+// reported: a search that ends without a violation has shown that every execution ends, and ends
+// well.
 
 #include <cstddef>
 #include <cstdint>

@@ -28,10 +28,12 @@ Result<void, std::string> check_image(std::string const& name, std::span<std::by
 }  // namespace
 
 Result<ArchiveKind, std::string> parse_kind(std::string_view word) {
-    for (auto kind : {ArchiveKind::Image, ArchiveKind::Library, ArchiveKind::Manifest, ArchiveKind::Data}) {
+    for (auto kind :
+         {ArchiveKind::Image, ArchiveKind::Library, ArchiveKind::Manifest, ArchiveKind::Data}) {
         if (word == text(kind)) return kind;
     }
-    return fail("unknown kind '" + std::string(word) + "'; it is one of image, library, manifest, data");
+    return fail("unknown kind '" + std::string(word) +
+                "'; it is one of image, library, manifest, data");
 }
 
 Result<void, std::string> ArchiveWriter::add(std::string const& name, ArchiveKind kind,
@@ -75,10 +77,17 @@ Result<void, std::string> ArchiveWriter::check_manifest(std::string const& name,
 Result<void, std::string> ArchiveWriter::check_contents() const {
     for (auto const& [name, payload] : payloads_) {
         switch (payload.kind) {
-            case ArchiveKind::Image: TRY_VOID(check_image(name, payload.bytes, program_rules)); break;
-            case ArchiveKind::Library: TRY_VOID(check_image(name, payload.bytes, segment_rules)); break;
-            case ArchiveKind::Manifest: TRY_VOID(check_manifest(name, payload)); break;
-            case ArchiveKind::Data: break;
+            case ArchiveKind::Image:
+                TRY_VOID(check_image(name, payload.bytes, program_rules));
+                break;
+            case ArchiveKind::Library:
+                TRY_VOID(check_image(name, payload.bytes, segment_rules));
+                break;
+            case ArchiveKind::Manifest:
+                TRY_VOID(check_manifest(name, payload));
+                break;
+            case ArchiveKind::Data:
+                break;
         }
     }
     return {};
@@ -109,12 +118,14 @@ Result<std::vector<std::byte>, std::string> ArchiveWriter::finish() const {
     std::vector<std::byte> bytes(header.total_size);
     std::memcpy(bytes.data(), &header, sizeof header);
     if (!records.empty()) {
-        std::memcpy(bytes.data() + sizeof header, records.data(), records.size() * sizeof records[0]);
+        std::memcpy(bytes.data() + sizeof header, records.data(),
+                    records.size() * sizeof records[0]);
     }
     std::size_t i = 0;
     for (auto const& [name, payload] : payloads_) {
         if (!payload.bytes.empty()) {
-            std::memcpy(bytes.data() + records[i].offset, payload.bytes.data(), payload.bytes.size());
+            std::memcpy(bytes.data() + records[i].offset, payload.bytes.data(),
+                        payload.bytes.size());
         }
         i++;
     }

@@ -2,8 +2,8 @@
 // ArchiveWriter: puts files together into a boot archive (libnemesis/base/archive.h).
 //
 // The result does not depend on the order of the additions: entries are sorted by name. It is
-// checked before it is handed out: the archive opens, every image passes elf_image.h, and whatever a
-// manifest in it names is there and of the right kind.
+// checked before it is handed out: the archive opens, every image passes elf_image.h, and whatever
+// a manifest in it names is there and of the right kind.
 
 #include <cstddef>
 #include <map>

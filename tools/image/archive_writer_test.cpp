@@ -20,12 +20,16 @@ std::vector<std::byte> bytes_of(std::string_view s) {
 /// The smallest program: one page of text at the first slot.
 std::vector<std::byte> program() {
     std::vector<std::byte> out(4096, std::byte{0xF4});
-    auto const put = [&](std::size_t at, std::uint64_t value, std::size_t size) { std::memcpy(&out[at], &value, size); };
+    auto const put = [&](std::size_t at, std::uint64_t value, std::size_t size) {
+        std::memcpy(&out[at], &value, size);
+    };
     std::memset(out.data(), 0, 64 + 56);
     constexpr std::uint64_t base = image_region_4level.base;
-    put(0, 0x00010102464C457F, 8), put(16, 2, 2), put(18, 62, 2), put(20, 1, 4), put(24, base + 0x100, 8);
+    put(0, 0x00010102464C457F, 8), put(16, 2, 2), put(18, 62, 2), put(20, 1, 4),
+        put(24, base + 0x100, 8);
     put(32, 64, 8), put(52, 64, 2), put(54, 56, 2), put(56, 1, 2);
-    put(64, 1, 4), put(68, 5, 4), put(80, base, 8), put(96, 4096, 8), put(104, 4096, 8), put(112, 4096, 8);
+    put(64, 1, 4), put(68, 5, 4), put(80, base, 8), put(96, 4096, 8), put(104, 4096, 8),
+        put(112, 4096, 8);
     return out;
 }
 
@@ -69,10 +73,14 @@ TEST(ArchiveWriter, WhatAManifestNamesMustBeThere) {
     ASSERT_TRUE(manifest.has_value());
     ArchiveWriter writer;
     ASSERT_TRUE(writer.add("boot.manifest", ArchiveKind::Manifest, *manifest).has_value());
-    EXPECT_EQ(writer.finish().error(), "manifest 'boot.manifest': domain 'init' needs the image 'init', which is not in the archive");
+    EXPECT_EQ(writer.finish().error(),
+              "manifest 'boot.manifest': domain 'init' needs the image 'init', which is not in the "
+              "archive");
     ASSERT_TRUE(writer.add("init", ArchiveKind::Image, program()).has_value());
     ASSERT_TRUE(writer.add("clip", ArchiveKind::Manifest, *manifest).has_value());
-    EXPECT_EQ(writer.finish().error(), "manifest 'boot.manifest': domain 'init' needs the data 'clip', which is there as manifest");
+    EXPECT_EQ(writer.finish().error(),
+              "manifest 'boot.manifest': domain 'init' needs the data 'clip', which is there as "
+              "manifest");
 }
 
 }  // namespace

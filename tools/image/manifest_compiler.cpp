@@ -1,6 +1,7 @@
-// Grammar and meaning are in docs/formats/manifest.md. The parser is one function a construct, in the
-// order of the grammar; mistakes inside a construct are thrown, caught at the outermost level, and
-// parsing goes on at the next construct. What concerns several constructs is checked afterwards.
+// Grammar and meaning are in docs/formats/manifest.md. The parser is one function a construct, in
+// the order of the grammar; mistakes inside a construct are thrown, caught at the outermost level,
+// and parsing goes on at the next construct. What concerns several constructs is checked
+// afterwards.
 #include "tools/image/manifest_compiler.h"
 
 #include <algorithm>
@@ -43,9 +44,9 @@ constexpr PrivilegeWord privilege_words[] = {
     {"control_machine", Privilege::ControlMachine},
 };
 
-constexpr std::string_view property_words[] = {"image",      "contract", "spare",  "memory", "stack",
-                                               "slots",      "endpoints", "fpu",   "privileges",
-                                               "device",     "irq",      "data",   "argument"};
+constexpr std::string_view property_words[] = {
+    "image", "contract",   "spare",  "memory", "stack", "slots",   "endpoints",
+    "fpu",   "privileges", "device", "irq",    "data",  "argument"};
 
 /// What a text says of one domain before instances are made of it.
 struct DomainDraft {
@@ -84,7 +85,8 @@ std::size_t distance(std::string_view a, std::string_view b) {
         std::size_t diagonal = row[0];
         row[0] = i;
         for (std::size_t j = 1; j <= b.size(); j++) {
-            std::size_t const next = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+            std::size_t const next =
+                std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
             diagonal = row[j];
             row[j] = next;
         }
@@ -97,7 +99,8 @@ std::string suggestion(std::string_view wrong, std::vector<std::string_view> con
     std::string_view best;
     std::string all;
     for (std::string_view w : words) {
-        if (distance(wrong, w) <= 2 && (best.empty() || distance(wrong, w) < distance(wrong, best))) best = w;
+        if (distance(wrong, w) <= 2 && (best.empty() || distance(wrong, w) < distance(wrong, best)))
+            best = w;
         all += (all.empty() ? "" : ", ") + std::string(w);
     }
     return best.empty() ? "; there are: " + all : "; did you mean " + quoted(best) + "?";
@@ -160,7 +163,8 @@ void Compiler::parse() {
                 Place const place = scan_.place();
                 std::string_view const w = scan_.peek_word();
                 scan_.mistake(place, (w.empty() ? "neither a domain nor a channel begins here"
-                                                : quoted(w) + " begins nothing" + suggestion(w, {"domain", "channel"})));
+                                                : quoted(w) + " begins nothing" +
+                                                      suggestion(w, {"domain", "channel"})));
             }
         } catch (ManifestMistake& mistake) {
             mistakes_.push_back(std::move(mistake));
@@ -184,8 +188,10 @@ void Compiler::parse_domain() {
     // Instances get their number behind the name.
     std::string const longest = numbered ? name + std::to_string(count - 1) : name;
     if (!is_manifest_name(longest, sizeof(DomainName) - 1)) {
-        scan_.mistake(draft.place, quoted(longest) + " cannot be a domain's name; it begins with a letter and has at most " +
-                                       std::to_string(sizeof(DomainName) - 1) + " letters, digits, '_' and '-'");
+        scan_.mistake(draft.place,
+                      quoted(longest) +
+                          " cannot be a domain's name; it begins with a letter and has at most " +
+                          std::to_string(sizeof(DomainName) - 1) + " letters, digits, '_' and '-'");
     }
     ManifestDomain& r = draft.record;
     set(r.image, name);
@@ -213,14 +219,18 @@ void Compiler::parse_property(DomainDraft& draft) {
     if (property == "image") {
         Place const at = scan_.place();
         std::string_view const image = scan_.archive_name("the name of an image");
-        if (!is_archive_name(image)) scan_.mistake(at, "the name of an image has at most 47 characters");
+        if (!is_archive_name(image))
+            scan_.mistake(at, "the name of an image has at most 47 characters");
         set(r.image, image);
     } else if (property == "contract") {
         parse_contract(draft, place);
     } else if (property == "spare") {
         scan_.expect("weight", "after 'spare'");
         r.weight = static_cast<std::uint32_t>(scan_.number("a weight", manifest_weight_max));
-        if (r.weight == 0) scan_.mistake(place, "a domain without guarantee and with weight 0 would never run; give a weight of 1 or more");
+        if (r.weight == 0)
+            scan_.mistake(place,
+                          "a domain without guarantee and with weight 0 would never run; give a "
+                          "weight of 1 or more");
     } else if (property == "memory" || property == "stack") {
         std::uint64_t& size = property == "memory" ? r.memory : r.stack;
         size = scan_.quantity(property, size_units, manifest_memory_max);
@@ -229,10 +239,12 @@ void Compiler::parse_property(DomainDraft& draft) {
                                      std::to_string(size / page * 4 + 4) + "KiB would be");
         }
     } else if (property == "slots") {
-        r.context_slots = static_cast<std::uint32_t>(scan_.number("the number of context slots", manifest_context_slots_max));
+        r.context_slots = static_cast<std::uint32_t>(
+            scan_.number("the number of context slots", manifest_context_slots_max));
         if (r.context_slots == 0) scan_.mistake(place, "a domain needs at least 1 context slot");
     } else if (property == "endpoints") {
-        r.endpoints = static_cast<std::uint32_t>(scan_.number("the number of endpoints", manifest_endpoints_max));
+        r.endpoints = static_cast<std::uint32_t>(
+            scan_.number("the number of endpoints", manifest_endpoints_max));
         if (r.endpoints == 0) scan_.mistake(place, "a domain needs at least 1 endpoint");
     } else if (property == "fpu") {
         r.uses_fpu = 1;
@@ -241,10 +253,14 @@ void Compiler::parse_property(DomainDraft& draft) {
     } else if (property == "device") {
         parse_device(draft);
     } else if (property == "irq") {
-        draft.resources.push_back({.kind = ResourceKind::Interrupt, .reserved = 0,
-                                   .a = scan_.number("an interrupt line", 255), .b = 0, .data = {}});
+        draft.resources.push_back({.kind = ResourceKind::Interrupt,
+                                   .reserved = 0,
+                                   .a = scan_.number("an interrupt line", 255),
+                                   .b = 0,
+                                   .data = {}});
     } else if (property == "data") {
-        ManifestResource data{.kind = ResourceKind::Data, .reserved = 0, .a = 0, .b = 0, .data = {}};
+        ManifestResource data{
+            .kind = ResourceKind::Data, .reserved = 0, .a = 0, .b = 0, .data = {}};
         Place const at = scan_.place();
         std::string_view const name = scan_.archive_name("the name of data in the archive");
         if (!is_archive_name(name)) scan_.mistake(at, "the name of data has at most 47 characters");
@@ -254,7 +270,8 @@ void Compiler::parse_property(DomainDraft& draft) {
         draft.argument = scan_.string("the argument");
     } else {
         scan_.mistake(place, quoted(property) + " is no property of a domain" +
-                                 suggestion(property, {std::begin(property_words), std::end(property_words)}));
+                                 suggestion(property, {std::begin(property_words),
+                                                       std::end(property_words)}));
     }
 }
 
@@ -264,13 +281,19 @@ void Compiler::parse_contract(DomainDraft& draft, Place place) {
     r.slice_ns = scan_.quantity("a slice", time_units, time_max);
     scan_.expect("/", "between slice and period, as in 6ms/40ms");
     r.period_ns = scan_.quantity("a period", time_units, time_max);
-    r.deadline_ns = scan_.accept("deadline") ? scan_.quantity("a deadline", time_units, time_max) : r.period_ns;
+    r.deadline_ns =
+        scan_.accept("deadline") ? scan_.quantity("a deadline", time_units, time_max) : r.period_ns;
     if (scan_.accept("weight")) {
         r.weight = static_cast<std::uint32_t>(scan_.number("a weight", manifest_weight_max));
     }
-    if (r.slice_ns == 0) scan_.mistake(place, "a slice of 0 guarantees nothing; write 'spare weight N' instead");
-    if (r.deadline_ns > r.period_ns) scan_.mistake(place, "the deadline is later than the period; it may be at most the period");
-    if (r.slice_ns > r.deadline_ns) scan_.mistake(place, "the slice does not fit before the deadline; slice <= deadline <= period must hold");
+    if (r.slice_ns == 0)
+        scan_.mistake(place, "a slice of 0 guarantees nothing; write 'spare weight N' instead");
+    if (r.deadline_ns > r.period_ns)
+        scan_.mistake(place, "the deadline is later than the period; it may be at most the period");
+    if (r.slice_ns > r.deadline_ns)
+        scan_.mistake(
+            place,
+            "the slice does not fit before the deadline; slice <= deadline <= period must hold");
 }
 
 void Compiler::parse_privileges(DomainDraft& draft) {
@@ -284,15 +307,18 @@ void Compiler::parse_privileges(DomainDraft& draft) {
             if (p.word == word) found = p.privilege;
             words.push_back(p.word);
         }
-        if (found == Privilege::None) scan_.mistake(place, quoted(word) + " is no privilege" + suggestion(word, words));
-        if (has(draft.record.privileges, found)) scan_.mistake(place, quoted(word) + " is given twice");
+        if (found == Privilege::None)
+            scan_.mistake(place, quoted(word) + " is no privilege" + suggestion(word, words));
+        if (has(draft.record.privileges, found))
+            scan_.mistake(place, quoted(word) + " is given twice");
         draft.record.privileges = draft.record.privileges | found;
     }
 }
 
 void Compiler::parse_device(DomainDraft& draft) {
     Place const place = scan_.place();
-    ManifestResource r{.kind = ResourceKind::FrameBuffer, .reserved = 0, .a = 0, .b = 0, .data = {}};
+    ManifestResource r{
+        .kind = ResourceKind::FrameBuffer, .reserved = 0, .a = 0, .b = 0, .data = {}};
     std::string_view const word = scan_.word("a device: pci, ports, memory or frame_buffer");
     if (word == "pci" && scan_.accept("class")) {
         r.kind = ResourceKind::PciClass;
@@ -312,9 +338,11 @@ void Compiler::parse_device(DomainDraft& draft) {
         r.kind = ResourceKind::Memory;
         r.a = scan_.number("a physical address", (1ull << 52) - 1);
         r.b = scan_.quantity("the size of device memory", size_units, manifest_memory_max);
-        if (r.a % page != 0 || r.b % page != 0 || r.b == 0) scan_.mistake(place, "address and size of device memory must be multiples of 4KiB");
+        if (r.a % page != 0 || r.b % page != 0 || r.b == 0)
+            scan_.mistake(place, "address and size of device memory must be multiples of 4KiB");
     } else if (word != "frame_buffer") {
-        scan_.mistake(place, quoted(word) + " is no kind of device" + suggestion(word, {"pci", "ports", "memory", "frame_buffer"}));
+        scan_.mistake(place, quoted(word) + " is no kind of device" +
+                                 suggestion(word, {"pci", "ports", "memory", "frame_buffer"}));
     }
     draft.resources.push_back(r);
 }
@@ -322,8 +350,11 @@ void Compiler::parse_device(DomainDraft& draft) {
 void Compiler::check_domain(DomainDraft& draft) {
     bool const contract = draft.seen.contains("contract");
     if (contract == draft.seen.contains("spare")) {
-        note(draft.place, contract ? "the domain has a contract and 'spare'; write its weight into the contract: contract S/P weight N"
-                                   : "the domain has no time; give it 'contract SLICE/PERIOD' or 'spare weight N'");
+        note(draft.place,
+             contract
+                 ? "the domain has a contract and 'spare'; write its weight into the contract: "
+                   "contract S/P weight N"
+                 : "the domain has no time; give it 'contract SLICE/PERIOD' or 'spare weight N'");
     }
     if (!draft.seen.contains("memory")) {
         note(draft.place, "the domain has no memory; give its quota, as in 'memory 8MiB'");
@@ -364,7 +395,8 @@ void Compiler::add_instances(DomainDraft const& draft, std::string const& name, 
         if (share_ > manifest_whole_processor && !overbooked_) {
             overbooked_ = true;
             note(draft.place, "with " + quoted(full) + " the contracts come to " + percent(share_) +
-                                  " of the processor; together they may have at most 100 %, less what the kernel books for itself");
+                                  " of the processor; together they may have at most 100 %, less "
+                                  "what the kernel books for itself");
         }
     }
 }
@@ -377,8 +409,10 @@ End Compiler::parse_end(std::string_view what) {
     Place const place = scan_.place();
     end.port = scan_.word("a port's name");
     if (!is_manifest_name(end.port, sizeof(PortName) - 1)) {
-        scan_.mistake(place, quoted(end.port) + " cannot be a port's name; it begins with a letter and has at most " +
-                                 std::to_string(sizeof(PortName) - 1) + " letters, digits, '_' and '-'");
+        scan_.mistake(place,
+                      quoted(end.port) +
+                          " cannot be a port's name; it begins with a letter and has at most " +
+                          std::to_string(sizeof(PortName) - 1) + " letters, digits, '_' and '-'");
     }
     return end;
 }
@@ -393,10 +427,13 @@ void Compiler::parse_channel() {
         Place const place = scan_.place();
         draft.slots = static_cast<std::uint32_t>(scan_.number("the number of slots", 1u << 24));
         scan_.expect("of", "between number and size of slots");
-        draft.slot_bytes = static_cast<std::uint32_t>(scan_.quantity("the size of a slot", size_units, 1u << 24));
+        draft.slot_bytes =
+            static_cast<std::uint32_t>(scan_.quantity("the size of a slot", size_units, 1u << 24));
         scan_.expect("}", "after the size of a channel's slots");
-        if ((draft.slots & (draft.slots - 1)) != 0 || draft.slots == 0) scan_.mistake(place, "the number of slots must be a power of two, as 16, 32, 64");
-        if (!RingGeometry{draft.slots, draft.slot_bytes}.is_valid()) scan_.mistake(place, "a slot has 1 byte or a multiple of 8 bytes");
+        if ((draft.slots & (draft.slots - 1)) != 0 || draft.slots == 0)
+            scan_.mistake(place, "the number of slots must be a power of two, as 16, 32, 64");
+        if (!RingGeometry{draft.slots, draft.slot_bytes}.is_valid())
+            scan_.mistake(place, "a slot has 1 byte or a multiple of 8 bytes");
     }
     channel_drafts_.push_back(draft);
 }
@@ -413,8 +450,9 @@ std::optional<std::uint32_t> Compiler::find(End const& end) {
 void Compiler::check_port(End const& end, std::uint32_t domain) {
     auto const [at, fresh] = ports_.try_emplace({domain, end.port}, end.place);
     if (!fresh) {
-        note(end.place, "port " + quoted(end.domain + "." + end.port) + " has a channel already, from line " +
-                            std::to_string(at->second.line) + "; give each channel a port of its own");
+        note(end.place, "port " + quoted(end.domain + "." + end.port) +
+                            " has a channel already, from line " + std::to_string(at->second.line) +
+                            "; give each channel a port of its own");
     }
 }
 
@@ -424,13 +462,18 @@ void Compiler::check_whole() {
         auto const sink = find(draft.sink);
         if (!source || !sink) continue;
         if (*source == *sink) {
-            note(draft.sink.place, "the channel leads back to where it comes from; its ends must be two domains");
+            note(draft.sink.place,
+                 "the channel leads back to where it comes from; its ends must be two domains");
             continue;
         }
         check_port(draft.source, *source);
         check_port(draft.sink, *sink);
-        ManifestChannel c{.source = *source, .sink = *sink, .source_port = {}, .sink_port = {},
-                          .slots = draft.slots, .slot_bytes = draft.slot_bytes};
+        ManifestChannel c{.source = *source,
+                          .sink = *sink,
+                          .source_port = {},
+                          .sink_port = {},
+                          .slots = draft.slots,
+                          .slot_bytes = draft.slot_bytes};
         set(c.source_port, draft.source.port);
         set(c.sink_port, draft.sink.port);
         channels_.push_back(c);
@@ -438,9 +481,11 @@ void Compiler::check_whole() {
     if (domains_.empty() && mistakes_.empty()) note({1, 1}, "the manifest has no domain");
     if (domains_.size() > manifest_domains_max || channels_.size() > manifest_channels_max ||
         resources_.size() > manifest_resources_max || text_.size() > manifest_text_max) {
-        note({1, 1}, "the manifest is too large: at most " + std::to_string(manifest_domains_max) + " domains, " +
-                         std::to_string(manifest_channels_max) + " channels, " + std::to_string(manifest_resources_max) +
-                         " devices, interrupts and data, and " + std::to_string(manifest_text_max) + " bytes of arguments");
+        note({1, 1}, "the manifest is too large: at most " + std::to_string(manifest_domains_max) +
+                         " domains, " + std::to_string(manifest_channels_max) + " channels, " +
+                         std::to_string(manifest_resources_max) +
+                         " devices, interrupts and data, and " + std::to_string(manifest_text_max) +
+                         " bytes of arguments");
     }
 }
 
@@ -474,12 +519,14 @@ std::vector<std::byte> Compiler::binary() const {
 Result<std::vector<std::byte>, std::vector<ManifestMistake>> Compiler::compile() {
     parse();
     check_whole();
-    std::ranges::sort(mistakes_, {}, [](ManifestMistake const& m) { return std::pair(m.line, m.column); });
+    std::ranges::sort(mistakes_, {},
+                      [](ManifestMistake const& m) { return std::pair(m.line, m.column); });
     if (!mistakes_.empty()) return fail(mistakes_);
     auto bytes = binary();
     // The reader has the last word: what it refuses is a fault of this compiler.
     if (auto const manifest = Manifest::open(bytes); !manifest) {
-        note({1, 1}, "the compiled manifest would be refused: " + std::string(text(manifest.error())));
+        note({1, 1},
+             "the compiled manifest would be refused: " + std::string(text(manifest.error())));
         return fail(mistakes_);
     }
     return bytes;
@@ -505,27 +552,36 @@ std::string hex(std::uint64_t v) {
 
 std::string resource_text(ManifestResource const& r) {
     switch (r.kind) {
-        case ResourceKind::PciClass: return "device pci class " + hex(r.a);
-        case ResourceKind::PciDevice: return "device pci id " + hex(r.a >> 16) + ":" + hex(r.a & 0xFFFF);
-        case ResourceKind::Ports: return "device ports " + hex(r.a) + ".." + hex(r.b);
-        case ResourceKind::Interrupt: return "irq " + std::to_string(r.a);
-        case ResourceKind::FrameBuffer: return "device frame_buffer";
-        case ResourceKind::Memory: return "device memory " + hex(r.a) + " " + size_text(r.b);
-        case ResourceKind::Data: return "data " + std::string(r.data.view());
+        case ResourceKind::PciClass:
+            return "device pci class " + hex(r.a);
+        case ResourceKind::PciDevice:
+            return "device pci id " + hex(r.a >> 16) + ":" + hex(r.a & 0xFFFF);
+        case ResourceKind::Ports:
+            return "device ports " + hex(r.a) + ".." + hex(r.b);
+        case ResourceKind::Interrupt:
+            return "irq " + std::to_string(r.a);
+        case ResourceKind::FrameBuffer:
+            return "device frame_buffer";
+        case ResourceKind::Memory:
+            return "device memory " + hex(r.a) + " " + size_text(r.b);
+        case ResourceKind::Data:
+            return "data " + std::string(r.data.view());
     }
     return "";
 }
 
 std::string domain_text(Manifest const& manifest, ManifestDomain const& d) {
-    std::string out = "domain " + std::string(d.name.view()) + " {\n    image " + std::string(d.image.view()) + "\n    ";
+    std::string out = "domain " + std::string(d.name.view()) + " {\n    image " +
+                      std::string(d.image.view()) + "\n    ";
     if (d.slice_ns != 0) {
-        out += "contract " + time_text(d.slice_ns) + "/" + time_text(d.period_ns) + " deadline " + time_text(d.deadline_ns) +
-               " weight " + std::to_string(d.weight);
+        out += "contract " + time_text(d.slice_ns) + "/" + time_text(d.period_ns) + " deadline " +
+               time_text(d.deadline_ns) + " weight " + std::to_string(d.weight);
     } else {
         out += "spare weight " + std::to_string(d.weight);
     }
-    out += "\n    memory " + size_text(d.memory) + "\n    stack " + size_text(d.stack) + "\n    slots " +
-           std::to_string(d.context_slots) + "\n    endpoints " + std::to_string(d.endpoints) + "\n";
+    out += "\n    memory " + size_text(d.memory) + "\n    stack " + size_text(d.stack) +
+           "\n    slots " + std::to_string(d.context_slots) + "\n    endpoints " +
+           std::to_string(d.endpoints) + "\n";
     if (d.uses_fpu) out += "    fpu\n";
     out += "    privileges {";
     for (PrivilegeWord const& p : privilege_words) {
@@ -536,26 +592,32 @@ std::string domain_text(Manifest const& manifest, ManifestDomain const& d) {
         out += "    " + resource_text(manifest.resource(d.first_resource + i)) + "\n";
     }
     std::string argument;
-    for (char c : manifest.argument(d)) argument += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+    for (char c : manifest.argument(d))
+        argument += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
     return out + "    argument \"" + argument + "\"\n}\n";
 }
 
 }  // namespace
 
-Result<std::vector<std::byte>, std::vector<ManifestMistake>> compile_manifest(std::string_view text) {
+Result<std::vector<std::byte>, std::vector<ManifestMistake>> compile_manifest(
+    std::string_view text) {
     return Compiler(text).compile();
 }
 
 Result<std::string, std::string> describe_manifest(std::vector<std::byte> const& bytes) {
     auto const manifest = Manifest::open(bytes);
     if (!manifest) return fail(std::string(text(manifest.error())));
-    std::string out = "# guaranteed: " + percent(manifest->guaranteed_share()) + " of the processor\n";
-    for (std::uint32_t i = 0; i < manifest->domain_count(); i++) out += domain_text(*manifest, manifest->domain(i));
+    std::string out =
+        "# guaranteed: " + percent(manifest->guaranteed_share()) + " of the processor\n";
+    for (std::uint32_t i = 0; i < manifest->domain_count(); i++)
+        out += domain_text(*manifest, manifest->domain(i));
     for (std::uint32_t i = 0; i < manifest->channel_count(); i++) {
         ManifestChannel const c = manifest->channel(i);
-        out += "channel " + std::string(manifest->domain(c.source).name.view()) + "." + std::string(c.source_port.view()) + " -> " +
-               std::string(manifest->domain(c.sink).name.view()) + "." + std::string(c.sink_port.view()) + " { slots " +
-               std::to_string(c.slots) + " of " + size_text(c.slot_bytes) + " }\n";
+        out += "channel " + std::string(manifest->domain(c.source).name.view()) + "." +
+               std::string(c.source_port.view()) + " -> " +
+               std::string(manifest->domain(c.sink).name.view()) + "." +
+               std::string(c.sink_port.view()) + " { slots " + std::to_string(c.slots) + " of " +
+               size_text(c.slot_bytes) + " }\n";
     }
     return out;
 }

@@ -1,7 +1,7 @@
 #pragma once
 // The compiler of boot manifests: readable text (docs/formats/manifest.md) to the binary form of
-// libnemesis/base/manifest.h. It reports every mistake it finds with its place, what is wrong there,
-// and what would be right; a text with a mistake compiles to nothing.
+// libnemesis/base/manifest.h. It reports every mistake it finds with its place, what is wrong
+// there, and what would be right; a text with a mistake compiles to nothing.
 
 #include <cstddef>
 #include <string>
@@ -25,6 +25,7 @@ struct ManifestMistake {
 
 /// A binary manifest in the words of the text form, defaults written out. For people.
 /// errors: why the binary is refused
-[[nodiscard]] Result<std::string, std::string> describe_manifest(std::vector<std::byte> const& bytes);
+[[nodiscard]] Result<std::string, std::string> describe_manifest(
+    std::vector<std::byte> const& bytes);
 
 }  // namespace nemesis::image

@@ -85,43 +85,74 @@ TEST(ManifestCompiler, ItsDescriptionMeansTheSame) {
 }
 
 TEST(ManifestCompiler, SaysWhereWhatIsWrongAndWhatWouldBeRight) {
-    EXPECT_EQ(in_domain("memroy 8MiB"), "2:1: 'memroy' is no property of a domain; did you mean 'memory'?\n");
-    EXPECT_EQ(in_domain("stack 8MB"), "2:7: 'MB' is no unit of stack; write one of B, GiB, KiB, MiB right behind the number, as in 8MiB\n");
-    EXPECT_EQ(in_domain("stack 8"), "2:7: 8 has no unit; write one of B, GiB, KiB, MiB right behind the number, as in 8MiB\n");
-    EXPECT_EQ(in_domain("stack 5000B"), "2:1: stack must be a multiple of a page, 4KiB, and not 0; 8KiB would be\n");
-    EXPECT_EQ(in_domain("privileges { kpp }"), "2:14: 'kpp' is no privilege; did you mean 'kps'?\n");
-    EXPECT_EQ(in_domain("argument \"open"), "2:10: the string is not closed; a \" is missing before the end of the line\n");
-    EXPECT_EQ(in_domain("argument clip"), "2:10: found 'clip' where the argument should be, in double quotes\n");
-    EXPECT_EQ(in_domain("device pci 0x0300"), "2:12: found '0x0300'; 'id' must come after 'pci', or 'class'\n");
-    EXPECT_EQ(in_domain("irq 4 irq 256"), "2:11: '256' is too large for an interrupt line, which is at most 255\n");
+    EXPECT_EQ(in_domain("memroy 8MiB"),
+              "2:1: 'memroy' is no property of a domain; did you mean 'memory'?\n");
+    EXPECT_EQ(in_domain("stack 8MB"),
+              "2:7: 'MB' is no unit of stack; write one of B, GiB, KiB, MiB right behind the "
+              "number, as in 8MiB\n");
+    EXPECT_EQ(
+        in_domain("stack 8"),
+        "2:7: 8 has no unit; write one of B, GiB, KiB, MiB right behind the number, as in 8MiB\n");
+    EXPECT_EQ(in_domain("stack 5000B"),
+              "2:1: stack must be a multiple of a page, 4KiB, and not 0; 8KiB would be\n");
+    EXPECT_EQ(in_domain("privileges { kpp }"),
+              "2:14: 'kpp' is no privilege; did you mean 'kps'?\n");
+    EXPECT_EQ(in_domain("argument \"open"),
+              "2:10: the string is not closed; a \" is missing before the end of the line\n");
+    EXPECT_EQ(in_domain("argument clip"),
+              "2:10: found 'clip' where the argument should be, in double quotes\n");
+    EXPECT_EQ(in_domain("device pci 0x0300"),
+              "2:12: found '0x0300'; 'id' must come after 'pci', or 'class'\n");
+    EXPECT_EQ(in_domain("irq 4 irq 256"),
+              "2:11: '256' is too large for an interrupt line, which is at most 255\n");
     EXPECT_EQ(in_domain("memory 1MiB"), "2:1: 'memory' is given twice; one of them must go\n");
-    EXPECT_EQ(in_domain("contract 1ms/4ms"), "1:8: the domain has a contract and 'spare'; write its weight into the contract: contract S/P weight N\n");
-    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 5ms/4ms }"), "1:24: the slice does not fit before the deadline; slice <= deadline <= period must hold\n");
-    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 5ms 4ms }"), "1:37: found '4ms'; '/' must come between slice and period, as in 6ms/40ms\n");
-    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 1.0000001ms/40ms }"), "1:33: the fraction is finer than a slice can be\n");
-    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 1ms/17s }"), "1:37: a period is at most 16s\n");
-    EXPECT_EQ(mistakes("domain a { memory 1MiB }"), "1:8: the domain has no time; give it 'contract SLICE/PERIOD' or 'spare weight N'\n");
-    EXPECT_EQ(mistakes("domain a { spare weight 1 }"), "1:8: the domain has no memory; give its quota, as in 'memory 8MiB'\n");
-    EXPECT_EQ(mistakes("domain a { memory 1MiB\n"), "2:1: the domain that begins in line 1 is not closed; a '}' is missing\n");
+    EXPECT_EQ(in_domain("contract 1ms/4ms"),
+              "1:8: the domain has a contract and 'spare'; write its weight into the contract: "
+              "contract S/P weight N\n");
+    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 5ms/4ms }"),
+              "1:24: the slice does not fit before the deadline; slice <= deadline <= period must "
+              "hold\n");
+    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 5ms 4ms }"),
+              "1:37: found '4ms'; '/' must come between slice and period, as in 6ms/40ms\n");
+    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 1.0000001ms/40ms }"),
+              "1:33: the fraction is finer than a slice can be\n");
+    EXPECT_EQ(mistakes("domain a { memory 1MiB contract 1ms/17s }"),
+              "1:37: a period is at most 16s\n");
+    EXPECT_EQ(mistakes("domain a { memory 1MiB }"),
+              "1:8: the domain has no time; give it 'contract SLICE/PERIOD' or 'spare weight N'\n");
+    EXPECT_EQ(mistakes("domain a { spare weight 1 }"),
+              "1:8: the domain has no memory; give its quota, as in 'memory 8MiB'\n");
+    EXPECT_EQ(mistakes("domain a { memory 1MiB\n"),
+              "2:1: the domain that begins in line 1 is not closed; a '}' is missing\n");
     EXPECT_EQ(mistakes("domian a {}"), "1:1: 'domian' begins nothing; did you mean 'domain'?\n");
     EXPECT_EQ(mistakes("# nothing"), "1:1: the manifest has no domain\n");
 }
 
 TEST(ManifestCompiler, TheProcessorCannotBePromisedTwice) {
-    std::string const half = "domain a { memory 1MiB contract 20ms/40ms }\ndomain b { memory 1MiB contract ";
+    std::string const half =
+        "domain a { memory 1MiB contract 20ms/40ms }\ndomain b { memory 1MiB contract ";
     EXPECT_TRUE(compile_manifest(half + "5ms/10ms }").has_value());
     EXPECT_EQ(mistakes(half + "6ms/10ms }"),
-              "2:8: with 'b' the contracts come to 110.00 % of the processor; together they may have at most 100 %, less what the kernel books for itself\n");
+              "2:8: with 'b' the contracts come to 110.00 % of the processor; together they may "
+              "have at most 100 %, less what the kernel books for itself\n");
     EXPECT_TRUE(compile_manifest("domain a * 3 { memory 1MiB contract 1ms/3ms }").has_value());
 }
 
 TEST(ManifestCompiler, ChannelsLeadFromOneDomainToAnother) {
-    std::string const two = "domain a { memory 1MiB spare weight 1 }\ndomain bee { memory 1MiB spare weight 1 }\n";
-    EXPECT_EQ(mistakes(two + "channel a.x -> bea.y"), "3:16: there is no domain 'bea'; did you mean 'bee'?\n");
-    EXPECT_EQ(mistakes(two + "channel a.x -> a.y"), "3:16: the channel leads back to where it comes from; its ends must be two domains\n");
-    EXPECT_EQ(mistakes(two + "channel a.x -> bee.y\nchannel a.z -> bee.y"), "4:16: port 'bee.y' has a channel already, from line 3; give each channel a port of its own\n");
-    EXPECT_EQ(mistakes(two + "channel a.x -> bee.y { slots 3 of 64B }"), "3:30: the number of slots must be a power of two, as 16, 32, 64\n");
-    EXPECT_EQ(mistakes(two + "channel a -> bee.y"), "3:11: found '-'; '.' must come between domain and port, as in display.client0\n");
+    std::string const two =
+        "domain a { memory 1MiB spare weight 1 }\ndomain bee { memory 1MiB spare weight 1 }\n";
+    EXPECT_EQ(mistakes(two + "channel a.x -> bea.y"),
+              "3:16: there is no domain 'bea'; did you mean 'bee'?\n");
+    EXPECT_EQ(
+        mistakes(two + "channel a.x -> a.y"),
+        "3:16: the channel leads back to where it comes from; its ends must be two domains\n");
+    EXPECT_EQ(mistakes(two + "channel a.x -> bee.y\nchannel a.z -> bee.y"),
+              "4:16: port 'bee.y' has a channel already, from line 3; give each channel a port of "
+              "its own\n");
+    EXPECT_EQ(mistakes(two + "channel a.x -> bee.y { slots 3 of 64B }"),
+              "3:30: the number of slots must be a power of two, as 16, 32, 64\n");
+    EXPECT_EQ(mistakes(two + "channel a -> bee.y"),
+              "3:11: found '-'; '.' must come between domain and port, as in display.client0\n");
 }
 
 TEST(ManifestCompiler, ReportsSeveralMistakesInOrder) {
@@ -139,16 +170,22 @@ TEST(ManifestCompiler, SurvivesAnyText) {
         for (std::uint64_t n = 1 + random.below(6); n > 0; n--) {
             std::size_t const at = random.below(text.size());
             switch (random.below(3)) {
-                case 0: text[at] = static_cast<char>(random.next()); break;
-                case 1: text.erase(at, random.below(20)); break;
-                default: text.insert(at, text.substr(random.below(text.size()), random.below(20)));
+                case 0:
+                    text[at] = static_cast<char>(random.next());
+                    break;
+                case 1:
+                    text.erase(at, random.below(20));
+                    break;
+                default:
+                    text.insert(at, text.substr(random.below(text.size()), random.below(20)));
             }
             if (text.empty()) text = " ";
         }
         auto const result = compile_manifest(text);
         if (!result) {
             ASSERT_FALSE(result.error().empty());
-            for (ManifestMistake const& m : result.error()) ASSERT_EQ(m.message.find("would be refused"), std::string::npos) << text;
+            for (ManifestMistake const& m : result.error())
+                ASSERT_EQ(m.message.find("would be refused"), std::string::npos) << text;
         }
     }
 }

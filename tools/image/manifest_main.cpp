@@ -26,7 +26,8 @@ int complain(std::string const& message) {
 int compile(char const* path, char const* out) {
     auto const source = read_file(path);
     if (!source) return complain(source.error());
-    auto const binary = compile_manifest({reinterpret_cast<char const*>(source->data()), source->size()});
+    auto const binary =
+        compile_manifest({reinterpret_cast<char const*>(source->data()), source->size()});
     if (!binary) {
         for (ManifestMistake const& m : binary.error()) {
             std::fprintf(stderr, "%s:%u:%u: %s\n", path, m.line, m.column, m.message.c_str());

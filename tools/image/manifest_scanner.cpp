@@ -67,7 +67,8 @@ std::string_view ManifestScanner::peek_word() {
     skip_space();
     std::size_t end = at_;
     // A '-' that begins an arrow does not belong to the word before it.
-    while (end < text_.size() && is_word_character(text_[end]) && text_.substr(end, 2) != "->") end++;
+    while (end < text_.size() && is_word_character(text_[end]) && text_.substr(end, 2) != "->")
+        end++;
     return text_.substr(at_, end - at_);
 }
 
@@ -86,7 +87,8 @@ void ManifestScanner::expect(std::string_view mark, std::string_view where) {
 
 std::string_view ManifestScanner::word(std::string_view what) {
     std::string_view const w = peek_word();
-    if (w.empty()) mistake(place(), "found " + found() + " where " + std::string(what) + " should be");
+    if (w.empty())
+        mistake(place(), "found " + found() + " where " + std::string(what) + " should be");
     advance(w.size());
     return w;
 }
@@ -95,7 +97,8 @@ std::string_view ManifestScanner::take_while(bool (*belongs)(char), std::string_
     Place const start = place();
     std::size_t end = at_;
     while (end < text_.size() && belongs(text_[end])) end++;
-    if (end == at_) mistake(start, "found " + found() + " where " + std::string(what) + " should be");
+    if (end == at_)
+        mistake(start, "found " + found() + " where " + std::string(what) + " should be");
     std::string_view const taken = text_.substr(at_, end - at_);
     advance(taken.size());
     return taken;
@@ -123,10 +126,11 @@ std::uint64_t ManifestScanner::number(std::string_view what, std::uint64_t max) 
         }
         value = value * base + static_cast<std::uint64_t>(digit);
     }
-    if (digits.empty()) mistake(start, "0x without digits; " + std::string(what) + " is written like 0x10");
+    if (digits.empty())
+        mistake(start, "0x without digits; " + std::string(what) + " is written like 0x10");
     if (value > max) {
-        mistake(start, quoted(w) + " is too large for " + std::string(what) + ", which is at most " +
-                           std::to_string(max));
+        mistake(start, quoted(w) + " is too large for " + std::string(what) +
+                           ", which is at most " + std::to_string(max));
     }
     return value;
 }
@@ -152,10 +156,13 @@ std::uint64_t ManifestScanner::quantity(std::string_view what, std::span<Unit co
     Unit const* unit = nullptr;
     for (Unit const& u : units) unit = u.name == name ? &u : unit;
     if (!unit) {
-        std::string const number = std::string(whole) + (fraction.empty() ? "" : "." + std::string(fraction));
-        mistake(start, (name.empty() ? number + " has no unit; " : quoted(name) + " is no unit of " + std::string(what) + "; ") +
-                           "write one of " + all + " right behind the number, as in " + number +
-                           std::string(units.back().name));
+        std::string const number =
+            std::string(whole) + (fraction.empty() ? "" : "." + std::string(fraction));
+        mistake(start,
+                (name.empty() ? number + " has no unit; "
+                              : quoted(name) + " is no unit of " + std::string(what) + "; ") +
+                    "write one of " + all + " right behind the number, as in " + number +
+                    std::string(units.back().name));
     }
     advance(name.size());
     // 128 bits hold 19 digits times the largest unit; more digits are refused.
@@ -168,7 +175,8 @@ std::uint64_t ManifestScanner::quantity(std::string_view what, std::span<Unit co
         divisor *= 10;
     }
     value *= unit->factor;
-    if (value % divisor != 0) mistake(start, "the fraction is finer than " + std::string(what) + " can be");
+    if (value % divisor != 0)
+        mistake(start, "the fraction is finer than " + std::string(what) + " can be");
     value /= divisor;
     if (value > max) {
         Unit largest = units.front();
@@ -184,7 +192,8 @@ std::uint64_t ManifestScanner::quantity(std::string_view what, std::span<Unit co
 std::string ManifestScanner::string(std::string_view what) {
     Place const start = place();
     if (!accept("\"")) {
-        mistake(start, "found " + found() + " where " + std::string(what) + " should be, in double quotes");
+        mistake(start, "found " + found() + " where " + std::string(what) +
+                           " should be, in double quotes");
     }
     std::string value;
     while (at_ < text_.size() && text_[at_] != '\n') {

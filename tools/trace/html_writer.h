@@ -1,6 +1,6 @@
 #pragma once
-// Writes a Timeline as one HTML file that needs nothing else: no network, no other file. The page is
-// timeline.html, embedded when this is compiled; the trace goes into it as one JSON object.
+// Writes a Timeline as one HTML file that needs nothing else: no network, no other file. The page
+// is timeline.html, embedded when this is compiled; the trace goes into it as one JSON object.
 
 #include <string>
 

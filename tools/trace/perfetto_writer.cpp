@@ -39,7 +39,9 @@ constexpr std::uint64_t incremental_state_cleared = 1;
 constexpr std::uint64_t tracks_per_domain = 3;
 
 /// Tracks have numbers that do not meet: the process, its runs, its jobs.
-std::uint64_t process_track(std::uint32_t domain) { return (std::uint64_t{domain} + 1) * tracks_per_domain; }
+std::uint64_t process_track(std::uint32_t domain) {
+    return (std::uint64_t{domain} + 1) * tracks_per_domain;
+}
 std::uint64_t run_track(std::uint32_t domain) { return process_track(domain) + 1; }
 std::uint64_t job_track(std::uint32_t domain) { return process_track(domain) + 2; }
 
@@ -133,7 +135,8 @@ private:
         bool const missed = j.missed(timeline_.end);
         ProtoWriter begin = event(EventType::Begin, job_track(j.domain));
         begin.text(field::event_category, missed ? "missed" : "met");
-        begin.text(field::event_name, "job " + std::to_string(j.number) + (missed ? " MISSED" : ""));
+        begin.text(field::event_name,
+                   "job " + std::to_string(j.number) + (missed ? " MISSED" : ""));
         annotate(begin, "deadline_ns", j.deadline);
         annotate(begin, "lateness_ns", j.lateness(timeline_.end));
         put(j.release, begin);

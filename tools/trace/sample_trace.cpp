@@ -53,8 +53,10 @@ public:
 private:
     bool guaranteed() const { return now_ / phase_ != 1; }
 
-    void put(TraceKind kind, std::uint32_t domain, unsigned detail, std::uint64_t a, std::uint64_t b) {
-        ring_.write(nemesis::Instant::ns(now_), kind, static_cast<std::uint16_t>(detail), domain, a, b);
+    void put(TraceKind kind, std::uint32_t domain, unsigned detail, std::uint64_t a,
+             std::uint64_t b) {
+        ring_.write(nemesis::Instant::ns(now_), kind, static_cast<std::uint16_t>(detail), domain, a,
+                    b);
     }
 
     void start() {
@@ -62,7 +64,8 @@ private:
             Domain const& d = domains_[i];
             TraceName const name(d.name);
             put(TraceKind::DomainCreated, i, 0, name.a, name.b);
-            put(TraceKind::Contract, i, 1, static_cast<std::uint64_t>(d.slice), static_cast<std::uint64_t>(d.period));
+            put(TraceKind::Contract, i, 1, static_cast<std::uint64_t>(d.slice),
+                static_cast<std::uint64_t>(d.period));
             put(TraceKind::ContractDeadline, i, 0, static_cast<std::uint64_t>(d.period), 0);
         }
     }
@@ -87,12 +90,15 @@ private:
         if (guaranteed()) {
             for (std::uint32_t i = 0; i < domains_.size(); i++) {
                 Domain const& d = domains_[i];
-                if (d.budget > 0 && d.ready() && (best == idle || d.deadline < domains_[best].deadline)) best = i;
+                if (d.budget > 0 && d.ready() &&
+                    (best == idle || d.deadline < domains_[best].deadline))
+                    best = i;
             }
             if (best != idle) return best;
         }
         time = TraceTime::Extra;
-        bool const stays = last_ != idle && last_time_ == TraceTime::Extra && domains_[last_].ready() && now_ - since_ < millisecond;
+        bool const stays = last_ != idle && last_time_ == TraceTime::Extra &&
+                           domains_[last_].ready() && now_ - since_ < millisecond;
         if (stays) return last_;
         for (std::uint32_t k = 1; k <= domains_.size(); k++) {
             std::uint32_t const i = static_cast<std::uint32_t>((turn_ + k) % domains_.size());
@@ -106,13 +112,16 @@ private:
         if (before == idle) return TraceStop::WasIdle;
         Domain const& d = domains_[before];
         if (!d.ready()) return TraceStop::Suspended;
-        if (last_time_ == TraceTime::Extra) return next != idle && domains_[next].budget > 0 ? TraceStop::Preempted : TraceStop::QuantumEnd;
+        if (last_time_ == TraceTime::Extra)
+            return next != idle && domains_[next].budget > 0 ? TraceStop::Preempted
+                                                             : TraceStop::QuantumEnd;
         return d.budget <= 0 ? TraceStop::SliceEnd : TraceStop::Preempted;
     }
 
     void advance() {
         if (now_ % phase_ == 0) {
-            TraceName const name(guaranteed() ? (now_ == 0 ? "guarantees-on" : "healed") : "guarantees-off");
+            TraceName const name(guaranteed() ? (now_ == 0 ? "guarantees-on" : "healed")
+                                              : "guarantees-off");
             put(TraceKind::Phase, idle, static_cast<unsigned>(now_ / phase_), name.a, name.b);
         }
         for (std::uint32_t i = 0; i < domains_.size(); i++) release(i);
@@ -120,7 +129,8 @@ private:
         std::uint32_t const next = choose(time);
         if (next != last_ || time != last_time_ || now_ == 0) {
             unsigned const stop = static_cast<unsigned>(why_stopped(last_, next)) << 8;
-            put(TraceKind::Switch, next, static_cast<unsigned>(time) | stop, last_ | std::uint64_t{next} << 32, 0);
+            put(TraceKind::Switch, next, static_cast<unsigned>(time) | stop,
+                last_ | std::uint64_t{next} << 32, 0);
             last_ = next;
             last_time_ = time;
             since_ = now_;

@@ -1,8 +1,8 @@
 #pragma once
 // A trace to test and show the tools with: two players, a display and four hogs on one processor,
 // first with guarantees, then without, then with them again. Made by a small simulation in steps of
-// 50 us (earliest deadline first with budgets; without guarantees, turns of 1 ms for everyone), not by
-// the scheduler of the kernel.
+// 50 us (earliest deadline first with budgets; without guarantees, turns of 1 ms for everyone), not
+// by the scheduler of the kernel.
 
 #include <cstddef>
 #include <cstdint>

@@ -49,8 +49,12 @@ private:
 };
 
 void Reader::take_switch(std::uint32_t cpu, TraceRecord const& r, std::int64_t now) {
-    auto const stop = r.detail >> 8 <= static_cast<int>(TraceStop::WasIdle) ? TraceStop(r.detail >> 8) : TraceStop::Unknown;
-    auto const time = (r.detail & 0xFF) <= static_cast<int>(TraceTime::Kernel) ? TraceTime(r.detail & 0xFF) : TraceTime::Idle;
+    auto const stop = r.detail >> 8 <= static_cast<int>(TraceStop::WasIdle)
+                          ? TraceStop(r.detail >> 8)
+                          : TraceStop::Unknown;
+    auto const time = (r.detail & 0xFF) <= static_cast<int>(TraceTime::Kernel)
+                          ? TraceTime(r.detail & 0xFF)
+                          : TraceTime::Idle;
     if (auto const at = running_.find(cpu); at != running_.end()) {
         at->second.end = now;
         at->second.stop = stop;
@@ -67,20 +71,27 @@ void Reader::take_phase(TraceRecord const& r, std::int64_t now) {
 void Reader::take(std::uint32_t cpu, TraceRecord const& r) {
     std::int64_t const now = static_cast<std::int64_t>(r.time_ns);
     switch (r.kind) {
-        case TraceKind::Switch: take_switch(cpu, r, now); return;
+        case TraceKind::Switch:
+            take_switch(cpu, r, now);
+            return;
         case TraceKind::Contract:
-            timeline_.contracts.push_back({now, r.domain, time_of(r.a), time_of(r.b), time_of(r.b), now, r.detail});
+            timeline_.contracts.push_back(
+                {now, r.domain, time_of(r.a), time_of(r.b), time_of(r.b), now, r.detail});
             return;
         case TraceKind::ContractDeadline: {
             // Belongs to the Contract record of the same domain just before it.
-            auto const at = std::ranges::find(timeline_.contracts.rbegin(), timeline_.contracts.rend(), r.domain, &ContractChange::domain);
+            auto const at =
+                std::ranges::find(timeline_.contracts.rbegin(), timeline_.contracts.rend(),
+                                  r.domain, &ContractChange::domain);
             if (at != timeline_.contracts.rend() && at->from == now) {
                 at->deadline = time_of(r.a);
                 at->first_period = time_of(r.b);
             }
             return;
         }
-        case TraceKind::DomainCreated: timeline_.names[r.domain] = NamePair{r.a, r.b}.text(); break;
+        case TraceKind::DomainCreated:
+            timeline_.names[r.domain] = NamePair{r.a, r.b}.text();
+            break;
         case TraceKind::JobStart:
             open_jobs_[{r.domain, r.a}] = timeline_.jobs.size();
             timeline_.jobs.push_back({r.domain, r.a, now, time_of(r.b), std::nullopt});
@@ -91,7 +102,9 @@ void Reader::take(std::uint32_t cpu, TraceRecord const& r) {
                 open_jobs_.erase(at);
             }
             return;
-        case TraceKind::Phase: take_phase(r, now); return;
+        case TraceKind::Phase:
+            take_phase(r, now);
+            return;
         case TraceKind::EventSent:
         case TraceKind::Activation:
         case TraceKind::DomainDestroyed:
@@ -102,8 +115,11 @@ void Reader::take(std::uint32_t cpu, TraceRecord const& r) {
         case TraceKind::PrivilegedLeave:
         case TraceKind::DeadlineMissed:
         case TraceKind::Suspend:
-        case TraceKind::Wake: break;
-        default: timeline_.unknown++; return;
+        case TraceKind::Wake:
+            break;
+        default:
+            timeline_.unknown++;
+            return;
     }
     timeline_.instants.push_back({now, cpu, r});
 }
@@ -125,7 +141,8 @@ void Reader::finish() {
     }
 }
 
-Result<void, std::string> read_names(std::string_view lines, std::map<std::uint32_t, std::string>& names) {
+Result<void, std::string> read_names(std::string_view lines,
+                                     std::map<std::uint32_t, std::string>& names) {
     for (unsigned number = 1; !lines.empty(); number++) {
         std::size_t const end = std::min(lines.find('\n'), lines.size());
         std::string_view line = lines.substr(0, end);
@@ -152,7 +169,8 @@ struct Sourced {
 std::string Timeline::name_of(std::uint32_t domain) const {
     if (domain == trace_no_domain) return "idle";
     auto const at = names.find(domain);
-    return at != names.end() && !at->second.empty() ? at->second : "domain " + std::to_string(domain);
+    return at != names.end() && !at->second.empty() ? at->second
+                                                    : "domain " + std::to_string(domain);
 }
 
 Result<Timeline, std::string> read_trace(std::span<std::byte const> bytes, std::string_view names) {
@@ -164,17 +182,20 @@ Result<Timeline, std::string> read_trace(std::span<std::byte const> bytes, std::
     for (std::size_t at = 0; at < bytes.size();) {
         auto const file = TraceFile::open(bytes.subspan(at));
         if (!file) {
-            return fail("at byte " + std::to_string(at) + ": " + std::string(nemesis::text(file.error())));
+            return fail("at byte " + std::to_string(at) + ": " +
+                        std::string(nemesis::text(file.error())));
         }
         std::uint32_t const cpu = file->header().cpu;
-        if (!cpus.insert(cpu).second) return fail("there are two rings of CPU " + std::to_string(cpu));
+        if (!cpus.insert(cpu).second)
+            return fail("there are two rings of CPU " + std::to_string(cpu));
         for (std::uint64_t i = 0; i < file->size(); i++) all.push_back({cpu, file->record(i)});
         timeline.lost += file->lost();
         at += file->bytes();
     }
     std::vector<std::size_t> order(all.size());
     for (std::size_t i = 0; i < order.size(); i++) order[i] = i;
-    std::ranges::sort(order, {}, [&](std::size_t i) { return std::pair(all[i].record.time_ns, i); });
+    std::ranges::sort(order, {},
+                      [&](std::size_t i) { return std::pair(all[i].record.time_ns, i); });
     if (!all.empty()) {
         timeline.begin = static_cast<std::int64_t>(all[order.front()].record.time_ns);
         timeline.end = static_cast<std::int64_t>(all[order.back()].record.time_ns);
@@ -195,7 +216,8 @@ std::vector<PhaseVerdict> judge(Timeline const& timeline) {
             return at->second;
         };
         for (Run const& run : timeline.runs) {
-            std::int64_t const length = std::min(run.end, phase.end) - std::max(run.begin, phase.begin);
+            std::int64_t const length =
+                std::min(run.end, phase.end) - std::max(run.begin, phase.begin);
             if (length <= 0 || run.domain == trace_no_domain) continue;
             if (run.time == TraceTime::Allocated) of(run.domain).used += length;
             if (run.time == TraceTime::Donated) of(run.payer).used += length;
@@ -203,7 +225,9 @@ std::vector<PhaseVerdict> judge(Timeline const& timeline) {
         }
         for (Job const& job : timeline.jobs) {
             bool const last = &phase == &timeline.phases.back();
-            if (job.release < phase.begin || (job.release >= phase.end && !(last && job.release == phase.end))) continue;
+            if (job.release < phase.begin ||
+                (job.release >= phase.end && !(last && job.release == phase.end)))
+                continue;
             DomainVerdict& d = of(job.domain);
             if (job.deadline > phase.end || !job.decided(timeline.end)) {
                 d.straddling++;
@@ -245,17 +269,23 @@ std::string report_json(std::vector<PhaseVerdict> const& verdicts) {
     char const* comma = "";
     for (PhaseVerdict const& v : verdicts) {
         char seconds[32];
-        std::snprintf(seconds, sizeof seconds, "%.9f", static_cast<double>(v.phase.end - v.phase.begin) / 1e9);
-        out += std::string(comma) + "\n  {\"name\": " + json_string(v.phase.name) + ", \"seconds\": " + seconds + ", \"domains\": [";
+        std::snprintf(seconds, sizeof seconds, "%.9f",
+                      static_cast<double>(v.phase.end - v.phase.begin) / 1e9);
+        out += std::string(comma) + "\n  {\"name\": " + json_string(v.phase.name) +
+               ", \"seconds\": " + seconds + ", \"domains\": [";
         char const* domain_comma = "";
         for (DomainVerdict const& d : v.domains) {
             ContractChange const c = d.contract.value_or(ContractChange{});
-            out += std::string(domain_comma) + "\n    {\"name\": " + json_string(d.name) + ", \"contract\": {\"slice_ns\": " +
-                   std::to_string(c.slice) + ", \"period_ns\": " + std::to_string(c.period) + ", \"deadline_ns\": " +
-                   std::to_string(c.deadline) + ", \"weight\": " + std::to_string(c.weight) + "}, \"jobs\": " +
-                   std::to_string(d.jobs) + ", \"missed\": " + std::to_string(d.missed) + ", \"straddling\": " +
-                   std::to_string(d.straddling) + ", \"used_ns\": " + std::to_string(d.used) + ", \"spare_ns\": " +
-                   std::to_string(d.spare) + ", \"worst_lateness_ns\": " +
+            out += std::string(domain_comma) + "\n    {\"name\": " + json_string(d.name) +
+                   ", \"contract\": {\"slice_ns\": " + std::to_string(c.slice) +
+                   ", \"period_ns\": " + std::to_string(c.period) +
+                   ", \"deadline_ns\": " + std::to_string(c.deadline) +
+                   ", \"weight\": " + std::to_string(c.weight) +
+                   "}, \"jobs\": " + std::to_string(d.jobs) +
+                   ", \"missed\": " + std::to_string(d.missed) +
+                   ", \"straddling\": " + std::to_string(d.straddling) +
+                   ", \"used_ns\": " + std::to_string(d.used) +
+                   ", \"spare_ns\": " + std::to_string(d.spare) + ", \"worst_lateness_ns\": " +
                    (d.worst_lateness ? std::to_string(*d.worst_lateness) : "null") + "}";
             domain_comma = ",";
         }
@@ -267,50 +297,82 @@ std::string report_json(std::vector<PhaseVerdict> const& verdicts) {
 
 std::string_view text(TraceTime time) {
     switch (time) {
-        case TraceTime::Idle: return "idle";
-        case TraceTime::Allocated: return "allocated";
-        case TraceTime::Extra: return "spare";
-        case TraceTime::Donated: return "donated";
-        case TraceTime::Kernel: return "kernel";
+        case TraceTime::Idle:
+            return "idle";
+        case TraceTime::Allocated:
+            return "allocated";
+        case TraceTime::Extra:
+            return "spare";
+        case TraceTime::Donated:
+            return "donated";
+        case TraceTime::Kernel:
+            return "kernel";
     }
     return "unknown";
 }
 
 std::string_view text(TraceStop stop) {
     switch (stop) {
-        case TraceStop::Unknown: return "the trace ends";
-        case TraceStop::Preempted: return "preempted by an earlier deadline";
-        case TraceStop::SliceEnd: return "its budget is spent";
-        case TraceStop::Suspended: return "it suspended";
-        case TraceStop::Yielded: return "it yielded";
-        case TraceStop::SentSync: return "it sent synchronously";
-        case TraceStop::Died: return "it ended";
-        case TraceStop::QuantumEnd: return "another's turn in spare time";
-        case TraceStop::WasIdle: return "work came";
+        case TraceStop::Unknown:
+            return "the trace ends";
+        case TraceStop::Preempted:
+            return "preempted by an earlier deadline";
+        case TraceStop::SliceEnd:
+            return "its budget is spent";
+        case TraceStop::Suspended:
+            return "it suspended";
+        case TraceStop::Yielded:
+            return "it yielded";
+        case TraceStop::SentSync:
+            return "it sent synchronously";
+        case TraceStop::Died:
+            return "it ended";
+        case TraceStop::QuantumEnd:
+            return "another's turn in spare time";
+        case TraceStop::WasIdle:
+            return "work came";
     }
     return "unknown";
 }
 
 std::string_view text(TraceKind kind) {
     switch (kind) {
-        case TraceKind::Switch: return "switch";
-        case TraceKind::EventSent: return "event sent";
-        case TraceKind::Activation: return "activation";
-        case TraceKind::Contract: return "contract";
-        case TraceKind::ContractDeadline: return "contract deadline";
-        case TraceKind::DomainCreated: return "domain created";
-        case TraceKind::DomainDestroyed: return "domain destroyed";
-        case TraceKind::Mark: return "mark";
-        case TraceKind::Fault: return "fault";
-        case TraceKind::Interrupt: return "interrupt";
-        case TraceKind::PrivilegedEnter: return "privileged section entered";
-        case TraceKind::PrivilegedLeave: return "privileged section left";
-        case TraceKind::JobStart: return "job released";
-        case TraceKind::JobFinish: return "job finished";
-        case TraceKind::DeadlineMissed: return "deadline missed (guest's verdict)";
-        case TraceKind::Phase: return "phase";
-        case TraceKind::Suspend: return "suspended";
-        case TraceKind::Wake: return "woken";
+        case TraceKind::Switch:
+            return "switch";
+        case TraceKind::EventSent:
+            return "event sent";
+        case TraceKind::Activation:
+            return "activation";
+        case TraceKind::Contract:
+            return "contract";
+        case TraceKind::ContractDeadline:
+            return "contract deadline";
+        case TraceKind::DomainCreated:
+            return "domain created";
+        case TraceKind::DomainDestroyed:
+            return "domain destroyed";
+        case TraceKind::Mark:
+            return "mark";
+        case TraceKind::Fault:
+            return "fault";
+        case TraceKind::Interrupt:
+            return "interrupt";
+        case TraceKind::PrivilegedEnter:
+            return "privileged section entered";
+        case TraceKind::PrivilegedLeave:
+            return "privileged section left";
+        case TraceKind::JobStart:
+            return "job released";
+        case TraceKind::JobFinish:
+            return "job finished";
+        case TraceKind::DeadlineMissed:
+            return "deadline missed (guest's verdict)";
+        case TraceKind::Phase:
+            return "phase";
+        case TraceKind::Suspend:
+            return "suspended";
+        case TraceKind::Wake:
+            return "woken";
     }
     return "unknown";
 }

@@ -2,8 +2,8 @@
 // What a trace says: who ran when and on whose account, which jobs kept their deadlines.
 //
 // The verdicts here are made from switches and job marks alone, without the guest's own count of
-// misses, so that the two can be compared. A job is missed if it finishes after its deadline, or has
-// not finished when the trace ends and the deadline has passed.
+// misses, so that the two can be compared. A job is missed if it finishes after its deadline, or
+// has not finished when the trace ends and the deadline has passed.
 
 #include <cstddef>
 #include <cstdint>
@@ -24,10 +24,11 @@ struct Run {
     std::int64_t begin;
     std::int64_t end;
     std::uint32_t domain;
-    std::uint32_t payer;  ///< whose contract it is charged to; the domain itself but for donated time
+    std::uint32_t
+        payer;  ///< whose contract it is charged to; the domain itself but for donated time
     std::uint32_t cpu;
     TraceTime time;
-    TraceStop stop;       ///< why it ended; Unknown at the end of the trace
+    TraceStop stop;  ///< why it ended; Unknown at the end of the trace
 };
 
 /// One job of a domain. units: ns, absolute
@@ -97,7 +98,7 @@ struct DomainVerdict {
     std::uint32_t domain;
     std::string name;
     std::optional<ContractChange> contract;  ///< the last in the phase
-    std::uint64_t jobs = 0;        ///< released in the phase, with their deadlines in it, and decided
+    std::uint64_t jobs = 0;  ///< released in the phase, with their deadlines in it, and decided
     std::uint64_t missed = 0;
     std::uint64_t straddling = 0;  ///< released in the phase, deadline after it: not judged
     std::int64_t used = 0;         ///< charged to its contract, donated time it paid for included

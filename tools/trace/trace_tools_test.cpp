@@ -20,12 +20,16 @@ struct Tape {
     explicit Tape(std::uint32_t cpu = 0, std::uint32_t capacity = 64)
         : memory(TraceRing::bytes_needed(capacity) / 8),
           ring(std::as_writable_bytes(std::span(memory)), capacity, cpu, 1'000'000'000, 0) {}
-    Tape& put(std::int64_t time, TraceKind kind, std::uint32_t domain, std::uint64_t a = 0, std::uint64_t b = 0, int detail = 0) {
-        ring.write(nemesis::Instant::ns(time), kind, static_cast<std::uint16_t>(detail), domain, a, b);
+    Tape& put(std::int64_t time, TraceKind kind, std::uint32_t domain, std::uint64_t a = 0,
+              std::uint64_t b = 0, int detail = 0) {
+        ring.write(nemesis::Instant::ns(time), kind, static_cast<std::uint16_t>(detail), domain, a,
+                   b);
         return *this;
     }
-    Tape& switch_to(std::int64_t time, std::uint32_t domain, TraceTime kind, TraceStop stop = TraceStop::Preempted, std::uint64_t payer = 0) {
-        return put(time, TraceKind::Switch, domain, payer << 32, 0, static_cast<int>(kind) | static_cast<int>(stop) << 8);
+    Tape& switch_to(std::int64_t time, std::uint32_t domain, TraceTime kind,
+                    TraceStop stop = TraceStop::Preempted, std::uint64_t payer = 0) {
+        return put(time, TraceKind::Switch, domain, payer << 32, 0,
+                   static_cast<int>(kind) | static_cast<int>(stop) << 8);
     }
     std::vector<std::byte> dump() const {
         auto const b = std::as_bytes(std::span(memory));
@@ -54,9 +58,9 @@ TEST(TraceAnalysis, JobsAreJudgedByTheirMarks) {
     tape.put(0, TraceKind::JobStart, 1, 0, 100);
     tape.put(90, TraceKind::JobFinish, 1, 0);
     tape.put(100, TraceKind::JobStart, 1, 1, 200);
-    tape.put(230, TraceKind::JobFinish, 1, 1);   // 30 late
+    tape.put(230, TraceKind::JobFinish, 1, 1);  // 30 late
     tape.put(240, TraceKind::JobStart, 1, 2, 300);
-    tape.put(300, TraceKind::JobFinish, 1, 2);   // exactly in time
+    tape.put(300, TraceKind::JobFinish, 1, 2);      // exactly in time
     tape.put(310, TraceKind::JobStart, 1, 3, 400);  // never finishes, its deadline passes
     tape.put(410, TraceKind::JobStart, 1, 4, 900);  // undecided when the trace ends
     tape.put(450, TraceKind::Mark, 1);
@@ -142,7 +146,8 @@ TEST(TraceAnalysis, NamesComeFromTheTraceOrFromALine) {
     EXPECT_EQ(t->name_of(1), "player_a");
     EXPECT_EQ(t->name_of(7), "serial console");
     EXPECT_EQ(t->name_of(9), "domain 9");
-    EXPECT_EQ(read_trace(tape.dump(), "7 x\nseven\n").error(), "names, line 2: not of the form ID NAME");
+    EXPECT_EQ(read_trace(tape.dump(), "7 x\nseven\n").error(),
+              "names, line 2: not of the form ID NAME");
 }
 
 TEST(TraceAnalysis, WhatIsNoTraceIsRefused) {
@@ -202,21 +207,23 @@ TEST(PerfettoWriter, WritesPacketsWithBalancedEvents) {
     auto const bytes = write_perfetto(*t);
     std::map<std::uint64_t, std::int64_t> depth;
     std::uint64_t packets = 0, tracks = 0;
-    ASSERT_TRUE(walk(bytes, [&](std::uint64_t field, std::uint64_t, std::span<std::byte const> packet) {
-        EXPECT_EQ(field, 1u);
-        packets++;
-        ASSERT_TRUE(walk(packet, [&](std::uint64_t f, std::uint64_t, std::span<std::byte const> body) {
-            tracks += f == 60;
-            if (f != 11) return;
-            std::uint64_t type = 0, track = 0;
-            ASSERT_TRUE(walk(body, [&](std::uint64_t g, std::uint64_t value, auto) {
-                if (g == 9) type = value;
-                if (g == 11) track = value;
-            }));
-            EXPECT_NE(track, 0u);
-            depth[track] += type == 1 ? 1 : type == 2 ? -1 : 0;
+    ASSERT_TRUE(
+        walk(bytes, [&](std::uint64_t field, std::uint64_t, std::span<std::byte const> packet) {
+            EXPECT_EQ(field, 1u);
+            packets++;
+            ASSERT_TRUE(
+                walk(packet, [&](std::uint64_t f, std::uint64_t, std::span<std::byte const> body) {
+                    tracks += f == 60;
+                    if (f != 11) return;
+                    std::uint64_t type = 0, track = 0;
+                    ASSERT_TRUE(walk(body, [&](std::uint64_t g, std::uint64_t value, auto) {
+                        if (g == 9) type = value;
+                        if (g == 11) track = value;
+                    }));
+                    EXPECT_NE(track, 0u);
+                    depth[track] += type == 1 ? 1 : type == 2 ? -1 : 0;
+                }));
         }));
-    }));
     EXPECT_GT(packets, t->runs.size() * 2);
     EXPECT_GE(tracks, 21u);
     for (auto const& [track, open] : depth) EXPECT_EQ(open, 0) << track;
@@ -225,7 +232,9 @@ TEST(PerfettoWriter, WritesPacketsWithBalancedEvents) {
 TEST(HtmlWriter, NeedsNothingElseAndEscapesNames) {
     TraceName const name("</script><b>");
     Tape tape;
-    tape.put(0, TraceKind::DomainCreated, 1, name.a, name.b).switch_to(1, 1, TraceTime::Allocated).put(9, TraceKind::Mark, 1);
+    tape.put(0, TraceKind::DomainCreated, 1, name.a, name.b)
+        .switch_to(1, 1, TraceTime::Allocated)
+        .put(9, TraceKind::Mark, 1);
     std::string const page = write_html(tape.read(), "a <b> & c");
     EXPECT_EQ(page.find("http:"), page.npos);
     EXPECT_EQ(page.find("https:"), page.npos);
@@ -243,10 +252,14 @@ TEST(TraceTools, SurviveRecordsThatSayAnything) {
         Tape tape(0, 128);
         std::int64_t time = 0;
         for (int i = 0; i < 100; i++) {
-            time += static_cast<std::int64_t>(random.below(8) == 0 ? random.next() >> 10 : random.below(1000));
+            time += static_cast<std::int64_t>(random.below(8) == 0 ? random.next() >> 10
+                                                                   : random.below(1000));
             if (time < 0) break;
-            tape.put(time, TraceKind(random.below(20)), static_cast<std::uint32_t>(random.below(4) == 0 ? random.next() : random.below(4)),
-                     random.next() >> random.below(64), random.next() >> random.below(64), static_cast<int>(random.below(65536)));
+            tape.put(
+                time, TraceKind(random.below(20)),
+                static_cast<std::uint32_t>(random.below(4) == 0 ? random.next() : random.below(4)),
+                random.next() >> random.below(64), random.next() >> random.below(64),
+                static_cast<int>(random.below(65536)));
         }
         auto const t = read_trace(tape.dump());
         if (!t) continue;
