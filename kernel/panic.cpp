@@ -38,6 +38,17 @@ unsigned walk_stack(std::uint64_t rbp) {
     return depth;
 }
 
+/// An emulator with a panic device stands still until its owner has looked at the screen. Where
+/// nothing answers, the port reads as all ones.
+void stop_for_a_picture() {
+    constexpr std::uint16_t port = 0x505;
+    auto const offered = arch::in8(port);
+    if (offered != 0xff && (offered & 1) != 0) {
+        log::line("@screenshot panic");
+        arch::out8(port, 1);
+    }
+}
+
 }  // namespace
 
 void panic(char const* message, kps::Frame const* frame) {
@@ -64,7 +75,7 @@ void panic(char const* message, kps::Frame const* frame) {
         rbp = frame->rbp;
     }
     auto const depth = walk_stack(rbp);
-    for (unsigned i = 0; i < depth; ++i) log::line("  at ", log::hex(stack[i]), " ", panic_symbol(stack[i]));
+    for (unsigned i = 0; i < depth; ++i) log::line("  at ", log::hex(stack[i]), " ", panic_symbol(stack[i] - 1));
     panic_screen(PanicPage{.message = message,
                            .domain = domain,
                            .frame = frame,
@@ -73,6 +84,7 @@ void panic(char const* message, kps::Frame const* frame) {
                            .cr4 = arch::read_cr4(),
                            .stack = {stack, depth},
                            .log_tail = {tail, tail_bytes}});
+    stop_for_a_picture();
     machine::exit(0x7f);
 }
 

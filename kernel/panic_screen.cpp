@@ -31,6 +31,28 @@ constexpr std::uint32_t kGround = 0x10161e, kText = 0xd8dee6, kDim = 0x8493a3, k
 /// The frame buffer since boot_screen::begin; guarded by: one processor, interrupts off.
 TextScreen screen;
 
+std::string_view exception_name(std::uint64_t vector) {
+    switch (vector) {
+        case 0: return "division error";
+        case 1: return "debug trap";
+        case 2: return "non-maskable interrupt";
+        case 3: return "breakpoint";
+        case 6: return "undefined instruction";
+        case 7: return "floating point switched off";
+        case 8: return "double fault";
+        case 10: return "bad task state";
+        case 11: return "segment not present";
+        case 12: return "stack fault";
+        case 13: return "general protection fault";
+        case 14: return "page fault";
+        case 16: return "x87 error";
+        case 17: return "misaligned access";
+        case 18: return "machine check";
+        case 19: return "vector arithmetic error";
+        default: return "unexpected vector";
+    }
+}
+
 /// Writes `n` in hexadecimal with `digits` digits.
 void write_hex(std::uint64_t n, int digits) {
     char text[16];
@@ -41,6 +63,7 @@ void write_hex(std::uint64_t n, int digits) {
 void heading(std::string_view text) {
     screen.new_line();
     screen.new_line();
+    screen.tab(2);
     screen.colours(kDim, kGround);
     screen.write(text);
     screen.colours(kText, kGround);
@@ -84,12 +107,13 @@ void write_registers(PanicPage const& page) {
     write_registers(all);
 }
 
-void write_address(std::uint64_t address) {
+/// `inside` is an address in the same function: a return address may already be the next one's.
+void write_address(std::uint64_t address, std::uint64_t inside) {
     screen.new_line();
     screen.tab(2);
     write_hex(address, 16);
     screen.write("  ");
-    screen.write(panic_symbol(address));
+    screen.write(panic_symbol(inside));
 }
 
 /// The last `lines` lines of `text`, the end of each cut at the screen's edge.
@@ -127,7 +151,9 @@ void panic_screen(PanicPage const& page) {
     screen.tab(2);
     screen.write(page.message);
     if (page.frame != nullptr) {
-        screen.write(" in ");
+        screen.write(": ");
+        screen.write(exception_name(page.frame->vector));
+        screen.write(", at ");
         screen.write(panic_symbol(page.frame->rip));
     }
     screen.new_line();
@@ -138,10 +164,10 @@ void panic_screen(PanicPage const& page) {
     heading("Registers");
     write_registers(page);
     heading("Stack, innermost call first");
-    if (page.frame != nullptr) write_address(page.frame->rip);
+    if (page.frame != nullptr) write_address(page.frame->rip, page.frame->rip);
     for (auto const address : page.stack) {
         if (screen.row() + 8 >= screen.rows()) break;
-        write_address(address);
+        write_address(address, address - 1);
     }
     heading("The end of the log");
     write_tail(page.log_tail, screen.rows() - screen.row() - 1);

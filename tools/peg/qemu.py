@@ -86,6 +86,7 @@ def disk_arguments(machine):
     device = {
         "nvme": ["-device", "nvme,drive=boot,serial=nemesis,bootindex=0"],
         "ahci": [*ahci, "-device", f"ide-hd,drive=boot,bus={ahci_bus},bootindex=0"],
+        "ide": ["-device", "ide-hd,drive=boot,bus=ide.0,bootindex=0"],  # the pc machine's own
         "virtio": ["-device", "virtio-blk-pci,drive=boot,bootindex=0"],
         "usb": ["-device", "qemu-xhci,id=xhci", "-device",
                 "usb-storage,bus=xhci.0,drive=boot,bootindex=0"],
