@@ -174,7 +174,7 @@ Task Store::bury_garbage() {
         forget_file(old_garbage_file);
         root_[old_garbage_file] = TreeRoot{};
         clean_cursor_ = 0;
-        garbage(Record::of(RecordType::GarbageTree, number, 0, group_ + 1));
+        garbage(Record::of(RecordType::GarbageFile, number, 0, group_ + 1));
         want_checkpoint();
         co_return;
     }
@@ -191,7 +191,14 @@ Task Store::clean_once() {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         clean_cursor_ = to;
     }
+    // The freed segments' entries are in the old file only: it goes after they are free on the disks.
+    co_await until_checkpoint();
     if (entries > 0) co_await bury_garbage();
+    co_await until_checkpoint();
+}
+
+/// A checkpoint after which nothing freed is still pending.
+Task Store::until_checkpoint() {
     u64 const wanted = statistics_.checkpoints + 1;
     while (statistics_.checkpoints < wanted || pending_free_count_ > 0) {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
@@ -305,7 +312,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
     }
     for (u32 i = 0; i < count; ++i) {
         Record const r = sort_[i];
-        if (r.type() != RecordType::GarbageTree) continue;
+        if (r.type() != RecordType::GarbageTree && r.type() != RecordType::GarbageFile) continue;
         co_await expand_tree(r.value);
         sort_[i] = Record{};
     }

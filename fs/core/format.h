@@ -205,11 +205,15 @@ struct SummaryEntry {
 };
 static_assert(sizeof(SummaryEntry) == 16);
 
-enum class RecordType : u8 { None, Garbage, GarbageSegments, GarbageTree, Client, StreamSegment };
+enum class RecordType : u8 {
+    None, Garbage, GarbageSegments, GarbageTree, Client, StreamSegment, GarbageFile,
+};
 
 /// A record in a summary; those of a Garbage type are also the entries of the garbage file.
 /// Garbage: `length` blocks from address `value` are dead. GarbageSegments: `length` whole segments
 /// from the one `value` addresses. GarbageTree: all blocks of the Dead pnode `value`.
+/// GarbageFile: as GarbageTree, and the tree was that of the old garbage file, which is empty from
+/// this group on (the checkpoint before may still have it).
 /// Client: `value` = client, `group` unused, next record's value = sequence.
 /// StreamSegment: segment `value` (an Address) belongs to stream data from now on.
 /// A garbage entry counts only for a segment whose present life began before `group`.

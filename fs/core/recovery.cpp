@@ -718,6 +718,12 @@ Task Store::apply_group(Summary* group, u32 count) {
                 case RecordType::Garbage:
                 case RecordType::GarbageSegments:
                 case RecordType::GarbageTree:
+                case RecordType::GarbageFile:
+                    if (r.type() == RecordType::GarbageFile) {
+                        forget_file(old_garbage_file);
+                        root_[old_garbage_file] = TreeRoot{};
+                        clean_cursor_ = 0;
+                    }
                     if (!foreign_checkpoint) {
                         if (ring_end_ - ring_begin_ == options_.garbage_ring) {
                             refuse(Refusal::ArenaTooSmall);

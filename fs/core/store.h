@@ -362,6 +362,7 @@ private:
     Task clean_task();
     Task clean_once();
     Task until_may_change();
+    Task until_checkpoint();
     Task expand_tree(u64 number);
     Task rotate_garbage();
     Task bury_garbage();

@@ -99,6 +99,11 @@ Recording record(Image const& start, Model const& before, std::vector<Step> cons
     r.start = start;
     r.end = start;
     r.steps = steps;
+    for (u32 d = 0; d < disks; ++d) {
+        for (u64 n = 0; n < start.blocks_per_disk; ++n) {
+            if (start.at(d, n)) r.start_hash ^= place_hash(d, n, start.at(d, n));
+        }
+    }
     Machine m(r.end, pool, memory, options);
     m.disks.record(&r.trace);
     m.disks.faults = faults;
@@ -195,7 +200,7 @@ void Explorer::every_write(Recording const& r) {
     ++counts.workloads;
     Image state = r.start;
     Image copy;
-    u64 hash = 0;
+    u64 hash = r.start_hash;
     Bounds b{0, 0};
     for (std::size_t i = 0; i <= r.trace.size() && !stopped(); ++i) {
         bool const last = i == r.trace.size();
@@ -232,7 +237,7 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
         }
         Image floor = r.start;
         std::vector<std::size_t> open;
-        u64 floor_hash = 0;
+        u64 floor_hash = r.start_hash;
         for (std::size_t i = 0; i < place; ++i) {
             Event const& e = r.trace[i];
             if (e.kind != EventKind::Write) continue;

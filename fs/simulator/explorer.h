@@ -31,6 +31,7 @@ using Checker = std::function<std::string(Image const&)>;
 /// A recorded run.
 struct Recording {
     Image start;                      // before the run
+    u64 start_hash = 0;
     Image end;
     std::vector<Event> trace;
     std::vector<std::string> prefix;  // model's dump after 0, 1, ... steps

@@ -1,0 +1,40 @@
+#pragma once
+// The independent checker: reads the five disks by the published format and proves that a store is
+// sound. It shares fs/core/format.h with the core and nothing else: no code, no checksum routine.
+//
+// What it proves: superblocks and checkpoints agree; every block reached from the roots has the
+// checksum its referrer says, lies in a segment in use and is named by that segment's summary with
+// the right owner, level and index; directories are ordered, their entries lead to pnodes, link
+// counts are right, nothing is unreachable; each row's parity is right; and in every segment the
+// blocks written are the live ones and the garbage ones, no block is both, none is neither.
+
+#include "fs/core/format.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace nemesis::fs::check {
+
+/// Fills `out` with the block; false: it cannot be read.
+using ReadBlock = std::function<bool(u32 disk, u64 block, u8* out)>;
+
+struct Report {
+    bool clean = false;
+    std::vector<std::string> problems;
+    u64 segments = 0;
+    u64 segments_in_use = 0;
+    u64 written = 0;   // blocks that summaries name
+    u64 live = 0;
+    u64 garbage = 0;
+    u64 reconstructed = 0;
+    u64 pnodes = 0;
+    u64 directories = 0;
+    u64 groups_rolled = 0;
+    u64 mended_by_row = 0;
+};
+
+/// `blocks_per_disk`: the size of the disks in blocks; a disk that is away has unreadable blocks.
+Report run(ReadBlock const& read, u64 blocks_per_disk);
+
+}  // namespace nemesis::fs::check
