@@ -24,7 +24,7 @@ bool Contract::valid() const {
 }
 
 Scheduler::Scheduler(Options const& options)
-    : request_scaled_((options.spare_quantum.ns() - options.spare_quantum.ns() / 8) << virtual_shift),
+    : quantum_scaled_(options.spare_quantum.ns() << virtual_shift),
       drained_at_(INT64_MIN),
       kept_until_(INT64_MIN),
       options_(options) {
@@ -178,6 +178,12 @@ void Scheduler::unfile(SchedulingEntity& e) {
     }
 }
 
+/// Unlink `e` so that its weight may change or it may go: what it is ahead is forgiven.
+void Scheduler::unfile_for_good(SchedulingEntity& e) {
+    unfile(e);
+    if (ahead_node(e).linked()) retire(e);
+}
+
 /// The time-out of `e`, which waits among the contracts, is due and its turn has come.
 void Scheduler::timed_out(SchedulingEntity& e) {
     if (spare_node(e).linked()) {
@@ -185,7 +191,7 @@ void Scheduler::timed_out(SchedulingEntity& e) {
         spare_node(e).place = TreeNode::Place::None;
     }
     apply_wake(e, e.timeout_, e.keeps_);
-    ASSERT(contract_node(e).key == e.release_ && contract_node(e).deadline == e.deadline_);
+    ASSERT(contract_node(e).deadline == e.deadline_);
     e.runnable_ = true;
     e.by_timeout_ = true;
     e.timeout_ = never;
@@ -217,7 +223,7 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
         if (change_ == Change::AwaitsIdle && constrained(wanted_)) constrained_--;
         change_ = Change::None;
     }
-    unfile(e);
+    unfile_for_good(e);
     if (e.slice_ > 0) {
         std::int64_t const last = last_available(e, now.ns());
         bool const was_constrained = constrained(e.contract_);
@@ -343,8 +349,11 @@ void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
     if (!spare_node(e).queued()) return;
     std::int64_t const scaled = ran.ns() << virtual_shift;
     e.spare_used_ += scaled;
-    remainder_ += scaled;
-    normalise();
+    std::int64_t const served = remainder_ + scaled;
+    std::int64_t const before = virtual_time_;
+    virtual_time_ += served / weight_total_;
+    remainder_ = served % weight_total_;
+    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++) caught_up(before);
 }
 
 bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
@@ -360,7 +369,7 @@ Dispatch Scheduler::decide(Instant at) {
     if (current_kind_ == TimeKind::Allocated) {
         if (current_->remaining_ <= 0) exhausted(*current_, now);
     } else if (current_kind_ == TimeKind::Extra) {
-        if (current_->spare_used_ >= request_scaled_) next_request(*current_);
+        if (current_->spare_used_ >= quantum_scaled_) next_request(*current_);
     }
     TreeNode* node = guarantees_on_ ? contracts_.pick(now) : nullptr;
     if (node == nullptr) return decide_spare(now);
@@ -382,55 +391,74 @@ Dispatch Scheduler::decide(Instant at) {
 
 // ---- Spare time ----
 
-void Scheduler::normalise() {
-    if (static_cast<std::uint64_t>(remainder_) < static_cast<std::uint64_t>(weight_total_)) return;
-    std::int64_t quotient = remainder_ / weight_total_;
-    if (remainder_ < 0) quotient -= quotient * weight_total_ != remainder_;
-    virtual_time_ += quotient;
-    remainder_ -= quotient * weight_total_;
-}
-
 void Scheduler::set_spare_weight(SchedulingEntity& e) {
     e.spare_weight_ = e.filed_on_ ? e.contract_.weight : 1;
-    e.spare_step_ = e.spare_weight_ > 0 ? request_scaled_ / e.spare_weight_ : 0;
+    e.spare_step_ = e.spare_weight_ > 0 ? quantum_scaled_ / e.spare_weight_ : 0;
 }
 
-/// `e` competes for spare time from now on. Who is behind starts at the mean; who left ahead of
-/// it and comes back early is still ahead, by three requests at most.
+/// `e` competes for spare time from now on.
 void Scheduler::join(SchedulingEntity& e) {
-    std::int64_t const weight = e.spare_weight_;
-    std::int64_t ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
-    if (ahead < 0 || weight_total_ == 0) {
+    AheadNode& ahead = ahead_node(e);
+    if (ahead.linked()) {
+        ahead_.remove(ahead);
+        ahead.place = TreeNode::Place::None;
+    } else {
         e.spare_start_ = virtual_time_;
-        ahead = e.spare_used_ = 0;
-    } else if (ahead > 3 * request_scaled_) {
-        e.spare_start_ = std::min(e.spare_start_, virtual_time_ + 2 * e.spare_step_);
-        e.spare_used_ = std::min(e.spare_used_, request_scaled_);
-        ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
+        e.spare_used_ = 0;
+        weight_total_ += e.spare_weight_;
     }
-    weight_total_ += weight;
-    remainder_ += ahead;
-    normalise();
     file_request(e);
 }
 
 /// Queue the request of `e`.
 void Scheduler::file_request(SchedulingEntity& e) {
     SpareNode& node = spare_node(e);
-    node.key = e.spare_start_ - e.spare_step_ / 8;
+    node.key = e.spare_start_;
     node.deadline = e.spare_start_ + e.spare_step_;
     spare_.insert(node, virtual_time_);
 }
 
-/// `e` no longer competes: the others share the difference between it and the mean.
+/// `e` no longer competes. Its weight counts until virtual time has reached what it was served.
 void Scheduler::leave(SchedulingEntity& e) {
-    remainder_ -= (e.spare_start_ - virtual_time_) * e.spare_weight_ + e.spare_used_;
-    weight_total_ -= e.spare_weight_;
-    if (weight_total_ == 0)
-        remainder_ = 0;
-    else
-        normalise();
+    std::int64_t const weight = e.spare_weight_;
+    std::int64_t const ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
     spare_.remove(spare_node(e));
+    if (ahead <= 0) {
+        lose_weight(weight);
+        return;
+    }
+    AheadNode& node = ahead_node(e);
+    node.deadline = virtual_time_ + (ahead + weight / 2) / weight;
+    node.place = TreeNode::Place::Waiting;
+    ahead_.insert(node);
+}
+
+/// The fluid share has caught up with somebody who has left, at some time since it was `before`:
+/// from then on the others have had its share too.
+void Scheduler::caught_up(std::int64_t before) {
+    SchedulingEntity& e = *of_ahead(ahead_.first());
+    std::int64_t const late = virtual_time_ - std::max(ahead_node(e).deadline, before);
+    std::int64_t const weight = e.spare_weight_;
+    retire(e);
+    if (weight_total_ == 0) return;
+    std::int64_t const more = remainder_ + late * weight;
+    virtual_time_ += more / weight_total_;
+    remainder_ = more % weight_total_;
+}
+
+/// `e`, which has left, no longer counts.
+void Scheduler::retire(SchedulingEntity& e) {
+    ahead_.remove(ahead_node(e));
+    ahead_node(e).place = TreeNode::Place::None;
+    lose_weight(e.spare_weight_);
+}
+
+void Scheduler::lose_weight(std::int64_t weight) {
+    weight_total_ -= weight;
+    if (remainder_ < weight_total_) [[likely]]
+        return;
+    if (weight_total_ > 0) virtual_time_ += remainder_ / weight_total_;
+    remainder_ = weight_total_ > 0 ? remainder_ % weight_total_ : 0;
 }
 
 /// The request of `e` is served: it asks for the next one.
@@ -459,18 +487,13 @@ void Scheduler::take_timeout(std::int64_t now) {
 /// Of the eligible the one with the earliest virtual deadline, or nullptr if nobody competes.
 TreeNode* Scheduler::pick_spare() {
     TreeNode* node = spare_.pick(virtual_time_);
-    if (node != nullptr && node->key <= virtual_time_) [[likely]]
-        return node;
-    return pick_spare_again(node);
-}
-
-/// `node` became ready, but virtual time has stepped back since then.
-TreeNode* Scheduler::pick_spare_again(TreeNode* node) {
-    for (int i = 0; i < 2 && node != nullptr && node->key > virtual_time_; i++) {
-        spare_.postpone(*node);
-        node = spare_.pick(virtual_time_);
+    if (node == nullptr) {
+        node = spare_.first_future();
+        if (node == nullptr) return nullptr;
+        virtual_time_ = node->key;
+        remainder_ = 0;
     }
-    return node != nullptr ? node : spare_.first_future();
+    return node;
 }
 
 Dispatch Scheduler::decide_spare(std::int64_t now) {
@@ -499,7 +522,7 @@ Dispatch Scheduler::decide_spare(std::int64_t now) {
     SchedulingEntity& e = *of_spare(node);
     current_ = &e;
     current_kind_ = TimeKind::Extra;
-    std::int64_t const left = (request_scaled_ - e.spare_used_) >> virtual_shift;
+    std::int64_t const left = (quantum_scaled_ - e.spare_used_) >> virtual_shift;
     until = std::min(until, now + std::max<std::int64_t>(left, 1));
     return {&e, TimeKind::Extra, Instant::ns(until), Instant::never()};
 }
@@ -557,6 +580,8 @@ Instant Scheduler::commit(Instant at) {
     ASSERT(change_ == Change::Admitted);
     SchedulingEntity& e = *changed_;
     std::int64_t const now = at.ns();
+    if (current_ == &e && current_kind_ == TimeKind::Allocated && e.remaining_ <= 0)
+        exhausted(e, now);
     Contract const old = e.contract_;
     bool const had = e.slice_ > 0;
     bool const mixed_before = constrained_ > 0;
@@ -603,7 +628,7 @@ void Scheduler::guarantees_idle(std::int64_t now) {
 /// start never: the guarantee is unchanged, only the weight is new.
 void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
                         std::int64_t now) {
-    unfile(e);
+    unfile_for_good(e);
     e.contract_ = contract;
     set_spare_weight(e);
     std::int64_t const slice = contract.slice.ns();
@@ -643,7 +668,7 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
 /// File `e` for the present mode.
 void Scheduler::refile(SchedulingEntity& e, std::int64_t now) {
     if (e.filed_on_ == guarantees_on_) return;
-    unfile(e);
+    unfile_for_good(e);
     e.filed_on_ = guarantees_on_;
     e.contracted_ = guarantees_on_ && e.slice_ > 0;
     set_spare_weight(e);
@@ -677,9 +702,8 @@ void Scheduler::check_invariants() const {
     ASSERT(weight_total_ >= 0);
     ASSERT(remainder_ >= 0);
     ASSERT(weight_total_ == 0 || remainder_ < weight_total_);
-    std::size_t contract_nodes = 0, spare_nodes = 0, waiting = 0;
+    std::size_t contract_nodes = 0, spare_nodes = 0, waiting = 0, ahead = 0;
     std::int64_t weights = 0;
-    __int128 service = 0;
     std::uint32_t constrained_contracts = 0;
     for (SchedulingEntity const* e = first_; e != nullptr; e = e->next_) {
         ContractNode const& contract = contract_node(*e);
@@ -687,11 +711,11 @@ void Scheduler::check_invariants() const {
         contract_nodes += contract.linked();
         spare_nodes += spare.queued();
         waiting += spare.place == TreeNode::Place::Waiting;
+        ahead += ahead_node(*e).linked();
+        if (ahead_node(*e).linked()) weights += e->spare_weight_;
         if (spare.queued()) {
             ASSERT(e->runnable_);
             weights += e->spare_weight_;
-            service += static_cast<__int128>(e->spare_start_ - virtual_time_) * e->spare_weight_ +
-                       e->spare_used_;
         }
         ASSERT(!e->runnable_ || e->timeout_ == never);
         constrained_contracts += constrained(e->contract_);
@@ -702,7 +726,10 @@ void Scheduler::check_invariants() const {
             continue;
         }
         ASSERT(contract.linked() == (e->runnable_ || e->timeout_ != never));
-        if (e->runnable_) ASSERT(contract.key == e->release_ && contract.deadline == e->deadline_);
+        if (e->runnable_) {
+            ASSERT(contract.deadline == e->deadline_);
+            ASSERT(contract.key == e->release_ || (e->by_timeout_ && contract.key > e->release_));
+        }
         ASSERT(e->remaining_ <= e->size_);
         std::int64_t sum = e->final_head_ ? 0 : e->size_;
         for (unsigned i = 0; i < e->chunk_count_; i++) {
@@ -718,7 +745,7 @@ void Scheduler::check_invariants() const {
     ASSERT(spare_.check_invariants() == spare_nodes);
     ASSERT(timeouts_.check_invariants() == waiting);
     ASSERT(weights == weight_total_);
-    ASSERT(weight_total_ == 0 || service == remainder_);
+    ASSERT(ahead_.check_invariants() == ahead);
     ASSERT(constrained_contracts <= constrained_);
 }
 

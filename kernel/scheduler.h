@@ -26,18 +26,17 @@
 // Spare time: earliest eligible virtual deadline first (Stoica, Abdel-Wahab 1995) among the
 // runnable that have no allocation left and a weight. A domain joins when its allocation is
 // exhausted and leaves when it blocks, so a well-behaved one with a guarantee never enters.
-// Virtual time is the weighted mean of what the members have received, kept exactly as
-// integer and remainder; who leaves settles with those who stay, who is ahead stays ahead.
-// Such a settlement moves virtual time back a little. So that not everybody ceases to be eligible
-// then, a request counts as eligible an eighth of its length early; a request is 7/8 of the
-// quantum, so that nobody is more than a quantum ahead or behind.
+// Virtual time is that of the fluid share: it advances by what is served / total weight. Who leaves
+// ahead of its share stays in the total until the fluid has caught up (and resumes its request if
+// it comes back before); who leaves behind gives the difference up. Virtual time never goes back,
+// and goes forward to the first request if nobody is eligible.
 //
 // Time-outs: a blocked domain that has a contract waits as a release at the instant and with the
 // deadline that the wake rule will give it, so ten thousand at once cost nothing until each is
 // chosen. Without allocation at that instant it waits in a queue of time-outs, of which decide
 // takes one per call, and asks to be called again soon while more are due.
 //
-// Simplified: one processor; time away (virtual time) is forgiven, never credited.
+// Simplified: one processor; who blocks while behind in spare time is not credited for it.
 
 #include "kernel/admission.h"
 #include "kernel/scheduler_tree.h"
@@ -78,12 +77,15 @@ enum class ContractError : std::uint8_t {
     BadContract,  ///< slice, deadline and period not in order, or weight too large
 };
 
-/// Two unrelated bases of an entity, so that a node tells its entity at no cost.
+/// Unrelated bases of an entity, so that a node tells its entity at no cost.
 struct ContractNode : TreeNode {};
 struct SpareNode : TreeNode {};
+struct AheadNode : TreeNode {};
 
 /// What the scheduler knows of one domain; embedded in it. Changed by the Scheduler only.
-class SchedulingEntity : private ContractNode, private SpareNode {
+class SchedulingEntity : private ContractNode,
+                         private SpareNode,
+                         private AheadNode {
 public:
     SchedulingEntity() = default;
     SchedulingEntity(SchedulingEntity const&) = delete;
@@ -91,6 +93,8 @@ public:
 
     /// Ready to run. A time-out that is due but was not yet acted upon leaves this false.
     bool runnable() const { return runnable_; }
+    /// Where runnable() lies, for entry code that reads it.
+    bool const* runnable_flag() const { return &runnable_; }
     /// The last wake was a time-out (valid from dispatch to the next block).
     bool woken_by_timeout() const { return by_timeout_; }
     Contract const& contract() const { return contract_; }
@@ -218,6 +222,11 @@ private:
     }
     static ContractNode& contract_node(SchedulingEntity& e) { return e; }
     static SpareNode& spare_node(SchedulingEntity& e) { return e; }
+    static AheadNode& ahead_node(SchedulingEntity& e) { return e; }
+    static AheadNode const& ahead_node(SchedulingEntity const& e) { return e; }
+    static SchedulingEntity* of_ahead(TreeNode* node) {
+        return static_cast<SchedulingEntity*>(static_cast<AheadNode*>(node));
+    }
     static ContractNode const& contract_node(SchedulingEntity const& e) { return e; }
     static SpareNode const& spare_node(SchedulingEntity const& e) { return e; }
 
@@ -233,6 +242,7 @@ private:
     // Queues.
     void file_contract(SchedulingEntity& e, std::int64_t now);
     void unfile(SchedulingEntity& e);
+    void unfile_for_good(SchedulingEntity& e);
     void file_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void timed_out(SchedulingEntity& e);
@@ -248,12 +258,13 @@ private:
     void leave(SchedulingEntity& e);
     void file_request(SchedulingEntity& e);
     RARELY_CALLED void next_request(SchedulingEntity& e);
-    void normalise();
+    RARELY_CALLED void caught_up(std::int64_t before);
+    void lose_weight(std::int64_t weight);
+    void retire(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);
     [[gnu::noinline]] Dispatch decide_spare(std::int64_t now);
     RARELY_CALLED void take_timeout(std::int64_t now);
     TreeNode* pick_spare();
-    RARELY_CALLED TreeNode* pick_spare_again(TreeNode* node);
 
     // Contract changes.
     void install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
@@ -275,9 +286,10 @@ private:
     EligibleQueue spare_;
     Tree<Order::Deadline> timeouts_;       ///< spare nodes, by the instant of the time-out
     std::int64_t virtual_time_ = 0;
-    std::int64_t remainder_ = 0;           ///< of the mean, 0 <= remainder_ < weight_total_
-    std::int64_t weight_total_ = 0;
-    std::int64_t request_scaled_;          ///< ns << virtual_shift
+    Tree<Order::Deadline> ahead_;          ///< not competing, served ahead of their share
+    std::int64_t remainder_ = 0;           ///< of virtual time, 0 <= remainder_ < weight_total_
+    std::int64_t weight_total_ = 0;        ///< of those who compete and those in `ahead_`
+    std::int64_t quantum_scaled_;          ///< ns << virtual_shift
 
     // Contract changes.
     Change change_ = Change::None;

@@ -106,7 +106,7 @@ public:
             first_ = right == &end_ ? above : leftmost(right);
         }
         replace(node, hole);
-        if constexpr (augmented) forget(node, above);
+        if constexpr (augmented) forget(node, above, &end_);
         if (unbalanced(hole, above)) balance_after_remove(hole, above);
     }
 
@@ -213,8 +213,7 @@ private:
             above->child[0] = hole;
             hole->parent = above;
             if constexpr (augmented) {
-                for (TreeNode* a = above; a != &node && a->earliest == next; a = a->parent)
-                    a->earliest = earliest_of(*a);
+                forget(*next, above, &node);
             }
             next->child[1] = right;
             right->parent = next;
@@ -224,13 +223,15 @@ private:
         next->rank = node.rank;
         if constexpr (augmented) next->earliest = node.earliest;
         replace(node, next);
-        if constexpr (augmented) forget(node, next);
+        if constexpr (augmented) forget(node, next, &end_);
         if (unbalanced(hole, above)) balance_after_remove(hole, above);
     }
 
-    /// `node` is no longer below `from`: correct `earliest` upwards as far as it named `node`.
-    void forget(TreeNode& node, TreeNode* from) {
-        for (; from->earliest == &node; from = from->parent) from->earliest = earliest_of(*from);
+    /// `node` is no longer below `from`: correct `earliest` upwards, below `until`. Of equal
+    /// deadlines each subtree may name another node, so only an earlier one ends the walk.
+    void forget(TreeNode& node, TreeNode* from, TreeNode* until) {
+        for (; from != until && from->earliest->deadline >= node.deadline; from = from->parent)
+            if (from->earliest == &node) from->earliest = earliest_of(*from);
     }
 
     /// Let `other` stand where `node` stood below its parent.
@@ -364,12 +365,6 @@ public:
     /// The node of least key among those that had not come when they were linked, or nullptr.
     TreeNode* first_future() {
         return future_.empty() ? nullptr : future_.first();
-    }
-
-    /// Ready although its key is after `now` (virtual time may step back): treat it as future.
-    void postpone(TreeNode& node) {
-        ready_.remove(node);
-        insert_future(node);
     }
 
     std::size_t check_invariants() const {
