@@ -1,9 +1,10 @@
 """What tests and benchmarks that boot a machine are written with.
 
 A file tests/guest/NAME_test.py, tests/system/NAME_test.py or tests/bench/NAME_bench.py has
-functions test_... (bench_...) with one argument, a Context; or a function tests() (benches()), which
-yields pairs of a name and such a function. The function's docstring is its goal. It fails by raising
-(assert), is skipped by raising Skip; `function.seconds` may set the host seconds it may take (300).
+functions test_... (bench_...) with one argument, a Context; or a function tests() (benches()) that
+yields pairs of a name and such a function. The function's docstring is its goal. It fails by
+raising (assert) and is skipped by raising Skip; `function.seconds` may set the host seconds it may
+take (300).
 """
 
 import dataclasses

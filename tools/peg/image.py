@@ -9,14 +9,17 @@ import os
 import pathlib
 import subprocess
 
+import archives
 import build
 import packages
 from console import PegError, say, step
-from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, LOADER, shown
+from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, LOADER, ROOT, shown
 
 NAME = "image"
 SUMMARY = "make the GPT disk image that UEFI firmware boots"
 
+# What the machine runs unless told otherwise: the first of these that exists.
+MANIFESTS = ("domains/demo/demo.manifest", "domains/hello/hello.manifest")
 MIB = 1 << 20
 # FAT32 wants at least 65525 clusters of 512 bytes.
 PARTITION_MIB_MIN = 36
@@ -28,6 +31,8 @@ VOLUME_ID = "4E454D53"
 def add_arguments(parser):
     parser.add_argument("--output", type=pathlib.Path, default=DISK_IMAGE, metavar="FILE",
                         help="where to write it (build/nemesis.img)")
+    parser.add_argument("--manifest", type=pathlib.Path, metavar="FILE",
+                        help="what the machine runs (the demo)")
     parser.add_argument("--no-build", action="store_true", help="take what is built already")
 
 
@@ -78,6 +83,18 @@ def make_image(output, files):
     return output
 
 
+def make_archive(manifest=None):
+    """Pack the boot archive for a manifest (the default one) out of what is built."""
+    if manifest is None:
+        manifest = next((ROOT / name for name in MANIFESTS if (ROOT / name).exists()), None)
+        if manifest is None:
+            raise PegError("there is no manifest yet that says what to run")
+    manifest = pathlib.Path(manifest).resolve()
+    if not manifest.exists():
+        raise PegError(f"there is no {shown(manifest)}")
+    return archives.make(ARCHIVE.stem, manifest, built=True)
+
+
 def boot_files():
     """What the partition holds."""
     return {"EFI/BOOT/BOOTX64.EFI": LOADER, "kernel.elf": KERNEL, "boot.archive": ARCHIVE}
@@ -92,6 +109,7 @@ def run(options):
     if not options.no_build:
         build.build("x86_64")
     step("making the disk image")
+    make_archive(options.manifest)
     output = ensure(options.output)
     say(f"{shown(output)}: {output.stat().st_size // MIB} MiB; try it with ./peg run --uefi, write "
         "it with ./peg flash DEVICE")

@@ -17,7 +17,8 @@ from console import PegError, UsageError
 from delegate import Delegate
 
 VERBS = [run, test, bench, image, flash, gdb,
-         Delegate("trace", "turn a trace into Perfetto's form and an HTML timeline", "trace_convert"),
+         Delegate("trace", "turn a trace into Perfetto's form and an HTML timeline",
+                  "trace_convert"),
          Delegate("fs", "look after the file server's disks from the host", "fs_tool"),
          build_verb, doctor, stop]
 

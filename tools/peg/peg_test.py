@@ -132,8 +132,9 @@ class Processes(unittest.TestCase):
         program = ("import sys; sys.path.insert(0, sys.argv[1]); import pathlib, processes, time;"
                    "processes.RUNNING = pathlib.Path(sys.argv[2]);"
                    "print(processes.start(['sleep', '60'], 'x').pid, flush=True); time.sleep(60)")
-        parent = subprocess.Popen([sys.executable, "-c", program, str(pathlib.Path(__file__).parent),
-                                   str(processes.RUNNING)], stdout=subprocess.PIPE, text=True)
+        here = str(pathlib.Path(__file__).parent)
+        parent = subprocess.Popen([sys.executable, "-c", program, here, str(processes.RUNNING)],
+                                  stdout=subprocess.PIPE, text=True)
         child = int(parent.stdout.readline())
         self.assertIsNotNone(processes.start_time(child))
         parent.kill()
@@ -156,11 +157,11 @@ class Protocol(unittest.TestCase):
             def serve():
                 connection, _ = server.accept()
                 with connection, connection.makefile("rw") as file:
-                    for answer in ({"QMP": {}}, {"return": {}}, None):
-                        if answer != {"QMP": {}}:
+                    for answers in ([{"QMP": {}}], [{"return": {}}],
+                                    [{"event": "STOP"}, {"return": {"running": False}}]):
+                        if "QMP" not in answers[0]:
                             file.readline()
-                        for message in ([answer] if answer else
-                                        [{"event": "STOP"}, {"return": {"running": False}}]):
+                        for message in answers:
                             file.write(json.dumps(message) + "\n")
                             file.flush()
 

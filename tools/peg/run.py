@@ -35,6 +35,8 @@ def add_arguments(parser):
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
     parser.add_argument("--no-serial", action="store_true", help="a machine without a serial port")
     parser.add_argument("--append", default="", metavar="TEXT", help="options for the kernel")
+    parser.add_argument("--manifest", type=pathlib.Path, metavar="FILE",
+                        help="what the machine runs (the demo)")
     parser.add_argument("--no-build", action="store_true", help="take what is built already")
 
 
@@ -48,7 +50,7 @@ def build_machine(options, clock, screen):
     machine = qemu.Machine(time=clock, append=" ".join(append), chipset=options.machine,
                            memory_mib=options.memory, display=screen,
                            serial="none" if options.no_serial else "file",
-                           archive=ARCHIVE if ARCHIVE.exists() else None)
+                           archive=ARCHIVE)
     if options.uefi:
         machine.boot = "uefi"
         machine.disk_bus = options.disk
@@ -72,6 +74,7 @@ def run(options):
         build.build("x86_64")
     if not KERNEL.exists():
         raise PegError(f"there is no kernel yet ({shown(KERNEL)})")
+    image.make_archive(options.manifest)
     if options.headless:
         clock = timebase.counted(timebase.FIRMWARE_SHIFT if options.uefi else 0)
         screen = ("-display", "none")
