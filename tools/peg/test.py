@@ -124,7 +124,8 @@ def run_ctest(configuration, options, only_label=None):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, errors="replace", stdin=subprocess.DEVNULL)
     for line in process.stdout:
-        done = re.match(r"\s*\d+/(\d+) Test\s+#\d+: (.*?) \.*\s*(\**\w.*?)\s+[\d.]+ sec", line)
+        done = re.match(r"\s*\d+/(\d+) Test\s+#\d+: (.*?) \.*\s*(Passed|\*\*\*.*?)\s+[\d.]+ sec",
+                        line)
         if not done:
             output.append(line)
             continue
