@@ -18,6 +18,7 @@ alignas(64) Cpu cpu0;
 extern "C" {
 [[noreturn]] void enter_user(std::uint64_t rip, std::uint64_t rsp, std::uint64_t rax, std::uint64_t rdi);
 [[noreturn]] void restore_full(abi::ContextSlot* slot);
+[[noreturn]] void resume_partial(abi::ContextSlot* slot);
 int fpu_load(void const* area, std::uint32_t mask);
 [[noreturn]] void idle_wait();
 [[noreturn]] void run_on_kernel_stack(void (*function)(void*), void* argument);
@@ -90,15 +91,12 @@ static abi::ContextSlot* current_slot(Domain& d) {
     return slot_of(d, n);
 }
 
-/// Saves what a call keeps: where it returns to, the stack and the bases.
-static void save_at_call(Cpu const& cpu, Domain& d) {
-    auto const* top = reinterpret_cast<std::uint64_t const*>(cpu.kernel_stack);
+/// The entry code has saved what a call keeps; only bases behind MSRs are left.
+static void save_bases_at_call(Domain& d) {
+    if (arch::features.fsgsbase || (d.rw->activations_on & 1) == 0) return;
     auto* slot = current_slot(d);
-    slot->rip = top[-1];
-    slot->rsp = cpu.user_rsp;
     slot->fs_base = read_fs_base();
     slot->gs_base = read_gs_base();
-    slot->kind = 0;
 }
 
 /// A malformed slot or floating-point area is the domain's own fault.
@@ -148,8 +146,12 @@ static void enable_fpu(Cpu& cpu, bool on) {
             fpu_restore(&initial_fpu);
             cpu.fpu_owner = &d;
         }
-        write_bases(cpu, slot->fs_base, slot->gs_base);
-        enter_user(slot->rip, slot->rsp, 0, 0);
+        if ((kind & abi::kSlotBases) != 0) {
+            write_bases(cpu, slot->fs_base, slot->gs_base);
+        } else {
+            write_bases(cpu, d.rw->activation_fs, d.rw->activation_gs);
+        }
+        resume_partial(slot);
     }
     if (d.fpu) {
         auto const ok = (kind & abi::kSlotFpu) != 0 ? fpu_restore(slot->fpu)
@@ -168,18 +170,18 @@ static void enable_fpu(Cpu& cpu, bool on) {
     auto* ro = d.ro;
     auto const donated = &d != cpu.payer;
     ro->time_kind = donated ? static_cast<std::uint32_t>(abi::TimeKind::Donated)
-                            : static_cast<std::uint32_t>(cpu.dispatch.kind);
-    ro->slice_end = cpu.dispatch.until.ns();
-    ro->deadline = cpu.dispatch.deadline.ns();
+                            : cpu.kind;
+    ro->slice_end = cpu.until.ns();
+    ro->deadline = cpu.deadline.ns();
     if (cpu.current != &d) {
         ++cpu.switches;
         auto const detail = donated ? TraceTime::Donated
-                            : cpu.dispatch.kind == TimeKind::Allocated ? TraceTime::Allocated
+                            : cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated) ? TraceTime::Allocated
                                                                        : TraceTime::Extra;
         trace::ring.write(now, TraceKind::Switch, static_cast<std::uint16_t>(detail), d.index,
                           (cpu.current != nullptr ? cpu.current->index : trace_no_domain) |
                               (std::uint64_t{cpu.payer->index} << 32),
-                          static_cast<std::uint64_t>(cpu.dispatch.deadline.ns()));
+                          static_cast<std::uint64_t>(cpu.deadline.ns()));
         cpu.current = &d;
     }
     if (d.suspended) {
@@ -202,7 +204,7 @@ static void charge(Cpu& cpu, Instant entered, Instant now) {
     cpu.scheduler->charge(payer->entity, now, Duration::ns(ran > 0 ? ran : 0));
     payer->ro->used_ns = payer->entity.used_allocated().ns();
     payer->ro->extra_ns = payer->entity.used_extra().ns();
-    if (payer->donates_to != nullptr && cpu.dispatch.kind == TimeKind::Allocated &&
+    if (payer->donates_to != nullptr && cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated) &&
         payer->entity.release() > now) [[unlikely]] {
         events::donation_spent(*payer, now);
     }
@@ -219,9 +221,12 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
     for (;;) {
         auto now = arch::clock::now();
         cpu.reschedule = false;
-        cpu.dispatch = cpu.scheduler->decide(now);
-        arm_timer(cpu.dispatch.until);
-        if (cpu.dispatch.entity == nullptr) {
+        auto const decision = cpu.scheduler->decide(now);
+        cpu.kind = static_cast<std::uint32_t>(decision.kind);
+        cpu.until = decision.until;
+        cpu.deadline = decision.deadline;
+        arm_timer(decision.until);
+        if (decision.entity == nullptr) {
             if (cpu.current != nullptr) {
                 trace::ring.write(now, TraceKind::Switch, static_cast<std::uint16_t>(TraceTime::Idle),
                                   trace_no_domain, cpu.current->index, 0);
@@ -239,7 +244,7 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
             }
             idle_wait();
         }
-        cpu.payer = domain_of(cpu.dispatch.entity);
+        cpu.payer = domain_of(decision.entity);
         auto& runner = events::runner_for(*cpu.payer, now);
         now = arch::clock::now();
         note_entry(cpu, entered, now);
@@ -281,7 +286,7 @@ void reschedule(Instant entered) {
 void suspend(Domain& d, Instant until) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::now();
-    save_at_call(cpu, d);
+    save_bases_at_call(d);
     charge(cpu, entered, entered);
     d.suspended = true;
     ++d.serve_epoch;  // whatever was donated to it ends
@@ -293,14 +298,14 @@ void suspend(Domain& d, Instant until) {
 void yield(Domain& d) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::now();
-    save_at_call(cpu, d);
+    save_bases_at_call(d);
     charge(cpu, entered, entered);
     decide_and_enter(cpu, entered);
 }
 
 void give_up_donating(Domain& sender) {
     auto& cpu = this_cpu();
-    save_at_call(cpu, sender);
+    save_bases_at_call(sender);
     // The payer stays the same: no queue, no clock, no timer.
     auto* next = sender.donates_to;
     for (int depth = 0; next->donates_to != nullptr && depth < events::kChainMax; ++depth) {
@@ -318,7 +323,7 @@ void give_up_donating(Domain& sender) {
 
 void give_up_to(Domain& sender, Domain& donor, Instant until) {
     auto& cpu = this_cpu();
-    save_at_call(cpu, sender);
+    save_bases_at_call(sender);
     auto const more = sender.rw->pending_summary != 0;
     auto const plain = cpu.payer == &donor && !more && !sender.entity.runnable() && until == Instant::never();
     sender.suspended = !more;
@@ -376,6 +381,11 @@ void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_
 }
 
 }  // namespace dispatch
+
+/// The rest of a synchronous send whose receiver is activated, or continues a context of its own.
+extern "C" [[noreturn]] void enter_receiver(Domain* d) {
+    dispatch::enter(this_cpu(), *d, arch::clock::now());
+}
 
 /// Entry from user code with the state saved in `slot`.
 extern "C" [[noreturn]] void interrupt_from_user(abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error) {

@@ -108,6 +108,8 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
                 d.endpoint_pages[0] = reinterpret_cast<Endpoint*>(
                     reinterpret_cast<std::uint8_t*>(&d) + ((sizeof(Domain) + 63) & ~std::size_t{63}));
             }
+            d.endpoints = d.endpoint_pages[0];
+            d.near_endpoints = d.endpoint_count < kEndpointsPerPage ? d.endpoint_count : kEndpointsPerPage;
             d.reclaim_position = 0;
             ++d.creation_step;
             return {};
@@ -141,6 +143,7 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
                 ++d.reclaim_position;
                 return {};
             }
+            d.slot_zero = slot_of(d, 0);
             d.ro->magic = abi::kDibMagic;
             d.ro->id = d.id();
             d.ro->endpoint_count = d.endpoint_count;
@@ -170,6 +173,7 @@ Result<void, Error> furnish(Domain& d, abi::DomainParameters const& p, std::uint
         if (kOrder[position] == kDone) {
             d.exit_code = 0;
             d.furnished = true;
+            d.live_generation = d.generation;
             d.state = DomainState::Created;
             return {};
         }
@@ -183,6 +187,7 @@ Result<void, Error> furnish(Domain& d, abi::DomainParameters const& p, std::uint
 Domain* construct(FrameNumber n, std::uint32_t index, abi::DomainParameters const& p) {
     auto* d = new (frame_pointer(n)) Domain{};
     d->index = index;
+    d->runnable = d->entity.runnable_flag();
     d->generation = ++generations_[index];
     d->frame_list = kNoFrame;
     d->slot_count = static_cast<std::uint32_t>(p.context_slots);
@@ -314,6 +319,7 @@ void kill(Domain& d, std::uint64_t exit_code) {
         this_cpu().scheduler->remove(d.entity, now);
     }
     d.state = DomainState::Dead;
+    d.live_generation = 0;
     d.exit_code = exit_code;
     d.suspended = false;
     d.donates_to = nullptr;

@@ -30,7 +30,7 @@ struct Endpoint {
     std::uint64_t* peer_count;     ///< the peer's count for its end
     std::uint32_t peer_generation;
     std::uint16_t peer_endpoint;
-    enum class State : std::uint16_t { Free, Offered, Connected, Dead, Interrupt } state;
+    enum class State : std::uint16_t { Free, Offered, Connected, Dead, Interrupt } state;  // Connected: 2
     std::uint64_t offered_to;      ///< DomainId, while Offered; interrupt source, while Interrupt
 };
 static_assert(sizeof(Endpoint) == 32);
@@ -59,30 +59,35 @@ inline constexpr std::uint32_t kEndpointsPerPage = 128;
 inline constexpr std::uint32_t kStretchesPerPage = 64;
 
 struct Domain {
-    // Read by the entry code.
+    // Read by the entry code, at asserted offsets.
     abi::DibRw* rw;
     std::uint32_t slot_count;
-    std::uint32_t endpoint_count;
-    std::uint8_t* rw_pages[64];
-
+    std::uint32_t near_endpoints;  ///< endpoints on the first page of the table
+    Endpoint* endpoints;           ///< that page
     abi::DibRo* ro;
-    std::uint64_t root, pml4;
-    std::uint64_t ro_address;  ///< where the domain sees its DIB
-    std::uint32_t index, generation;
-    DomainState state;
-    bool fpu;
-    bool suspended;      ///< gave the processor up and waits for an event or its time-out
-    bool started;
-    std::uint8_t wake_reason;  ///< abi::Reason of the next activation
-    bool furnished;      ///< creation has finished
-    std::uint64_t privileges;
-    abi::DomainId id() const { return (std::uint64_t{generation} << 32) | index; }
-
+    std::uint64_t root;
+    abi::ContextSlot* slot_zero;
     // Donation (synchronous send): valid while the receiver's epoch is the one remembered.
     Domain* donates_to;
     std::uint64_t donation_epoch;  ///< receiver's serve_epoch when the donation began
     Instant donation_until;
     std::uint64_t serve_epoch;     ///< grows when everything donated to this domain ends
+    std::uint32_t live_generation; ///< the generation while alive, else 0
+    bool suspended;                ///< gave the processor up and waits for an event or its time-out
+    bool fpu;
+    std::uint8_t wake_reason;      ///< abi::Reason of the next activation
+    bool started;
+    std::uint32_t index, generation;
+    bool const* runnable;          ///< entity.runnable()
+    std::uint8_t* rw_pages[64];
+
+    std::uint64_t pml4;
+    std::uint64_t ro_address;  ///< where the domain sees its DIB
+    std::uint32_t endpoint_count;
+    DomainState state;
+    bool furnished;      ///< creation has finished
+    std::uint64_t privileges;
+    abi::DomainId id() const { return (std::uint64_t{generation} << 32) | index; }
 
     SchedulingEntity entity;
     Contract contract;
@@ -111,10 +116,26 @@ struct Domain {
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Winvalid-offsetof"
 static_assert(offsetof(Domain, rw) == DOMAIN_RW && offsetof(Domain, slot_count) == DOMAIN_SLOTS &&
+              offsetof(Domain, near_endpoints) == DOMAIN_NEAR_ENDPOINTS &&
+              offsetof(Domain, endpoints) == DOMAIN_ENDPOINTS && offsetof(Domain, ro) == DOMAIN_RO &&
+              offsetof(Domain, root) == DOMAIN_ROOT && offsetof(Domain, slot_zero) == DOMAIN_SLOT_ZERO &&
+              offsetof(Domain, donates_to) == DOMAIN_DONATES_TO &&
+              offsetof(Domain, donation_epoch) == DOMAIN_DONATION_EPOCH &&
+              offsetof(Domain, donation_until) == DOMAIN_DONATION_UNTIL &&
+              offsetof(Domain, serve_epoch) == DOMAIN_SERVE_EPOCH &&
+              offsetof(Domain, live_generation) == DOMAIN_LIVE_GENERATION &&
+              offsetof(Domain, suspended) == DOMAIN_SUSPENDED && offsetof(Domain, fpu) == DOMAIN_SUSPENDED + 1 &&
+              offsetof(Domain, wake_reason) == DOMAIN_WAKE_REASON && offsetof(Domain, index) == DOMAIN_INDEX && offsetof(Domain, runnable) == DOMAIN_RUNNABLE &&
               offsetof(Domain, rw_pages) == DOMAIN_RW_PAGES);
+static_assert(offsetof(Endpoint, peer) == 0 && offsetof(Endpoint, peer_count) == 8 &&
+              offsetof(Endpoint, peer_generation) == 16 && offsetof(Endpoint, peer_endpoint) == 20 &&
+              offsetof(Endpoint, state) == 22);
 #pragma clang diagnostic pop
 static_assert(offsetof(abi::DibRw, activations_on) == RW_ACTIVATIONS_ON &&
-              offsetof(abi::DibRw, slot) == RW_SLOT);
+              offsetof(abi::DibRw, slot) == RW_SLOT && offsetof(abi::DibRw, pending_summary) == RW_SUMMARY &&
+              offsetof(abi::DibRw, pending) == RW_PENDING && RW_SLOT == RW_ACTIVATIONS_ON + 4);
+static_assert(offsetof(abi::DibRo, time_kind) == RO_TIME_KIND && offsetof(abi::DibRo, slice_end) == RO_SLICE_END &&
+              offsetof(abi::DibRo, deadline) == RO_DEADLINE);
 
 /// The slot with number `n` of the domain's read/write DIB. requires: n < slot_count.
 inline abi::ContextSlot* slot_of(Domain& d, std::uint32_t n) {

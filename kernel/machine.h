@@ -10,6 +10,9 @@ namespace nemesis::kernel {
 
 struct Domain;
 
+/// Fills the table of call entries; `fast_paths`: the processor can write FS and GS bases directly. Boot only.
+void initialise_calls(bool fast_paths);
+
 namespace machine {
 
 /// The one admission that may be in progress; guarded by: one processor, interrupts off.
@@ -20,6 +23,9 @@ extern boot::FrameBuffer frame_buffer;
 std::uint64_t information(abi::MachineInfo word);
 /// Ends the emulator through its debug exit with `code`, or halts.
 [[noreturn]] void exit(std::uint64_t code);
+/// Stands still until the emulator's user lets it go on (nothing happens elsewhere). Disarms the timer:
+/// the caller has it armed again.
+void stop();
 
 }  // namespace machine
 }  // namespace nemesis::kernel

@@ -124,6 +124,7 @@ void initialise_cpu() {
     auto& cpu = cpu0;
     cpu.kernel_stack = reinterpret_cast<std::uint64_t>(kernel_stack + sizeof(kernel_stack));
     cpu.has_fsgsbase = arch::features.fsgsbase;
+    initialise_calls(arch::features.fsgsbase);
     cpu.user_mask = (1ull << 47) - 1;
     cpu.normal_cr4 = arch::read_cr4();
     cpu.section_cr4 = cpu.normal_cr4 & ~arch::kCr4Smep;

@@ -300,7 +300,10 @@ std::int64_t call_trace_mark(Word kind, Word a, Word b) {
 }
 std::int64_t call_machine_exit(Word exit_code) {
     if (!has(abi::kPrivilegeMachine)) return code(Error::NotPermitted);
-    machine::exit(exit_code);
+    if (exit_code != abi::kMachineStop) machine::exit(exit_code);
+    machine::stop();
+    dispatch::preempt_soon();
+    return 0;
 }
 std::int64_t call_machine_info(Word word) {
     return static_cast<std::int64_t>(machine::information(static_cast<abi::MachineInfo>(word)));
@@ -373,7 +376,25 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_machine_exit>(), entry<call_machine_info>(), entry<call_frame_physical>(), entry<call_measure>(),
     entry<call_frame_give>(), entry<call_exit>(), entry<call_stretch_address>(),
 };
-static_assert(static_cast<int>(abi::Call::Count) == CALL_COUNT &&
+extern "C" void plain_call();
+extern "C" void giving_up_call();
+extern "C" void send_sync_call();
+
+/// Where the entry code goes first for each call: most are plain.
+extern "C" void const* entry_table[CALL_COUNT] = {};
+
+void initialise_calls(bool fast_paths) {
+    for (auto& e : entry_table) e = reinterpret_cast<void const*>(&plain_call);
+    auto const set = [](abi::Call call, void (*to)()) {
+        entry_table[static_cast<std::uint32_t>(call)] = reinterpret_cast<void const*>(to);
+    };
+    set(abi::Call::Suspend, giving_up_call);
+    set(abi::Call::Yield, giving_up_call);
+    set(abi::Call::SendSync, fast_paths ? send_sync_call : giving_up_call);
+}
+
+static_assert(static_cast<int>(abi::Call::SendSync) == CALL_SEND_SYNC &&
+              static_cast<int>(abi::Call::Count) == CALL_COUNT &&
               static_cast<int>(abi::Call::KpsLeave) == CALL_KPS_LEAVE);
 
 }  // namespace nemesis::kernel

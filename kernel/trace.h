@@ -15,6 +15,10 @@ extern TraceRing ring;
 extern std::byte* memory;
 extern std::uint64_t bytes;
 
+static_assert(offsetof(TraceHeader, written) == TRACE_WRITTEN && sizeof(TraceHeader) == TRACE_RECORDS &&
+              static_cast<int>(TraceKind::Switch) == TRACE_SWITCH &&
+              static_cast<int>(TraceStop::SentSync) == TRACE_SENT_SYNC);
+
 inline void record(TraceKind kind, std::uint16_t detail, std::uint32_t domain, std::uint64_t a, std::uint64_t b) {
     ring.write(arch::clock::now(), kind, detail, domain, a, b);
 }

@@ -1,8 +1,7 @@
 #pragma once
 // The system calls as functions: one instruction sequence each, nothing added.
 //
-// Meaning, rights, errors and bounds: kernel/abi/syscalls.h. Calls that give up the processor keep
-// nothing but the stack pointer, so these wrappers tell the compiler that everything else is lost.
+// Meaning, rights, errors and bounds: kernel/abi/syscalls.h.
 // Usable in every domain, from activation handlers too. Negative results are abi::Error.
 
 #include <cstdint>
@@ -35,15 +34,13 @@ inline std::int64_t call6(abi::Call number, Word a, Word b, Word c, Word d, Word
                  : "rcx", "r11", "memory");
     return result;
 }
-/// For calls after which only the stack pointer is what it was. rbx and rbp are kept on the stack,
-/// because a compiler may need them as base or frame pointer.
+/// As call, for calls that give up the processor: floating-point state is lost too.
 inline std::int64_t call_giving_up(abi::Call number, Word a = 0, Word b = 0) {
     std::int64_t result;
-    asm volatile(
-        "push %%rbx\n push %%rbp\n syscall\n pop %%rbp\n pop %%rbx"
-        : "=a"(result), "+D"(a), "+S"(b)
-        : "a"(number)
-        : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+    asm volatile("syscall"
+                 : "=a"(result), "+D"(a), "+S"(b)
+                 : "a"(number)
+                 : "rcx", "rdx", "r8", "r9", "r10", "r11", "memory", "cc");
     return result;
 }
 

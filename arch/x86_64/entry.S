@@ -26,10 +26,15 @@ syscall_entry:
     mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
     cmpb $MODE_USER, cpu0+CPU_MODE(%rip)
     jne syscall_in_section
+    cmp $CALL_COUNT, %rax
+    jae bad_call
+    jmp *entry_table(,%rax,8)
+
+// Calls that return to their caller: arguments go to the C++ registers.
+.global plain_call
+plain_call:
     push %rcx
     push %r11
-    cmp $CALL_COUNT, %rax
-    jae 1f
     mov %r10, %rcx
     call *call_table(,%rax,8)
 syscall_return:
@@ -42,8 +47,215 @@ syscall_return:
     pop %rcx
     mov cpu0+CPU_USER_RSP(%rip), %rsp
     sysretq
-1:  mov $ERROR_BAD_CALL, %rax
+bad_call:
+    push %rcx
+    push %r11
+    mov $ERROR_BAD_CALL, %rax
     xor %edx, %edx
+    jmp syscall_return
+
+// ---- calls that give up the processor ------------------------------------------------------------
+// What such a call keeps goes to the slot first: return address, stack and the registers that a
+// callee keeps. With activations off the bases come back as the activation's, so they need no saving.
+// r8 = current domain, r9 = its DibRw, r10 = slot.
+.macro save_for_giving_up
+    mov cpu0+CPU_CURRENT(%rip), %r8
+    mov DOMAIN_RW(%r8), %r9
+    cmpq $0, RW_ACTIVATIONS_ON(%r9)     // activations off and resume slot 0, in one word
+    jne save_elsewhere\@
+    mov DOMAIN_SLOT_ZERO(%r8), %r10
+    movq $0, SLOT_KIND(%r10)
+saved\@:
+    mov cpu0+CPU_USER_RSP(%rip), %rdx
+    mov %rcx, SLOT_RIP(%r10)
+    mov %rdx, SLOT_RSP(%r10)
+    mov %rbx, SLOT_RBX(%r10)
+    mov %rbp, SLOT_RBP(%r10)
+    mov %r12, SLOT_R12(%r10)
+    mov %r13, SLOT_R13(%r10)
+    mov %r14, SLOT_R14(%r10)
+    mov %r15, SLOT_R15(%r10)
+    .pushsection .text.entry_cold, "ax", @progbits
+save_elsewhere\@:
+    mov RW_ACTIVATIONS_ON(%r9), %edx
+    and $1, %edx
+    mov RW_SLOT(%r9,%rdx,4), %edx
+    cmp DOMAIN_SLOTS(%r8), %edx
+    jb 1f
+    xor %edx, %edx
+1:  inc %edx
+    mov %edx, %r10d
+    shr $2, %r10d
+    mov DOMAIN_RW_PAGES(%r8,%r10,8), %r10
+    and $3, %edx
+    shl $10, %edx
+    add %rdx, %r10
+    movq $4, SLOT_KIND(%r10)            // the bases are valid
+    cmpb $0, cpu0+CPU_FSGSBASE(%rip)
+    je saved\@                          // C++ reads the registers' old form
+    rdfsbase %rdx
+    mov %rdx, SLOT_FS(%r10)
+    rdgsbase %rdx
+    mov %rdx, SLOT_GS(%r10)
+    jmp saved\@
+    .popsection
+.endm
+
+.global giving_up_call
+.align 16
+giving_up_call:
+    save_for_giving_up
+    push %rcx
+    push %r11
+    call *call_table(,%rax,8)           // returns only with an error
+    jmp syscall_return
+
+// Synchronous send. The common cases run here without C++: the receiver waits in its resume slot
+// with activations off, neither side uses the floating-point registers, nobody more urgent woke.
+// Everything else goes to events::send_sync, which does the same in general.
+.global send_sync_call
+.align 16
+send_sync_call:
+    save_for_giving_up
+    mov DOMAIN_NEAR_ENDPOINTS(%r8), %eax
+    cmp %rax, %rdi
+    jae send_sync_slow
+    mov %rdi, %rax
+    shl $5, %rax
+    add DOMAIN_ENDPOINTS(%r8), %rax
+    cmpw $2, ENDPOINT_STATE(%rax)
+    jne send_sync_slow
+    mov ENDPOINT_PEER(%rax), %r14
+    mov ENDPOINT_GENERATION(%rax), %edx
+    cmp DOMAIN_LIVE_GENERATION(%r14), %edx
+    jne send_sync_slow
+    cmpw $0x0100, cpu0+CPU_RESCHEDULE(%rip)     // no reschedule, floating point off
+    jne send_sync_slow
+    cmp %r8, DOMAIN_DONATES_TO(%r14)
+    je send_sync_answer
+    // A request: the receiver runs on what the payer has.
+    cmpq $0, RW_SUMMARY(%r9)
+    jne send_sync_slow
+    cmpw $1, DOMAIN_SUSPENDED(%r14)             // it waits, and has no floating point
+    jne send_sync_slow
+    mov %r14, DOMAIN_DONATES_TO(%r8)
+    mov DOMAIN_SERVE_EPOCH(%r14), %rdx
+    mov %rdx, DOMAIN_DONATION_EPOCH(%r8)
+    mov %rsi, DOMAIN_DONATION_UNTIL(%r8)
+    movb $0, DOMAIN_SUSPENDED(%r14)
+    mov $3, %ebx                                // TimeKind::Donated
+    jmp send_sync_switch
+
+send_sync_answer:
+    mov DOMAIN_DONATION_EPOCH(%r14), %rdx
+    cmp DOMAIN_SERVE_EPOCH(%r8), %rdx
+    jne send_sync_slow
+    cmp %r14, cpu0+CPU_PAYER(%rip)
+    jne send_sync_slow
+    mov DOMAIN_RUNNABLE(%r8), %rdx
+    cmpb $0, (%rdx)
+    jne send_sync_slow
+    cmpq $0, RW_SUMMARY(%r9)
+    jne send_sync_slow
+    mov $0x7fffffffffffffff, %rdx
+    cmp %rdx, %rsi
+    jne send_sync_slow
+    cmpb $0, DOMAIN_SUSPENDED+1(%r14)
+    jne send_sync_slow
+    movq $0, DOMAIN_DONATES_TO(%r14)
+    movb $1, DOMAIN_SUSPENDED(%r8)
+    mov cpu0+CPU_KIND(%rip), %ebx
+
+// r14 = who runs next, rax = the sender's endpoint, ebx = kind of time.
+send_sync_switch:
+    mov ENDPOINT_COUNT(%rax), %rdx
+    incq (%rdx)
+    movzwl ENDPOINT_NUMBER(%rax), %ecx
+    mov DOMAIN_RW(%r14), %r12
+    bts %rcx, RW_PENDING(%r12)
+    shr $6, %ecx
+    bts %rcx, RW_SUMMARY(%r12)
+    mov DOMAIN_ROOT(%r14), %rax                 // every domain has a root of its own
+    mov %rax, cpu0+CPU_ROOT(%rip)
+    mov %rax, %cr3
+    incq cpu0+CPU_ROOT_WRITES(%rip)
+    mov DOMAIN_RO(%r14), %r13
+    mov cpu0+CPU_UNTIL(%rip), %rdx
+    mov cpu0+CPU_DEADLINE(%rip), %rbp
+    mov %ebx, RO_TIME_KIND(%r13)
+    mov %rdx, RO_SLICE_END(%r13)
+    mov %rbp, RO_DEADLINE(%r13)
+    // The switch's trace record: TraceKind::Switch, who runs, who ran, who pays, until when.
+    rdtsc
+    shl $32, %rdx
+    or %rdx, %rax
+    sub cpu0+CPU_TSC_BASE(%rip), %rax
+    mulq cpu0+CPU_TSC_MULTIPLIER(%rip)
+    shrd $32, %rdx, %rax
+    mov cpu0+CPU_TRACE_HEADER(%rip), %rdx
+    mov TRACE_WRITTEN(%rdx), %rcx
+    incq TRACE_WRITTEN(%rdx)
+    and cpu0+CPU_TRACE_MASK(%rip), %rcx
+    shl $5, %rcx
+    lea TRACE_RECORDS(%rdx,%rcx), %rcx
+    mov %rax, (%rcx)
+    shl $16, %ebx
+    or $(TRACE_SWITCH | (TRACE_SENT_SYNC << 24)), %ebx
+    mov %ebx, 8(%rcx)
+    mov DOMAIN_INDEX(%r14), %eax
+    mov %eax, 12(%rcx)
+    mov DOMAIN_INDEX(%r8), %eax
+    mov %eax, 16(%rcx)
+    mov cpu0+CPU_PAYER(%rip), %rax
+    mov DOMAIN_INDEX(%rax), %eax
+    mov %eax, 20(%rcx)
+    mov %rbp, 24(%rcx)
+    mov %r14, cpu0+CPU_CURRENT(%rip)
+    incq cpu0+CPU_SWITCHES(%rip)
+    cmpq $0, RW_ACTIVATIONS_ON(%r12)
+    jne send_sync_enter
+    mov DOMAIN_SLOT_ZERO(%r14), %rdi
+    testb $5, SLOT_KIND(%rdi)                   // a full context, or bases of its own
+    jne send_sync_enter
+    mov RW_ACTIVATION_FS(%r12), %rax
+    and cpu0+CPU_USER_MASK(%rip), %rax
+    wrfsbase %rax
+    mov RW_ACTIVATION_GS(%r12), %rax
+    and cpu0+CPU_USER_MASK(%rip), %rax
+    wrgsbase %rax
+// Continues a context that a call saved. rdi = slot; its bases are loaded.
+.global resume_partial
+resume_partial:
+    mov SLOT_RIP(%rdi), %rcx
+    and cpu0+CPU_USER_MASK(%rip), %rcx
+    mov SLOT_RSP(%rdi), %rsp
+    mov SLOT_RBX(%rdi), %rbx
+    mov SLOT_RBP(%rdi), %rbp
+    mov SLOT_R12(%rdi), %r12
+    mov SLOT_R13(%rdi), %r13
+    mov SLOT_R14(%rdi), %r14
+    mov SLOT_R15(%rdi), %r15
+    mov $0x202, %r11d
+    xor %eax, %eax
+    xor %edx, %edx
+    xor %esi, %esi
+    xor %edi, %edi
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    xor %r10d, %r10d
+    sysretq
+
+send_sync_enter:
+    mov %r14, %rdi
+    xor %ebp, %ebp
+    call enter_receiver                         // does not return
+    ud2
+
+send_sync_slow:
+    push %rcx
+    push %r11
+    mov $CALL_SEND_SYNC, %eax
+    call *call_table(,%rax,8)
     jmp syscall_return
 
 // A system call from inside a section: only kps_leave works.

@@ -34,7 +34,7 @@ enum class Reason : std::uint32_t {
 enum class TimeKind : std::uint32_t { None = 0, Allocated = 1, Extra = 2, Donated = 3 };
 
 /// A saved processor state. shape: 1,024 bytes; the kernel writes all of it when it preempts a
-/// domain, only rip, rsp, rflags and the bases when the domain gave up the processor by a call.
+/// domain, only rip, rsp and the registers a callee keeps when the domain gave up the processor.
 struct ContextSlot {
     std::uint64_t rip, rsp, rflags, fs_base, gs_base;
     std::uint64_t kind;  ///< SlotKind
@@ -49,6 +49,7 @@ static_assert(sizeof(ContextSlot) == 1024 && offsetof(ContextSlot, fpu) == 192);
 enum SlotKind : std::uint64_t {
     kSlotFull = 1,  ///< all general registers are valid, else only those a call preserves
     kSlotFpu = 2,   ///< the XSAVE area is valid
+    kSlotBases = 4,  ///< after a call: the bases are valid, else the activation's are used
 };
 
 constexpr std::uint32_t kSlotBytes = 1024;

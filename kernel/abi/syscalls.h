@@ -3,8 +3,8 @@
 //
 // Convention: number in rax; arguments in rdi, rsi, rdx, r10, r8, r9; results in rax (a value >= 0
 // or an abi::Error) and rdx. rcx and r11 are lost, rdi, rsi, r8, r9, r10 come back zero; the
-// callee-saved registers are kept, except by the calls marked (gives up): these keep only rsp.
-// Floating-point state is lost by the calls marked (gives up).
+// callee-saved registers are kept. The calls marked (gives up) lose the floating-point state; made with
+// activations off they come back with the FS and GS bases of the activation (DibRw).
 //
 // `target` is a DomainId: 0 for the caller itself, else a domain that the caller created
 // (NotPermitted otherwise). Bounds are worst-case guest instructions inside the kernel, as measured
@@ -123,7 +123,9 @@ enum class Call : std::uint32_t {
     Log = 32,
     /// trace_mark(kind, a, b): a user record in the trace ring. bound 60.
     TraceMark = 33,
-    /// machine_exit(code): ends the emulator (0 = success) or halts. Right: privilege Machine.
+    /// machine_exit(code): ends the emulator with the code's low byte (0x10 = success) or halts.
+    /// kMachineStop: stops the emulator until its user lets it go on, with no time passing; returns 0.
+    /// Right: privilege Machine.
     MachineExit = 34,
     /// machine_info(word): boot facts: see MachineInfo.
     GetMachineInfo = 35,
@@ -140,6 +142,9 @@ enum class Call : std::uint32_t {
     StretchAddress = 40,
     Count = 41,
 };
+
+/// For machine_exit: stand still, do not end.
+constexpr std::uint64_t kMachineStop = 0x100;
 
 /// Rights of a domain on a stretch, and of a page in a stretch.
 enum Rights : std::uint64_t {

@@ -133,18 +133,18 @@ void ignore_event(void*, std::uint32_t, std::uint64_t) {}
 /// a bit set after that is found in the next round.
 inline void deliver_events(State& s) {
     auto* rw = s.rw;
+    auto const* counts = reinterpret_cast<std::uint64_t const*>(s.ro + 1);
     while (auto summary = __atomic_exchange_n(&rw->pending_summary, 0, __ATOMIC_SEQ_CST)) {
         do {
-            auto const word = static_cast<std::uint32_t>(__builtin_ctzll(summary));
+            auto const word = __builtin_ctzll(summary);
             summary &= summary - 1;
             auto bits = __atomic_exchange_n(&rw->pending[word], 0, __ATOMIC_SEQ_CST);
             while (bits != 0) {
-                auto const endpoint = word * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bits));
+                auto const endpoint = static_cast<std::uint32_t>(word * 64 + __builtin_ctzll(bits));
                 bits &= bits - 1;
-                if (endpoint >= kClosuresInline) continue;
+                if (endpoint >= kClosuresInline) [[unlikely]] break;
                 auto const& closure = s.closures[endpoint];
-                closure.function(closure.self, endpoint,
-                                 reinterpret_cast<std::uint64_t const*>(s.ro + 1)[endpoint]);
+                closure.function(closure.self, endpoint, counts[endpoint]);
             }
         } while (summary != 0);
     }

@@ -14,7 +14,7 @@ set(nemesis_place_image ${PROJECT_SOURCE_DIR}/tools/image/place_image.py)
 add_library(nemesis_target_flags INTERFACE)
 target_compile_definitions(nemesis_target_flags INTERFACE NEMESIS_TARGET=1)
 target_compile_options(nemesis_target_flags INTERFACE
-    -mno-red-zone -fno-stack-protector -nostdlibinc
+    -mno-red-zone -fno-stack-protector -nostdlibinc -fomit-frame-pointer
     -ffunction-sections -fdata-sections -fno-common)
 
 # -isystem pairs must not be merged: SHELL: keeps each pair together and in order.
