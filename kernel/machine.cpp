@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/layout.h"
 #include "kernel/memory/frames.h"
@@ -40,6 +41,12 @@ std::uint64_t information(abi::MachineInfo word) {
 void exit(std::uint64_t code) {
     arch::out8(0xf4, static_cast<std::uint8_t>(code));
     for (;;) asm volatile("cli\n hlt");
+}
+
+void stop() {
+    // With a timer armed the emulator would jump to that timer's time while it stands still.
+    arch::apic::disarm();
+    arch::out8(0x505, 1);
 }
 
 }  // namespace nemesis::kernel::machine
