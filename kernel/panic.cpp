@@ -52,7 +52,7 @@ void stop_for_a_picture() {
 }  // namespace
 
 void panic(char const* message, kps::Frame const* frame) {
-    asm volatile("cli");
+    arch::disable_interrupts();
     if (panicking) machine::exit(0x7e);
     panicking = true;
     boot_screen::end();
@@ -61,21 +61,24 @@ void panic(char const* message, kps::Frame const* frame) {
     auto const* domain = cpu.current != nullptr ? cpu.current->name : "(none)";
     log::line("KERNEL PANIC: ", message);
     log::line("domain ", domain);
-    std::uint64_t rbp;
-    asm volatile("mov %%rbp, %0" : "=r"(rbp));
+    auto rbp = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
     if (frame != nullptr) {
-        log::line("vector ", frame->vector, " error ", log::hex(frame->error), " rip ", log::hex(frame->rip), " ",
-                  panic_symbol(frame->rip), " rsp ", log::hex(frame->rsp), " cr2 ", log::hex(arch::read_cr2()));
-        log::line("rax ", log::hex(frame->rax), " rbx ", log::hex(frame->rbx), " rcx ", log::hex(frame->rcx),
-                  " rdx ", log::hex(frame->rdx));
-        log::line("rsi ", log::hex(frame->rsi), " rdi ", log::hex(frame->rdi), " rbp ", log::hex(frame->rbp),
-                  " r8 ", log::hex(frame->r8), " r9 ", log::hex(frame->r9), " r10 ", log::hex(frame->r10));
-        log::line("r11 ", log::hex(frame->r11), " r12 ", log::hex(frame->r12), " r13 ", log::hex(frame->r13),
-                  " r14 ", log::hex(frame->r14), " r15 ", log::hex(frame->r15));
+        log::line("vector ", frame->vector, " error ", log::hex(frame->error), " rip ",
+                  log::hex(frame->rip), " ", panic_symbol(frame->rip), " rsp ",
+                  log::hex(frame->rsp), " cr2 ", log::hex(arch::read_cr2()));
+        log::line("rax ", log::hex(frame->rax), " rbx ", log::hex(frame->rbx), " rcx ",
+                  log::hex(frame->rcx), " rdx ", log::hex(frame->rdx));
+        log::line("rsi ", log::hex(frame->rsi), " rdi ", log::hex(frame->rdi), " rbp ",
+                  log::hex(frame->rbp), " r8 ", log::hex(frame->r8), " r9 ", log::hex(frame->r9),
+                  " r10 ", log::hex(frame->r10));
+        log::line("r11 ", log::hex(frame->r11), " r12 ", log::hex(frame->r12), " r13 ",
+                  log::hex(frame->r13), " r14 ", log::hex(frame->r14), " r15 ",
+                  log::hex(frame->r15));
         rbp = frame->rbp;
     }
     auto const depth = walk_stack(rbp);
-    for (unsigned i = 0; i < depth; ++i) log::line("  at ", log::hex(stack[i]), " ", panic_symbol(stack[i] - 1));
+    for (unsigned i = 0; i < depth; ++i)
+        log::line("  at ", log::hex(stack[i]), " ", panic_symbol(stack[i] - 1));
     panic_screen(PanicPage{.message = message,
                            .domain = domain,
                            .frame = frame,
@@ -88,10 +91,7 @@ void panic(char const* message, kps::Frame const* frame) {
     machine::exit(0x7f);
 }
 
-[[gnu::noinline]] static void execute_undefined_instruction() {
-    // Marks in two registers, so that a reader of the page can check it.
-    asm volatile("mov $0x600d, %%r14d\n mov $0xfeed, %%r15d\n ud2" ::: "r14", "r15", "memory");
-}
+[[gnu::noinline]] static void execute_undefined_instruction() { arch::undefined_instruction(); }
 
 void panic_test() {
     log::line("panic-test: an undefined instruction follows");

@@ -15,7 +15,8 @@ namespace nemesis::kernel {
 
 /// Prints registers, domain, stack and the log's tail on the serial line and the screen; stops.
 [[noreturn]] void panic(char const* message, kps::Frame const* frame);
-/// A panic on purpose, by an undefined instruction a few calls deep: command line word "panic-test".
+/// A panic on purpose, by an undefined instruction a few calls deep: command line word
+/// "panic-test".
 [[noreturn]] void panic_test();
 
 /// Name of the kernel function at `address`, or "?"; from the table that the build appends.

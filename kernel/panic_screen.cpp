@@ -18,7 +18,8 @@ namespace nemesis::kernel {
 char const* panic_symbol(std::uint64_t address) {
     auto const low = static_cast<std::uint32_t>(address);
     char const* name = "?";
-    for (std::uint64_t i = 0; i < kernel_symbol_count && kernel_symbol_rows[i].address <= low; ++i) {
+    for (std::uint64_t i = 0; i < kernel_symbol_count && kernel_symbol_rows[i].address <= low;
+         ++i) {
         name = kernel_symbol_names + kernel_symbol_rows[i].name;
     }
     return name;
@@ -26,30 +27,48 @@ char const* panic_symbol(std::uint64_t address) {
 
 namespace {
 
-constexpr std::uint32_t kGround = 0x10161e, kText = 0xd8dee6, kDim = 0x8493a3, kTitle = 0xffffff, kBar = 0x9c2a2a;
+constexpr std::uint32_t kGround = 0x10161e, kText = 0xd8dee6, kDim = 0x8493a3, kTitle = 0xffffff,
+                        kBar = 0x9c2a2a;
 
 /// The frame buffer since boot_screen::begin; guarded by: one processor, interrupts off.
 TextScreen screen;
 
 std::string_view exception_name(std::uint64_t vector) {
     switch (vector) {
-        case 0: return "division error";
-        case 1: return "debug trap";
-        case 2: return "non-maskable interrupt";
-        case 3: return "breakpoint";
-        case 6: return "undefined instruction";
-        case 7: return "floating point switched off";
-        case 8: return "double fault";
-        case 10: return "bad task state";
-        case 11: return "segment not present";
-        case 12: return "stack fault";
-        case 13: return "general protection fault";
-        case 14: return "page fault";
-        case 16: return "x87 error";
-        case 17: return "misaligned access";
-        case 18: return "machine check";
-        case 19: return "vector arithmetic error";
-        default: return "unexpected vector";
+        case 0:
+            return "division error";
+        case 1:
+            return "debug trap";
+        case 2:
+            return "non-maskable interrupt";
+        case 3:
+            return "breakpoint";
+        case 6:
+            return "undefined instruction";
+        case 7:
+            return "floating point switched off";
+        case 8:
+            return "double fault";
+        case 10:
+            return "bad task state";
+        case 11:
+            return "segment not present";
+        case 12:
+            return "stack fault";
+        case 13:
+            return "general protection fault";
+        case 14:
+            return "page fault";
+        case 16:
+            return "x87 error";
+        case 17:
+            return "misaligned access";
+        case 18:
+            return "machine check";
+        case 19:
+            return "vector arithmetic error";
+        default:
+            return "unexpected vector";
     }
 }
 
@@ -98,12 +117,13 @@ void write_registers(PanicPage const& page) {
         return write_registers(few);
     }
     auto const& f = *page.frame;
-    Register const all[] = {{"rax", f.rax}, {"rbx", f.rbx}, {"rcx", f.rcx}, {"rdx", f.rdx}, {"rsi", f.rsi},
-                            {"rdi", f.rdi}, {"rbp", f.rbp}, {"rsp", f.rsp}, {"r8", f.r8}, {"r9", f.r9},
-                            {"r10", f.r10}, {"r11", f.r11}, {"r12", f.r12}, {"r13", f.r13}, {"r14", f.r14},
-                            {"r15", f.r15}, {"rip", f.rip}, {"flags", f.rflags}, {"vector", f.vector},
-                            {"error", f.error}, {"cs", f.cs}, {"cr2", page.cr2}, {"cr3", page.cr3},
-                            {"cr4", page.cr4}};
+    Register const all[] = {
+        {"rax", f.rax}, {"rbx", f.rbx},      {"rcx", f.rcx},       {"rdx", f.rdx},
+        {"rsi", f.rsi}, {"rdi", f.rdi},      {"rbp", f.rbp},       {"rsp", f.rsp},
+        {"r8", f.r8},   {"r9", f.r9},        {"r10", f.r10},       {"r11", f.r11},
+        {"r12", f.r12}, {"r13", f.r13},      {"r14", f.r14},       {"r15", f.r15},
+        {"rip", f.rip}, {"flags", f.rflags}, {"vector", f.vector}, {"error", f.error},
+        {"cs", f.cs},   {"cr2", page.cr2},   {"cr3", page.cr3},    {"cr4", page.cr4}};
     write_registers(all);
 }
 
@@ -177,7 +197,8 @@ namespace boot_screen {
 
 void begin(boot::FrameBuffer const& f) {
     if (!boot::usable(f)) return;
-    auto* const pixels = arch::paging::map_frame_buffer(f.physical, std::uint64_t{f.pitch} * f.height, frames::take_boot);
+    auto* const pixels = arch::paging::map_frame_buffer(
+        f.physical, std::uint64_t{f.pitch} * f.height, frames::take_boot);
     screen = TextScreen(static_cast<std::uint32_t*>(pixels), f);
     screen.colours(kText, kGround);
     screen.clear();

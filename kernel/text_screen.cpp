@@ -83,9 +83,12 @@ void TextScreen::put(char c) {
 void TextScreen::write(std::string_view text) {
     if (pixels_ == nullptr) return;
     for (char const c : text) {
-        if (c == '\n') new_line();
-        else if (c == '\t') tab((column_ / 8 + 1) * 8);
-        else put(c);
+        if (c == '\n')
+            new_line();
+        else if (c == '\t')
+            tab((column_ / 8 + 1) * 8);
+        else
+            put(c);
     }
 }
 

@@ -12,6 +12,7 @@
 
 namespace nemesis::kernel {
 
+/// Where the next character goes, in which colours, on which pixels. owner: borrows the pixels
 class TextScreen {
 public:
     TextScreen() = default;

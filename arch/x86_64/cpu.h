@@ -47,6 +47,13 @@ inline void write_cr3(std::uint64_t v) { asm volatile("mov %0, %%cr3" ::"r"(v) :
 inline std::uint64_t read_cr4() { std::uint64_t v; asm volatile("mov %%cr4, %0" : "=r"(v)); return v; }
 inline void write_cr4(std::uint64_t v) { asm volatile("mov %0, %%cr4" ::"r"(v) : "memory"); }
 inline void write_cr8(std::uint64_t v) { asm volatile("mov %0, %%cr8" ::"r"(v) : "memory"); }
+/// No interrupt is taken from here on, until some code allows them again.
+inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }
+/// Traps (vector 6) with 0x600d in r14 and 0xfeed in r15, so that a reader of what a panic shows can
+/// check it.
+inline void undefined_instruction() {
+    asm volatile("mov $0x600d, %%r14d\n mov $0xfeed, %%r15d\n ud2" ::: "r14", "r15", "memory");
+}
 inline void invalidate_page(std::uint64_t address) {
     asm volatile("invlpg (%0)" ::"r"(address) : "memory");
 }

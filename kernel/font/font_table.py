@@ -102,7 +102,8 @@ def read_psf(data):
                 if table[at] == 0xfe:
                     sequence, at = True, at + 1
                     continue
-                length = 1 if table[at] < 0x80 else 2 if table[at] < 0xe0 else 3 if table[at] < 0xf0 else 4
+                first = table[at]
+                length = 1 if first < 0x80 else 2 if first < 0xe0 else 3 if first < 0xf0 else 4
                 code, at = ord(table[at:at + length].decode()), at + length
             if not sequence:
                 result.setdefault(code, glyph)

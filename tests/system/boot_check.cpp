@@ -1,6 +1,6 @@
 // boot_check: the whole system of the boot tests. It proves that a domain runs in ring 3, that the
-// timer wakes it and that floating-point state survives being away, says what the machine is like, and
-// ends the machine.
+// timer wakes it and that floating-point state survives being away, says what the machine is like,
+// and ends the machine.
 #include "kernel/abi/environment.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"

@@ -56,10 +56,10 @@ def host_clock(cpu=None):
 def boots(says, cpu=None, lacks=(), also=(), **machine):
     """A case: the machine boots and says `says`; for each of `lacks` exactly one line tells it."""
     def case(context):
-        way = dict(archive=archive())
+        way = {"archive": archive()}
         time = timebase.counted()
         if machine.get("boot") == "uefi":
-            way = dict(disk=disk(context))
+            way = {"disk": disk(context)}
             time = host_clock(cpu)
         elif cpu:
             time = dataclasses.replace(time, cpu=cpu)
@@ -84,13 +84,14 @@ def refuses(message, **changes):
         made = {}
         for name, make in changes.items():
             made[name] = make(context) if make else None
-        box = qemu.Machine(time=host_clock(), boot="uefi", disk=disk(context, **made), disk_bus="virtio")
+        box = qemu.Machine(time=host_clock(), boot="uefi", disk=disk(context, **made),
+                           disk_bus="virtio")
         text = ""
 
         def listen(more):
             nonlocal text
             text += more
-            if "Nemesis: " in text or "Nemesis cannot start" in text and "\n" in text.split("Nemesis cannot start")[1]:
+            if "Nemesis: " in text or "\n" in text.partition("Nemesis cannot start")[2]:
                 raise Said
 
         try:
@@ -139,20 +140,20 @@ def panic_page(**machine):
             pictures.append(run.folder / "panic.png")
             run.qmp.screenshot(pictures[-1])
 
-        way = dict(archive=archive())
-        time = timebase.counted()
+        way, time = {"archive": archive()}, timebase.counted()
         if machine.get("boot") == "uefi":
-            way, time = dict(disk=disk(context)), host_clock()
-        booted = context.boot(seconds=150, time=time, append="panic-test", on_stop=look, **way, **machine)
+            way, time = {"disk": disk(context)}, host_clock()
+        booted = context.boot(seconds=150, time=time, append="panic-test", on_stop=look, **way,
+                              **machine)
         assert booted.outcome.code == 0x7f, booted.outcome.reason
         assert pictures, "the machine did not stop for its picture"
         title = screen_text.lines(pictures[0], scale=2, rows_max=1)
         assert "Nemesis has stopped" in title[0], title
         page = "\n".join(screen_text.lines(pictures[0], first_row=3))
-        for text in ("undefined instruction, at execute_undefined_instruction", "Domain at that time:",
-                     "r14    000000000000600d", "r15    000000000000feed", "vector 0000000000000006",
-                     "panic_test", "kernel_start", "The end of the log", "levels of paging",
-                     "panic-test: an undefined instruction follows"):
+        for text in ("undefined instruction, at execute_undefined_instruction",
+                     "Domain at that time:", "r14    000000000000600d", "r15    000000000000feed",
+                     "vector 0000000000000006", "panic_test", "kernel_start", "The end of the log",
+                     "levels of paging", "panic-test: an undefined instruction follows"):
             assert text in page, f"not on the page: {text}\n{page}"
     case.__doc__ = "what stopped the kernel can be read on the screen"
     return case
@@ -172,7 +173,8 @@ def tests():
     yield "uefi/no-serial", boots(uefi, boot="uefi", serial="none")
     yield "uefi/no-screen", boots(uefi, boot="uefi", screen=False, lacks=("display: none",))
     yield "uefi/6-gib", boots(uefi, boot="uefi", memory_mib=6144, also=("boot_check: 6",))
-    yield "uefi/6-gib-five-levels", boots(f"{uefi}, 5 levels", boot="uefi", memory_mib=6144, la57=True)
+    yield "uefi/6-gib-five-levels", boots(f"{uefi}, 5 levels", boot="uefi", memory_mib=6144,
+                                          la57=True)
     yield "uefi/128-mib", boots(uefi, boot="uefi", memory_mib=128)
     yield "uefi/words-on-the-command-line", panic_page(boot="uefi", serial="none")
 
@@ -193,18 +195,23 @@ def tests():
     yield "direct/panic-page", panic_page()
     yield "direct/panic-page-no-serial", panic_page(serial="none", la57=True)
 
-    kernel, boot_archive = (lambda: KERNEL), archive
-    yield "refused/kernel-absent", refuses("kernel.elf: not on the partition", kernel_elf=None)
-    yield "refused/kernel-empty", refuses("kernel.elf: empty", kernel_elf=spoilt(kernel, "k", lambda d: b""))
-    yield "refused/kernel-truncated", refuses(
-        "kernel.elf: a segment's bytes lie outside the file", kernel_elf=spoilt(kernel, "k", lambda d: d[:0x2800]))
-    yield "refused/kernel-headers-cut", refuses(
-        "kernel.elf: the file ends before a header it promises", kernel_elf=spoilt(kernel, "k", lambda d: d[:40]))
-    yield "refused/kernel-foreign", refuses("kernel.elf: ", kernel_elf=lambda context: LOADER)
-    yield "refused/kernel-writable-text", refuses(
-        "kernel.elf: a segment is writable and executable", kernel_elf=spoilt(kernel, "k", writable_text))
-    yield "refused/archive-absent", refuses("boot.archive: not on the partition", boot_archive=None)
-    yield "refused/archive-truncated", refuses(
-        "boot.archive: ", boot_archive=spoilt(boot_archive, "a", lambda d: d[:len(d) - 1]))
-    yield "refused/archive-directory-damaged", refuses(
-        "boot.archive: ", boot_archive=spoilt(boot_archive, "a", flipped(70)))
+    def spoilt_kernel(change):
+        return spoilt(lambda: KERNEL, "kernel", change)
+
+    def spoilt_archive(change):
+        return spoilt(archive, "archive", change)
+
+    for name, file, make, message in (
+            ("kernel-absent", "kernel_elf", None, "not on the partition"),
+            ("kernel-empty", "kernel_elf", spoilt_kernel(lambda data: b""), "empty"),
+            ("kernel-truncated", "kernel_elf", spoilt_kernel(lambda data: data[:0x2800]),
+             "a segment's bytes lie outside the file"),
+            ("kernel-headers-cut", "kernel_elf", spoilt_kernel(lambda data: data[:40]),
+             "the file ends before its headers do"),
+            ("kernel-foreign", "kernel_elf", lambda context: LOADER, ""),
+            ("kernel-writable-text", "kernel_elf", spoilt_kernel(writable_text),
+             "a segment is writable and executable"),
+            ("archive-absent", "boot_archive", None, "not on the partition"),
+            ("archive-truncated", "boot_archive", spoilt_archive(lambda data: data[:-1]), ""),
+            ("archive-damaged", "boot_archive", spoilt_archive(flipped(70)), "")):
+        yield f"refused/{name}", refuses(f"{file.replace('_', '.')}: {message}", **{file: make})

@@ -24,7 +24,8 @@ def pixels(path):
         at += 12 + length
     raw, stride, rows, above = zlib.decompress(packed), width * 3, [], bytes(width * 3)
     for y in range(height):
-        kind, row = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
+        packed_row = raw[y * (stride + 1):(y + 1) * (stride + 1)]
+        kind, row = packed_row[0], bytearray(packed_row[1:])
         for x in range(stride if kind else 0):
             left = row[x - 3] if x >= 3 else 0
             up, corner = above[x], above[x - 3] if x >= 3 else 0

@@ -11,8 +11,10 @@ namespace nemesis::boot {
 constexpr std::uint64_t kBootInfoMagic = 0x544f4f424d454eull;  // "NEMBOOT"
 constexpr std::uint32_t kMemoryRangesMax = 192;
 
+/// What the kernel may do with memory; what no range names is not used.
 enum class MemoryType : std::uint32_t { Usable = 1, Reserved = 2, AcpiTables = 3 };
 
+/// units: bytes, physical
 struct MemoryRange {
     std::uint64_t base, bytes;
     std::uint32_t type;  ///< MemoryType
@@ -29,6 +31,7 @@ struct FrameBuffer {
     std::uint32_t red_first, reserved;
 };
 
+/// All addresses are physical. owner: the loader's memory, which stays reserved
 struct BootInfo {
     std::uint64_t magic;
     std::uint64_t kernel_physical, kernel_bytes;    ///< where the image was loaded
@@ -46,9 +49,9 @@ static_assert(offsetof(BootInfo, memory) == 88 && sizeof(BootInfo) == 88 + 192 *
 /// Whether a frame buffer may be painted on: 32 bits a pixel, lines not longer than their pitch,
 /// at most 16384 pixels in each direction.
 constexpr bool usable(FrameBuffer const& f) {
-    return f.physical != 0 && f.bits_per_pixel == 32 && f.width != 0 && f.height != 0 && f.width <= 16384 &&
-           f.height <= 16384 && f.pitch % 4 == 0 && f.pitch / 4 >= f.width && f.pitch <= 1u << 20 &&
-           f.physical < 1ull << 52;
+    return f.physical != 0 && f.bits_per_pixel == 32 && f.width != 0 && f.height != 0 &&
+           f.width <= 16384 && f.height <= 16384 && f.pitch % 4 == 0 && f.pitch / 4 >= f.width &&
+           f.pitch <= 1u << 20 && f.physical < 1ull << 52;
 }
 
 /// Whether `word` is one of the words of the command line. context: any, O(length)
@@ -57,7 +60,8 @@ constexpr bool has_word(BootInfo const& info, char const* word) {
     for (std::size_t at = 0; at < sizeof(info.command_line) && line[at] != 0;) {
         std::size_t n = 0;
         while (at + n < sizeof(info.command_line) && word[n] != 0 && line[at + n] == word[n]) ++n;
-        bool const ends = at + n == sizeof(info.command_line) || line[at + n] == ' ' || line[at + n] == 0;
+        bool const ends =
+            at + n == sizeof(info.command_line) || line[at + n] == ' ' || line[at + n] == 0;
         if (n > 0 && word[n] == 0 && ends) return true;
         while (at < sizeof(info.command_line) && line[at] != ' ' && line[at] != 0) ++at;
         while (at < sizeof(info.command_line) && line[at] == ' ') ++at;
@@ -74,11 +78,14 @@ constexpr char const* defect_of(BootInfo const& info) {
     };
     if (info.magic != kBootInfoMagic) return "the boot information has no magic number";
     if (info.memory_count == 0) return "the boot information names no memory";
-    if (info.memory_count > kMemoryRangesMax) return "the boot information has too many memory ranges";
-    if (info.kernel_bytes == 0 || info.kernel_physical % 4096 != 0 || !fits(info.kernel_physical, info.kernel_bytes)) {
+    if (info.memory_count > kMemoryRangesMax)
+        return "the boot information has too many memory ranges";
+    if (info.kernel_bytes == 0 || info.kernel_physical % 4096 != 0 ||
+        !fits(info.kernel_physical, info.kernel_bytes)) {
         return "the kernel's place is wrong";
     }
-    if (!fits(info.archive_physical, info.archive_bytes)) return "the boot archive's place is wrong";
+    if (!fits(info.archive_physical, info.archive_bytes))
+        return "the boot archive's place is wrong";
     if (info.rsdp >= top) return "the address of the ACPI tables is wrong";
     if (info.command_line[sizeof(info.command_line) - 1] != 0) return "the command line has no end";
     for (std::uint32_t i = 0; i < info.memory_count; ++i) {

@@ -1,5 +1,5 @@
-// Goal: boot information that would lead the kernel astray is named, and what both boot paths make is
-// accepted. Method: one good structure, each rule broken once.
+// Goal: boot information that would lead the kernel astray is named, and what both boot paths make
+// is accepted. Method: one good structure, each rule broken once.
 #include "arch/x86_64/boot/boot_info.h"
 
 #include <gtest/gtest.h>
@@ -22,8 +22,13 @@ std::unique_ptr<BootInfo> good() {
     info->archive_physical = 0x300000;
     info->archive_bytes = 12345;
     info->rsdp = 0xf52e0;
-    info->frame_buffer = {.physical = 0xfd000000, .width = 1024, .height = 768, .pitch = 4096, .bits_per_pixel = 32,
-                          .red_first = 0, .reserved = 0};
+    info->frame_buffer = {.physical = 0xfd000000,
+                          .width = 1024,
+                          .height = 768,
+                          .pitch = 4096,
+                          .bits_per_pixel = 32,
+                          .red_first = 0,
+                          .reserved = 0};
     info->memory_count = 3;
     info->memory[0] = {0, 0x9f000, usable_memory, 0};
     info->memory[1] = {0x9f000, 0x61000, reserved_memory, 0};

@@ -57,8 +57,10 @@ extern "C" [[noreturn]] void pvh_start(std::uint64_t start_info_physical) {
             auto const* entry = arch::physical<HvmMemoryEntry>(start->memory_map);
             for (std::uint32_t i = 0; i < start->memory_map_entries; ++i) {
                 if (info.memory_count == kMemoryRangesMax) break;
-                info.memory[info.memory_count++] = MemoryRange{
-                    .base = entry[i].base, .bytes = entry[i].bytes, .type = entry[i].type, .reserved = 0};
+                info.memory[info.memory_count++] = MemoryRange{.base = entry[i].base,
+                                                               .bytes = entry[i].bytes,
+                                                               .type = entry[i].type,
+                                                               .reserved = 0};
             }
         }
     }

@@ -23,7 +23,9 @@ TEST(CommandLine, WordsAreSeparatedByOneSpace) {
     EXPECT_EQ(line_of({"  a\r\n\tb  \n"}), "a b");
     EXPECT_EQ(line_of({"a\n", "b"}), "a b");
     EXPECT_EQ(line_of({"", "b"}), "b");
-    EXPECT_EQ(line_of({"\xef\xbb\xbf" "a\x7f"}), "a");
+    EXPECT_EQ(line_of({"\xef\xbb\xbf"
+                       "a\x7f"}),
+              "a");
 }
 
 TEST(CommandLine, WhatDoesNotFitIsLeftOutAndSaid) {

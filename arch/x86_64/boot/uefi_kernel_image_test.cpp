@@ -69,7 +69,8 @@ TEST(KernelImage, GoodOneIsPlacedAndZeroed) {
 TEST(KernelImage, EveryTruncationIsRefused) {
     auto const file = make_kernel();
     for (std::size_t size = 0; size < file.size(); ++size) {
-        std::vector<std::byte> const shorter(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(size));
+        std::vector<std::byte> const shorter(file.begin(),
+                                             file.begin() + static_cast<std::ptrdiff_t>(size));
         ASSERT_FALSE(accepted(shorter)) << size;
     }
 }

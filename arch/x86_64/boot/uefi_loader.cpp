@@ -95,7 +95,8 @@ EFI_STATUS refuse(std::string_view what, std::string_view why) {
 /// Memory below 4 GiB, or null. EfiLoaderData stays the kernel's, EfiBootServicesData becomes free.
 std::byte* allocate(std::uint64_t bytes, EFI_MEMORY_TYPE type) {
     EFI_PHYSICAL_ADDRESS address = kBelow4Gib;
-    if (services->AllocatePages(AllocateMaxAddress, type, pages_of(bytes), &address) != EFI_SUCCESS) return nullptr;
+    if (services->AllocatePages(AllocateMaxAddress, type, pages_of(bytes), &address) != EFI_SUCCESS)
+        return nullptr;
     auto* const memory = reinterpret_cast<std::byte*>(address);
     std::memset(memory, 0, pages_of(bytes) * kPage);
     return memory;
@@ -115,16 +116,18 @@ EFI_FILE_PROTOCOL* open_boot_volume() {
     EFI_LOADED_IMAGE_PROTOCOL* image = nullptr;
     EFI_SIMPLE_FILE_SYSTEM_PROTOCOL* volume = nullptr;
     EFI_FILE_PROTOCOL* root = nullptr;
-    if (services->HandleProtocol(loader_image, &loaded_image_guid, reinterpret_cast<void**>(&image)) != EFI_SUCCESS ||
-        services->HandleProtocol(image->DeviceHandle, &file_system_guid, reinterpret_cast<void**>(&volume)) !=
-            EFI_SUCCESS ||
+    if (services->HandleProtocol(loader_image, &loaded_image_guid,
+                                 reinterpret_cast<void**>(&image)) != EFI_SUCCESS ||
+        services->HandleProtocol(image->DeviceHandle, &file_system_guid,
+                                 reinterpret_cast<void**>(&volume)) != EFI_SUCCESS ||
         volume->OpenVolume(volume, &root) != EFI_SUCCESS) {
         return nullptr;
     }
     return root;
 }
 
-/// Reads a whole file of the top folder into pages of `type`; an absent one has no bytes and an error.
+/// Reads a whole file of the top folder into pages of `type`; an absent one has no bytes and an
+/// error.
 File read_file(EFI_FILE_PROTOCOL* root, std::string_view name, EFI_MEMORY_TYPE type) {
     CHAR16 path[32] = {'\\'};
     ASSERT(name.size() + 2 <= std::size(path));
@@ -142,7 +145,8 @@ File read_file(EFI_FILE_PROTOCOL* root, std::string_view name, EFI_MEMORY_TYPE t
     EFI_GUID info_guid = EFI_FILE_INFO_ID;
     alignas(8) std::byte room[512];
     UINTN room_size = sizeof(room);
-    if (file->GetInfo(file, &info_guid, &room_size, room) != EFI_SUCCESS) return finish("its size cannot be read");
+    if (file->GetInfo(file, &info_guid, &room_size, room) != EFI_SUCCESS)
+        return finish("its size cannot be read");
     auto const* const info = reinterpret_cast<EFI_FILE_INFO const*>(room);
     if ((info->Attribute & EFI_FILE_DIRECTORY) != 0) return finish("a folder, not a file");
     auto const size = info->FileSize;
@@ -152,20 +156,21 @@ File read_file(EFI_FILE_PROTOCOL* root, std::string_view name, EFI_MEMORY_TYPE t
     if (result.bytes == nullptr) return finish("no memory below 4 GiB is left for it");
     while (result.size < size) {
         UINTN part = size - result.size < (4u << 20) ? size - result.size : 4u << 20;
-        if (file->Read(file, &part, result.bytes + result.size) != EFI_SUCCESS) return finish("cannot be read");
+        if (file->Read(file, &part, result.bytes + result.size) != EFI_SUCCESS)
+            return finish("cannot be read");
         if (part == 0) return finish("shorter than its folder says");
         result.size += part;
     }
     return finish(nullptr);
 }
 
-/// A linear frame buffer of 32-bit pixels: 1024x768 if offered, else the present mode if it will do,
-/// else the largest.
+/// A linear frame buffer of 32-bit pixels: 1024x768 if offered, else the present mode if it will
+/// do, else the largest.
 FrameBuffer choose_mode() {
     EFI_GUID guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;
     EFI_GRAPHICS_OUTPUT_PROTOCOL* gop = nullptr;
-    if (services->LocateProtocol(&guid, nullptr, reinterpret_cast<void**>(&gop)) != EFI_SUCCESS || gop == nullptr ||
-        gop->Mode == nullptr) {
+    if (services->LocateProtocol(&guid, nullptr, reinterpret_cast<void**>(&gop)) != EFI_SUCCESS ||
+        gop == nullptr || gop->Mode == nullptr) {
         return {};
     }
     auto best = gop->Mode->MaxMode;
@@ -178,7 +183,8 @@ FrameBuffer choose_mode() {
                             info->PixelFormat == PixelRedGreenBlueReserved8BitPerColor;
         auto score = std::uint64_t{info->HorizontalResolution} * info->VerticalResolution;
         if (mode == gop->Mode->Mode) score = 1ull << 40;
-        if (info->HorizontalResolution == kWantedWidth && info->VerticalResolution == kWantedHeight) score = 1ull << 41;
+        if (info->HorizontalResolution == kWantedWidth && info->VerticalResolution == kWantedHeight)
+            score = 1ull << 41;
         if (info->PixelFormat == PixelBlueGreenRedReserved8BitPerColor) score += 1;
         services->FreePool(info);
         if (linear && score > best_score) {
@@ -189,13 +195,14 @@ FrameBuffer choose_mode() {
     if (best_score == 0) return {};
     if (best != gop->Mode->Mode && gop->SetMode(gop, best) != EFI_SUCCESS) return {};
     auto const* const info = gop->Mode->Info;
-    FrameBuffer const result{.physical = gop->Mode->FrameBufferBase,
-                             .width = info->HorizontalResolution,
-                             .height = info->VerticalResolution,
-                             .pitch = info->PixelsPerScanLine * 4,
-                             .bits_per_pixel = 32,
-                             .red_first = info->PixelFormat == PixelRedGreenBlueReserved8BitPerColor,
-                             .reserved = 0};
+    FrameBuffer const result{
+        .physical = gop->Mode->FrameBufferBase,
+        .width = info->HorizontalResolution,
+        .height = info->VerticalResolution,
+        .pitch = info->PixelsPerScanLine * 4,
+        .bits_per_pixel = 32,
+        .red_first = info->PixelFormat == PixelRedGreenBlueReserved8BitPerColor,
+        .reserved = 0};
     return usable(result) ? result : FrameBuffer{};
 }
 
@@ -246,10 +253,13 @@ void append_emulator_options(CommandLine& line) {
     }
 }
 
-bool offers_five_levels() { return arch::cpuid(0).eax >= 7 && (arch::cpuid(7).ecx & (1u << 16)) != 0; }
+bool offers_five_levels() {
+    return arch::cpuid(0).eax >= 7 && (arch::cpuid(7).ecx & (1u << 16)) != 0;
+}
 
 bool offers_1g_pages() {
-    return arch::cpuid(0x80000000).eax >= 0x80000001 && (arch::cpuid(0x80000001).edx & (1u << 26)) != 0;
+    return arch::cpuid(0x80000000).eax >= 0x80000001 &&
+           (arch::cpuid(0x80000001).edx & (1u << 26)) != 0;
 }
 
 alignas(16) std::byte memory_map[128 << 10];
@@ -263,14 +273,15 @@ struct MemoryMap {
 bool get_memory_map(MemoryMap& map) {
     UINT32 version = 0;
     map.bytes = sizeof(memory_map);
-    return services->GetMemoryMap(&map.bytes, reinterpret_cast<EFI_MEMORY_DESCRIPTOR*>(memory_map), &map.key,
-                                  &map.descriptor_bytes, &version) == EFI_SUCCESS;
+    return services->GetMemoryMap(&map.bytes, reinterpret_cast<EFI_MEMORY_DESCRIPTOR*>(memory_map),
+                                  &map.key, &map.descriptor_bytes, &version) == EFI_SUCCESS;
 }
 
 /// Ends boot services: whatever changes the map between the two calls makes the key stale.
 bool exit_boot_services(MemoryMap& map) {
     for (int tries = 0; tries < 16; ++tries) {
-        if (get_memory_map(map) && services->ExitBootServices(loader_image, map.key) == EFI_SUCCESS) return true;
+        if (get_memory_map(map) && services->ExitBootServices(loader_image, map.key) == EFI_SUCCESS)
+            return true;
     }
     return false;
 }
@@ -308,27 +319,30 @@ EFI_STATUS enter(Loaded const& loaded, BootInfo& info) {
     bool const five = offers_five_levels();
     MemoryMap map;
     if (!get_memory_map(map)) return refuse("memory", "the firmware gives no memory map");
-    BootTableOptions const options{.kernel_virtual = loaded.virtual_address,
-                                   .kernel_physical = reinterpret_cast<std::uint64_t>(loaded.kernel),
-                                   .kernel_bytes = loaded.bytes,
-                                   .physical_end = memory_end(map.span(), map.descriptor_bytes),
-                                   .page_1g = offers_1g_pages()};
+    BootTableOptions const options{
+        .kernel_virtual = loaded.virtual_address,
+        .kernel_physical = reinterpret_cast<std::uint64_t>(loaded.kernel),
+        .kernel_bytes = loaded.bytes,
+        .physical_end = memory_end(map.span(), map.descriptor_bytes),
+        .page_1g = offers_1g_pages()};
     auto const words = boot_tables_needed(options) * kPage / 8;
     auto* const room = reinterpret_cast<std::uint64_t*>(allocate(words * 8, EfiLoaderData));
     auto* const switch_page = allocate(kPage, EfiLoaderData);
-    if (room == nullptr || switch_page == nullptr) return refuse("memory", "none left for page tables");
-    auto const tables = make_boot_tables(options, {room, words}, reinterpret_cast<std::uint64_t>(room));
+    if (room == nullptr || switch_page == nullptr)
+        return refuse("memory", "none left for page tables");
+    auto const tables =
+        make_boot_tables(options, {room, words}, reinterpret_cast<std::uint64_t>(room));
     if (!tables) return refuse("kernel.elf", "linked at an address that the loader cannot map");
 
     ASSERT(static_cast<std::uint64_t>(uefi_switch_end - uefi_switch) <= kHandoverInPage);
     std::memcpy(switch_page, uefi_switch, static_cast<std::size_t>(uefi_switch_end - uefi_switch));
-    Handover const handover{.boot_info = arch::kPhysicalMap + reinterpret_cast<std::uint64_t>(&info),
-                            .entry = loaded.entry,
-                            .root_4 = tables->root_4,
-                            .root_5 = tables->root_5,
-                            .switch_page = five ? static_cast<std::uint32_t>(
-                                                      reinterpret_cast<std::uint64_t>(switch_page))
-                                                : 0};
+    Handover const handover{
+        .boot_info = arch::kPhysicalMap + reinterpret_cast<std::uint64_t>(&info),
+        .entry = loaded.entry,
+        .root_4 = tables->root_4,
+        .root_5 = tables->root_5,
+        .switch_page =
+            five ? static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(switch_page)) : 0};
     std::memcpy(switch_page + kHandoverInPage, &handover, sizeof(handover));
     info.rsdp = find_rsdp();
     say_what_was_loaded(loaded, info.frame_buffer, five);
@@ -338,7 +352,8 @@ EFI_STATUS enter(Loaded const& loaded, BootInfo& info) {
     auto const trial = convert_memory_map(map.span(), map.descriptor_bytes, info.memory, scratch);
     if (!trial) return refuse("memory", text(trial.error()));
     if (!exit_boot_services(map)) return refuse("firmware", "boot services cannot be ended");
-    info.memory_count = convert_memory_map(map.span(), map.descriptor_bytes, info.memory, scratch).value_or(*trial);
+    info.memory_count =
+        convert_memory_map(map.span(), map.descriptor_bytes, info.memory, scratch).value_or(*trial);
     uefi_enter(&handover);
 }
 
@@ -364,7 +379,8 @@ EFI_STATUS load_and_enter() {
 
     CommandLine line(info->command_line);
     auto const words = read_file(root, "cmdline.txt", EfiBootServicesData);
-    if (words.error == nullptr && !line.append({reinterpret_cast<char const*>(words.bytes), words.size})) {
+    if (words.error == nullptr &&
+        !line.append({reinterpret_cast<char const*>(words.bytes), words.size})) {
         say("Nemesis loader: cmdline.txt is too long, its end is left out\n");
     }
     append_emulator_options(line);
@@ -373,7 +389,8 @@ EFI_STATUS load_and_enter() {
     loaded.virtual_address = image->begin();
     loaded.entry = image->entry();
     loaded.kernel = allocate(loaded.bytes, EfiLoaderData);
-    if (loaded.kernel == nullptr) return refuse("kernel.elf", "no memory below 4 GiB is left for it");
+    if (loaded.kernel == nullptr)
+        return refuse("kernel.elf", "no memory below 4 GiB is left for it");
     place_kernel(*image, {loaded.kernel, loaded.bytes});
     info->kernel_physical = reinterpret_cast<std::uint64_t>(loaded.kernel);
     info->kernel_bytes = loaded.bytes;
@@ -398,7 +415,8 @@ void assertion_failed(char const* condition, char const* file, int) {
 
 }  // namespace nemesis
 
-/// Called by gnu-efi's start code with the C calling convention of this compiler, not the firmware's.
+/// Called by gnu-efi's start code with the C calling convention of this compiler, not the
+/// firmware's.
 extern "C" EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE* table) {
     nemesis::boot::system_table = table;
     nemesis::boot::services = table->BootServices;

@@ -33,14 +33,19 @@ enum FirmwareType : std::uint32_t {
 /// Larger wins where ranges overlap.
 int caution(std::uint32_t type) {
     switch (static_cast<MemoryType>(type)) {
-        case MemoryType::Usable: return 1;
-        case MemoryType::AcpiTables: return 2;
-        case MemoryType::Reserved: return 3;
+        case MemoryType::Usable:
+            return 1;
+        case MemoryType::AcpiTables:
+            return 2;
+        case MemoryType::Reserved:
+            return 3;
     }
     return 3;
 }
 
-bool is_usable(MemoryRange const& r) { return r.type == static_cast<std::uint32_t>(MemoryType::Usable); }
+bool is_usable(MemoryRange const& r) {
+    return r.type == static_cast<std::uint32_t>(MemoryType::Usable);
+}
 
 /// The range of a descriptor in whole pages; 0 bytes when nothing is left of it.
 MemoryRange range_of(Descriptor const& d) {
@@ -57,22 +62,29 @@ MemoryRange range_of(Descriptor const& d) {
         end = (end + kPage - 1) & ~(kPage - 1);
     }
     if (end <= begin) return {};
-    return MemoryRange{.base = begin, .bytes = end - begin, .type = static_cast<std::uint32_t>(type), .reserved = 0};
+    return MemoryRange{.base = begin,
+                       .bytes = end - begin,
+                       .type = static_cast<std::uint32_t>(type),
+                       .reserved = 0};
 }
 
 /// Drops elements for which `which` holds; returns the new count.
 template <typename F>
 std::size_t drop(std::span<MemoryRange> ranges, F&& which) {
-    return static_cast<std::size_t>(std::remove_if(ranges.begin(), ranges.end(), which) - ranges.begin());
+    return static_cast<std::size_t>(std::remove_if(ranges.begin(), ranges.end(), which) -
+                                    ranges.begin());
 }
 
 }  // namespace
 
 char const* text(MapError error) {
     switch (error) {
-        case MapError::BadDescriptorSize: return "the memory map's descriptors are too short";
-        case MapError::TooManyDescriptors: return "the memory map has too many descriptors";
-        case MapError::NoUsableMemory: return "the memory map names no usable memory";
+        case MapError::BadDescriptorSize:
+            return "the memory map's descriptors are too short";
+        case MapError::TooManyDescriptors:
+            return "the memory map has too many descriptors";
+        case MapError::NoUsableMemory:
+            return "the memory map names no usable memory";
     }
     return "unknown error of the memory map";
 }
@@ -82,13 +94,17 @@ MemoryType kernel_type(std::uint32_t type) {
         case kLoaderCode:
         case kBootServicesCode:
         case kBootServicesData:
-        case kConventional: return MemoryType::Usable;
-        case kAcpiReclaim: return MemoryType::AcpiTables;
-        default: return MemoryType::Reserved;
+        case kConventional:
+            return MemoryType::Usable;
+        case kAcpiReclaim:
+            return MemoryType::AcpiTables;
+        default:
+            return MemoryType::Reserved;
     }
 }
 
-Result<std::uint32_t, MapError> convert_memory_map(std::span<std::byte const> map, std::uint64_t descriptor_bytes,
+Result<std::uint32_t, MapError> convert_memory_map(std::span<std::byte const> map,
+                                                   std::uint64_t descriptor_bytes,
                                                    std::span<MemoryRange> to, MapScratch& scratch) {
     if (descriptor_bytes < sizeof(Descriptor)) return fail(MapError::BadDescriptorSize);
     ByteView const view(map);
@@ -119,7 +135,8 @@ Result<std::uint32_t, MapError> convert_memory_map(std::span<std::byte const> ma
         if (last != nullptr && last->end() == begin && last->type == type) {
             last->bytes += end - begin;
         } else {
-            scratch.merged[merged++] = MemoryRange{.base = begin, .bytes = end - begin, .type = type, .reserved = 0};
+            scratch.merged[merged++] =
+                MemoryRange{.base = begin, .bytes = end - begin, .type = type, .reserved = 0};
         }
     }
 
@@ -128,13 +145,14 @@ Result<std::uint32_t, MapError> convert_memory_map(std::span<std::byte const> ma
         ranges = ranges.first(drop(ranges, [](MemoryRange const& r) { return !is_usable(r); }));
     }
     while (ranges.size() > to.size()) {
-        auto const smallest = std::min_element(ranges.begin(), ranges.end(), [](auto const& a, auto const& b) {
-            return a.bytes < b.bytes;
-        });
+        auto const smallest =
+            std::min_element(ranges.begin(), ranges.end(),
+                             [](auto const& a, auto const& b) { return a.bytes < b.bytes; });
         std::copy(smallest + 1, ranges.end(), smallest);
         ranges = ranges.first(ranges.size() - 1);
     }
-    if (std::none_of(ranges.begin(), ranges.end(), is_usable)) return fail(MapError::NoUsableMemory);
+    if (std::none_of(ranges.begin(), ranges.end(), is_usable))
+        return fail(MapError::NoUsableMemory);
     std::copy(ranges.begin(), ranges.end(), to.begin());
     return static_cast<std::uint32_t>(ranges.size());
 }
@@ -145,7 +163,8 @@ std::uint64_t memory_end(std::span<std::byte const> map, std::uint64_t descripto
     std::uint64_t top = 0;
     for (std::uint64_t at = 0; view.contains(at, descriptor_bytes); at += descriptor_bytes) {
         auto const d = *view.read<Descriptor>(at);
-        bool const memory = d.type != 0 && d.type < kMaxType && d.type != kMappedIo && d.type != kMappedIoPorts;
+        bool const memory =
+            d.type != 0 && d.type < kMaxType && d.type != kMappedIo && d.type != kMappedIoPorts;
         auto const range = range_of(d);
         if (memory && range.end() > top) top = range.end();
     }

@@ -2,10 +2,10 @@
 // The firmware's memory map, turned into what BootInfo holds: sorted, merged, bounded.
 //
 // Descriptors may come in any order, overlap, wrap or be too many. Where they overlap the more
-// cautious type wins; usable memory is cut to whole pages inwards, everything else outwards. What is
-// not listed is not used, so the ranges that do not fit are dropped: first those that are not usable,
-// then the smallest. No hardware, no firmware: the host tests it.
-// Source: UEFI specification 2.10, section 7.2 (GetMemoryMap).
+// cautious type wins; usable memory is cut to whole pages inwards, everything else outwards. What
+// is not listed is not used, so the ranges that do not fit are dropped: first those that are not
+// usable, then the smallest. No hardware, no firmware: the host tests it. Source: UEFI
+// specification 2.10, section 7.2 (GetMemoryMap).
 
 #include <array>
 #include <cstddef>
@@ -19,9 +19,10 @@ namespace nemesis::boot {
 
 inline constexpr std::size_t kDescriptorsMax = 2048;
 
+/// Why a map cannot be used.
 enum class MapError {
-    BadDescriptorSize,    ///< shorter than the fields that are read
-    TooManyDescriptors,   ///< more than kDescriptorsMax
+    BadDescriptorSize,   ///< shorter than the fields that are read
+    TooManyDescriptors,  ///< more than kDescriptorsMax
     NoUsableMemory,
 };
 

@@ -1,7 +1,7 @@
 // Goal: the kernel never uses memory that any descriptor calls something else, loses none that is
 // free, and gets a sorted, merged, bounded list, whatever the firmware hands over.
-// Method: examples; then random maps (seeded) over a small space of pages, compared page by page with
-// an oracle that marks each page; then random bytes as descriptors.
+// Method: examples; then random maps (seeded) over a small space of pages, compared page by page
+// with an oracle that marks each page; then random bytes as descriptors.
 #include "arch/x86_64/boot/uefi_memory_map.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,8 @@ struct Converted {
     Result<std::uint32_t, MapError> result;
 };
 
-Converted convert(std::vector<std::byte> const& bytes, std::size_t room = kMemoryRangesMax, std::uint64_t step = stride) {
+Converted convert(std::vector<std::byte> const& bytes, std::size_t room = kMemoryRangesMax,
+                  std::uint64_t step = stride) {
     static auto const scratch = std::make_unique<MapScratch>();
     std::vector<MemoryRange> to(room);
     auto const count = convert_memory_map(bytes, step, to, *scratch);
@@ -65,8 +66,9 @@ TEST(MemoryMap, BootServicesAndFreeMemoryBecomeOneRange) {
 }
 
 TEST(MemoryMap, WhatOverlapsIsNotUsed) {
-    auto const [ranges, count] = convert(bytes_of({{.type = 7, .physical = 0x100000, .pages = 256},
-                                                   {.type = 6, .physical = 0x140000, .pages = 16}}));
+    auto const [ranges, count] =
+        convert(bytes_of({{.type = 7, .physical = 0x100000, .pages = 256},
+                          {.type = 6, .physical = 0x140000, .pages = 16}}));
     ASSERT_EQ(ranges.size(), 3u);
     EXPECT_EQ(ranges[0].end(), 0x140000u);
     EXPECT_EQ(ranges[1].type, reserved_type);
@@ -100,12 +102,14 @@ TEST(MemoryMap, TooManyRangesLoseTheReservedThenTheSmallest) {
 
 TEST(MemoryMap, ErrorsAreNamed) {
     EXPECT_EQ(convert({}).result.error(), MapError::NoUsableMemory);
-    EXPECT_EQ(convert(bytes_of({{.type = 6, .pages = 4}})).result.error(), MapError::NoUsableMemory);
+    EXPECT_EQ(convert(bytes_of({{.type = 6, .pages = 4}})).result.error(),
+              MapError::NoUsableMemory);
     EXPECT_EQ(convert(bytes_of({{}}), 8, 39).result.error(), MapError::BadDescriptorSize);
     EXPECT_EQ(convert(bytes_of({{}}), 8, 0).result.error(), MapError::BadDescriptorSize);
     std::vector<Descriptor> many(kDescriptorsMax + 1, Descriptor{.pages = 1});
     EXPECT_EQ(convert(bytes_of(many)).result.error(), MapError::TooManyDescriptors);
-    EXPECT_EQ(convert(bytes_of({{.physical = ~0ull, .pages = ~0ull}})).result.error(), MapError::NoUsableMemory);
+    EXPECT_EQ(convert(bytes_of({{.physical = ~0ull, .pages = ~0ull}})).result.error(),
+              MapError::NoUsableMemory);
 }
 
 TEST(MemoryMap, EndCountsMemoryButNotDevices) {
@@ -143,7 +147,8 @@ TEST(MemoryMap, RandomMapsAgreeWithAnOracleOfPages) {
             auto const& r = ranges[i];
             ASSERT_GE(r.base, at);
             ASSERT_GT(r.bytes, 0u);
-            ASSERT_FALSE(i > 0 && ranges[i - 1].end() == r.base && ranges[i - 1].type == r.type) << "not merged";
+            ASSERT_FALSE(i > 0 && ranges[i - 1].end() == r.base && ranges[i - 1].type == r.type)
+                << "not merged";
             at = r.end();
             ASSERT_LE(at, pages * 4096);
             int const level = r.type == usable_type ? 1 : r.type == acpi_type ? 2 : 3;

@@ -7,7 +7,7 @@
 namespace nemesis::boot {
 namespace {
 
-constexpr std::uint64_t kUpper = 3;      // present, writable
+constexpr std::uint64_t kUpper = 3;  // present, writable
 constexpr std::uint64_t kLargePage = 0x83;
 constexpr std::uint64_t kGibMax = 512;
 constexpr std::uint64_t kPage = 4096, kEntries = 512;
@@ -17,7 +17,8 @@ constexpr std::uint64_t index_at(std::uint64_t address, unsigned level) {
 }
 
 std::uint64_t gibibytes(BootTableOptions const& o) {
-    auto const low = std::max(o.physical_end, std::uint64_t{4} << 30);  // devices below 4 GiB, always
+    auto const low =
+        std::max(o.physical_end, std::uint64_t{4} << 30);  // devices below 4 GiB, always
     auto const n = (low >> 30) + ((low & ((1ull << 30) - 1)) != 0 ? 1 : 0);
     return std::min(n, kGibMax);
 }
@@ -46,7 +47,8 @@ std::uint64_t boot_tables_needed(BootTableOptions const& o) {
     return 5 + kernel_leaves(o) + (o.page_1g ? 0 : gibibytes(o));
 }
 
-Result<BootTables, TableError> make_boot_tables(BootTableOptions const& o, std::span<std::uint64_t> words,
+Result<BootTables, TableError> make_boot_tables(BootTableOptions const& o,
+                                                std::span<std::uint64_t> words,
                                                 std::uint64_t room_physical) {
     bool const in_place = o.kernel_bytes != 0 && o.kernel_virtual >= arch::kKernelBase &&
                           o.kernel_bytes <= (1ull << 30) &&
@@ -69,7 +71,8 @@ Result<BootTables, TableError> make_boot_tables(BootTableOptions const& o, std::
         }
         auto* const directory = room.take();
         low[gib] = room.physical_of(directory) | kUpper;
-        for (std::uint64_t i = 0; i < kEntries; ++i) directory[i] = (gib << 30) | (i << 21) | kLargePage;
+        for (std::uint64_t i = 0; i < kEntries; ++i)
+            directory[i] = (gib << 30) | (i << 21) | kLargePage;
     }
     std::uint64_t* leaf = nullptr;
     for (std::uint64_t offset = 0; offset < o.kernel_bytes; offset += kPage) {

@@ -15,16 +15,19 @@
 
 namespace nemesis::boot {
 
+/// What the tables must map. units: bytes
 struct BootTableOptions {
     std::uint64_t kernel_virtual, kernel_physical, kernel_bytes;  ///< whole pages
-    std::uint64_t physical_end;  ///< at most 512 GiB are mapped
-    bool page_1g;                ///< the processor has 1 GiB pages
+    std::uint64_t physical_end;                                   ///< at most 512 GiB are mapped
+    bool page_1g;                                                 ///< the processor has 1 GiB pages
 };
 
+/// Where the tables of four and of five levels begin.
 struct BootTables {
     std::uint64_t root_4, root_5;  ///< physical addresses for CR3
 };
 
+/// Why there are no tables.
 enum class TableError {
     OutOfTables,    ///< the room given is smaller than boot_tables_needed
     KernelOutside,  ///< the kernel is not in the last GiB but one of the address space

@@ -1,6 +1,6 @@
-// Goal: in the boot tables every address leads where the header says, with four and with five levels,
-// and nothing is written outside the room given.
-// Method: tables are built in an array and walked as the processor would.
+// Goal: in the boot tables every address leads where the header says, with four and with five
+// levels, and nothing is written outside the room given. Method: tables are built in an array and
+// walked as the processor would.
 #include "arch/x86_64/boot/uefi_page_tables.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,8 @@ std::optional<std::uint64_t> translate(Built const& b, std::uint64_t address, in
         auto const index = (address >> (12 + 9 * level)) & 511;
         auto const entry = b.words.at((table - room_physical) / 8 + index);
         if ((entry & 1) == 0) return std::nullopt;
-        if ((entry & 2) == 0 || (entry >> 63) != 0) return std::nullopt;  // all may be written, executed
+        if ((entry & 2) == 0 || (entry >> 63) != 0)
+            return std::nullopt;  // all may be written, executed
         auto const size = 1ull << (12 + 9 * level);
         if (level == 0 || (entry & 0x80) != 0) {
             auto const base = entry & address_mask & ~(size - 1);
@@ -75,18 +76,22 @@ TEST_P(BootTablesTest, EveryAddressLeadsToItsPlace) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, BootTablesTest,
-                         testing::Combine(testing::Bool(),
-                                          testing::Values(96ull << 20, 4ull << 30, (6ull << 30) + 4096, 64ull << 30,
-                                                          1ull << 50)));
+INSTANTIATE_TEST_SUITE_P(
+    Sizes, BootTablesTest,
+    testing::Combine(testing::Bool(), testing::Values(96ull << 20, 4ull << 30, (6ull << 30) + 4096,
+                                                      64ull << 30, 1ull << 50)));
 
 TEST(BootTablesErrors, TooLittleRoomAndWrongPlacesAreRefused) {
-    BootTableOptions good{.kernel_virtual = arch::kKernelBase, .kernel_physical = 0, .kernel_bytes = 4096,
-                          .physical_end = 1 << 20, .page_1g = true};
+    BootTableOptions good{.kernel_virtual = arch::kKernelBase,
+                          .kernel_physical = 0,
+                          .kernel_bytes = 4096,
+                          .physical_end = 1 << 20,
+                          .page_1g = true};
     std::vector<std::uint64_t> words(boot_tables_needed(good) * 512);
     EXPECT_TRUE(make_boot_tables(good, words, room_physical).has_value());
-    EXPECT_EQ(make_boot_tables(good, std::span(words).first(words.size() - 1), room_physical).error(),
-              TableError::OutOfTables);
+    EXPECT_EQ(
+        make_boot_tables(good, std::span(words).first(words.size() - 1), room_physical).error(),
+        TableError::OutOfTables);
     auto const refused = [&](auto spoil) {
         auto o = good;
         spoil(o);
