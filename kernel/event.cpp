@@ -20,11 +20,10 @@ inline void mark_pending(Domain& d, std::uint32_t n) {
     d.rw->pending_summary |= 1ull << (n >> 6);
 }
 
-inline void wake(Domain& d) {
+inline void wake(Domain& d, Instant now) {
     auto& cpu = this_cpu();
     d.suspended = false;
     d.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
-    auto const now = arch::clock::now();
     cpu.scheduler->wake(d.entity, now);
     if (cpu.scheduler->preempts(d.entity, now)) cpu.reschedule = true;
 }
@@ -35,7 +34,7 @@ inline Endpoint* connected(Domain& sender, std::uint64_t n, std::int64_t& error)
         error = code(e != nullptr && e->state == Endpoint::State::Dead ? Error::PeerDead : Error::BadHandle);
         return nullptr;
     }
-    if (e->peer->generation != e->peer_generation || e->peer->state == DomainState::Dead) [[unlikely]] {
+    if (e->peer->live_generation != e->peer_generation) [[unlikely]] {
         error = code(Error::PeerDead);
         return nullptr;
     }
@@ -58,7 +57,7 @@ void raise(Domain& d, std::uint32_t n) {
     if (n >= d.endpoint_count || d.state == DomainState::Dead) return;
     ++*count_of(d, n);
     mark_pending(d, n);
-    if (d.suspended) wake(d);
+    if (d.suspended) wake(d, arch::clock::now());
 }
 
 std::int64_t send(Domain& sender, std::uint64_t n) {
@@ -66,8 +65,10 @@ std::int64_t send(Domain& sender, std::uint64_t n) {
     auto* e = connected(sender, n, error);
     if (e == nullptr) [[unlikely]] return error;
     deliver(*e);
-    trace::event_sent(sender, *e->peer, n);
-    if (e->peer->suspended) wake(*e->peer);
+    auto& peer = *e->peer;
+    auto const now = arch::clock::now();
+    trace::event_sent(now, sender, peer, n);
+    if (peer.suspended) wake(peer, now);
     return 0;
 }
 
@@ -109,13 +110,13 @@ std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
         deliver(*e);
         peer.donates_to = nullptr;
         peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
-        trace::event_sent(sender, peer, n);
+        trace::event_sent(arch::clock::now(), sender, peer, n);
         dispatch::give_up_to(sender, peer, Instant::ns(until));
     }
     if (sender.rw->pending_summary != 0) return code(Error::Pending);
     if (&peer == &sender) return code(Error::BadHandle);
     deliver(*e);
-    trace::event_sent(sender, peer, n);
+    trace::event_sent(arch::clock::now(), sender, peer, n);
     // A longer cycle ends at the receiver: it stops waiting for what it waited for.
     auto* d = &peer;
     for (int depth = 0; d->donates_to != nullptr && d->donation_epoch == d->donates_to->serve_epoch; ++depth) {

@@ -16,31 +16,28 @@ extern "C" [[noreturn]] void run_on_kernel_stack(void (*function)(void*), void* 
 /// Called from kps_enter_call: 0 lets the domain into ring 0.
 extern "C" std::int64_t kps_enter(std::uint64_t bound) {
     auto& cpu = this_cpu();
-    auto const& d = *cpu.current;
-    if ((d.privileges & abi::kPrivilegeKps) == 0) return static_cast<std::int64_t>(abi::Error::NotPermitted);
-    if (bound == 0) bound = kps::kBoundDefault;
-    if (bound > kps::kBoundMax) return static_cast<std::int64_t>(abi::Error::BadArgument);
-    cpu.section_end = arch::clock::now() + Duration::ns(static_cast<std::int64_t>(bound));
-    if (cpu.armed > cpu.section_end) {
+    if ((cpu.current->privileges & abi::kPrivilegeKps) == 0) return static_cast<std::int64_t>(abi::Error::NotPermitted);
+    if (bound - 1 >= kps::kBoundMax) return static_cast<std::int64_t>(abi::Error::BadArgument);
+    auto const end = arch::clock::now() + Duration::ns(static_cast<std::int64_t>(bound));
+    cpu.section_end = end;
+    if (cpu.armed > end) {
         cpu.section_rearmed = true;
-        arch::apic::arm_ticks(static_cast<std::uint32_t>(
-            (bound * arch::clock::parameters.ticks_per_ns) >> 32));
+        arch::apic::arm_ticks(static_cast<std::uint32_t>((bound * arch::clock::parameters.ticks_per_ns) >> 32));
     }
     return 0;
 }
 
-/// The section has been left in order; the timer gets its old setting.
+/// The section has been left in order; the timer gets its old setting. A setting further away than a
+/// second is cut: the timer's handler then sets it anew.
 extern "C" std::int64_t kps_left() {
     auto& cpu = this_cpu();
-    if (cpu.reschedule) {
+    if (cpu.section_rearmed) [[likely]] {
         cpu.section_rearmed = false;
-        dispatch::preempt_soon();
-    } else if (cpu.section_rearmed) {
-        cpu.section_rearmed = false;
-        auto const until = cpu.armed;
-        cpu.armed = Instant::ns(-1);
-        dispatch::arm_timer(until);
+        auto left = static_cast<std::uint64_t>((cpu.armed - arch::clock::now()).ns());
+        if (left > 1'000'000'000) [[unlikely]] left = cpu.armed == Instant::never() ? 1'000'000'000 : left >> 63 != 0 ? 1 : 1'000'000'000;
+        arch::apic::arm_ticks(static_cast<std::uint32_t>((left * arch::clock::parameters.ticks_per_ns) >> 32) | 1);
     }
+    if (cpu.reschedule) [[unlikely]] dispatch::preempt_soon();
     return 0;
 }
 

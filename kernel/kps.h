@@ -14,7 +14,6 @@
 
 namespace nemesis::kernel::kps {
 
-inline constexpr std::uint64_t kBoundDefault = 500;
 inline constexpr std::uint64_t kBoundMax = 5000;
 
 /// Registers of an interrupted section, as entry.S pushed them.

@@ -74,6 +74,7 @@ std::int64_t call_send_sync(Word endpoint, std::int64_t until) {
     return events::send_sync(self(), endpoint, until);
 }
 std::int64_t call_resume(Word slot) { return dispatch::resume(self(), slot); }
+std::int64_t call_kps_enter() { return code(Error::BadCall); }  // never reached: its entry is its own
 std::int64_t call_kps_leave() { return code(Error::NotPermitted); }
 
 std::int64_t call_stretch_create(abi::DomainId target, Word address, Word regions, Word rights) {
@@ -188,7 +189,7 @@ std::int64_t call_domain_inspect(abi::DomainId target) {
 }
 
 /// Looks at most at this many contracts a call (admission) or entities (guarantees).
-constexpr std::uint32_t kAdmissionWork = 4;
+constexpr std::uint32_t kAdmissionWork = 1;
 
 struct CallResult {
     std::int64_t value;
@@ -365,7 +366,7 @@ void const* entry() {
 
 extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_null>(), entry<call_suspend>(), entry<call_yield>(), entry<call_send>(), entry<call_send_sync>(),
-    entry<call_resume>(), reinterpret_cast<void const*>(&kps_enter_call), entry<call_kps_leave>(), entry<call_stretch_create>(),
+    entry<call_resume>(), entry<call_kps_enter>(), entry<call_kps_leave>(), entry<call_stretch_create>(),
     entry<call_stretch_destroy>(), entry<call_frame_alloc>(), entry<call_frame_free>(), entry<call_map>(),
     entry<call_unmap>(), entry<call_protect>(), entry<call_map_batch>(), entry<call_stretch_offer>(),
     entry<call_stretch_accept>(), entry<call_stretch_revoke>(), entry<call_domain_create>(),
@@ -390,6 +391,7 @@ void initialise_calls(bool fast_paths) {
     };
     set(abi::Call::Suspend, giving_up_call);
     set(abi::Call::Yield, giving_up_call);
+    set(abi::Call::KpsEnter, kps_enter_call);
     set(abi::Call::SendSync, fast_paths ? send_sync_call : giving_up_call);
 }
 

@@ -22,8 +22,8 @@ static_assert(offsetof(TraceHeader, written) == TRACE_WRITTEN && sizeof(TraceHea
 inline void record(TraceKind kind, std::uint16_t detail, std::uint32_t domain, std::uint64_t a, std::uint64_t b) {
     ring.write(arch::clock::now(), kind, detail, domain, a, b);
 }
-inline void event_sent(Domain const& sender, Domain const& receiver, std::uint64_t endpoint) {
-    record(TraceKind::EventSent, 0, sender.index, receiver.index | (endpoint << 32), 0);
+inline void event_sent(Instant now, Domain const& sender, Domain const& receiver, std::uint64_t endpoint) {
+    ring.write(now, TraceKind::EventSent, 0, sender.index, receiver.index | (endpoint << 32), 0);
 }
 inline void domain_created(Domain const& d) {
     TraceName const name{std::string_view(d.name)};

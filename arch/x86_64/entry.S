@@ -277,15 +277,14 @@ syscall_in_section:
     sti
     jmp *%rcx
 
-// The table's entry for kps_enter: on success returns to the caller in ring 0.
+// kps_enter: on success returns to the caller in ring 0.
 .global kps_enter_call
 kps_enter_call:
-    sub $8, %rsp
+    push %rcx
+    push %r11
     call kps_enter
-    add $8, %rsp
     test %rax, %rax
-    jnz 3f
-    add $8, %rsp
+    jnz syscall_return
     pop %r11
     pop %rcx
     mov cpu0+CPU_KPS_CR4(%rip), %rdx
@@ -297,7 +296,6 @@ kps_enter_call:
     smap_site 0xcb
     sti
     jmp *%rcx
-3:  ret
 
 // ---- exceptions and interrupts -----------------------------------------------------------------
 // Stack (interrupt stack 1): vector, error, rip, cs, rflags, rsp, ss.

@@ -42,7 +42,7 @@ enum class Call : std::uint32_t {
     Resume = 5,
 
     /// kps_enter(bound): enters a kernel-privileged section of at most `bound` instructions
-    /// (0 = 500, at most 5,000). Right: privilege Kps. Errors: NotPermitted, BadArgument. bound 80.
+    /// (1 to 5,000). Right: privilege Kps. Errors: NotPermitted, BadArgument. bound 80.
     KpsEnter = 6,
     /// kps_leave(): leaves it; the only call that works inside one. bound 60.
     KpsLeave = 7,
@@ -64,7 +64,7 @@ enum class Call : std::uint32_t {
     Map = 12,
     /// unmap(target, stretch, page): returns the frame number. Errors: NotMapped. bound 350.
     Unmap = 13,
-    /// protect(stretch, page, count, rights): rights of mapped pages of an own stretch, at most 32 a
+    /// protect(stretch, page, count, rights): rights of mapped pages of an own stretch, at most 8 a
     /// call. Errors: NotMapped, BadArgument. bound 700.
     Protect = 14,
     /// map_batch(stretch, page, count): maps newly allocated frames, read/write, at most 4 a call.

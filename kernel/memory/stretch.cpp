@@ -18,6 +18,8 @@ constexpr std::uint16_t kNone = 0xffff;
 constexpr std::uint8_t kFrameWritable = 1;  ///< Frame::reserved: the one mapping is writable
 constexpr std::uint32_t kTakesPerStep = 2;
 constexpr std::uint32_t kRegionsPerStep = 8;
+constexpr std::uint32_t kPagesPerStep = 3;
+constexpr std::uint32_t kProtectMax = 8;
 constexpr std::uint64_t kRegionsMax = 256;
 
 /// The leaf entry of `page`, or null. requires: an own stretch.
@@ -222,7 +224,7 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
                        : (rights & abi::kCached) != 0        ? 0
                                                              : paging::kUncached | paging::kWriteThrough;
     for (std::uint32_t i = 0; s->progress < pages; ++i) {
-        if (i == 64) return fail(Error::Again);
+        if (i == 24) return fail(Error::Again);
         auto* entry = leaf_entry(owner, *s, s->progress);
         *entry = paging::make_entry(physical + std::uint64_t{s->progress} * 4096, rights & 3) |
                  paging::kDevicePage | cache;
@@ -254,7 +256,7 @@ Status destroy(Domain& owner, std::uint64_t number) {
     }
     std::uint32_t work = 0;
     while (s->progress < std::uint32_t{s->regions} * 512) {
-        if (work++ == 24) return fail(Error::Again);
+        if (work++ == kPagesPerStep) return fail(Error::Again);
         auto const walk = paging::walk(owner.pml4, s->base + (s->progress >> 9) * abi::kRegionSize);
         if (walk.region == nullptr || (*walk.region & paging::kPresent) == 0) {
             s->progress = (s->progress | 511) + 1;
@@ -337,7 +339,7 @@ Status protect(Domain& owner, std::uint64_t number, std::uint64_t page, std::uin
     auto* s = own(owner, number);
     if (s == nullptr || (s->rights & abi::kMeta) == 0) return fail(Error::BadHandle);
     constexpr auto wx = abi::kWrite | abi::kExecute;
-    if (count == 0 || count > 16 || (rights & ~7ull) != 0 || (rights & wx) == wx ||
+    if (count == 0 || count > kProtectMax || (rights & ~7ull) != 0 || (rights & wx) == wx ||
         (rights & ~std::uint64_t{s->rights}) != 0) {
         return fail(Error::BadArgument);
     }

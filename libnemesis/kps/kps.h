@@ -15,8 +15,8 @@ namespace nemesis {
 
 class KernelPrivilegedSection {
 public:
-    /// units: `bound` in instructions, 0 = 500, at most 5,000
-    explicit KernelPrivilegedSection(std::uint64_t bound = 0) {
+    /// units: `bound` in instructions, 1 to 5,000
+    explicit KernelPrivilegedSection(std::uint64_t bound = 500) {
         if (sys::call(abi::Call::KpsEnter, bound) != 0) {
             sys::log("kernel-privileged section without the privilege\n");
             sys::exit(0xf8);
