@@ -57,6 +57,7 @@ struct Fraction {
 };
 
 Fraction sum(Fraction total, std::uint64_t budget, std::uint64_t period) {
+    if (total.denominator == 0) return {0, 0};
     std::uint64_t const common = greatest_common_divisor(budget, period);
     std::uint64_t const reduced = period / common;
     std::uint64_t const multiple = common_multiple(total.denominator, reduced);
@@ -78,7 +79,7 @@ Bounds utilisation(std::int64_t budget, std::int64_t period) {
 }
 
 /// The bound's share of one contract: (P - D) * Q / P, rounded up.
-std::uint64_t room(std::int64_t budget, std::int64_t period, std::int64_t deadline) {
+std::uint64_t room_of(std::int64_t budget, std::int64_t period, std::int64_t deadline) {
     auto const d = divide(static_cast<Wide>(static_cast<std::uint64_t>(period - deadline)) *
                               static_cast<std::uint64_t>(budget),
                           static_cast<std::uint64_t>(period));
@@ -86,6 +87,17 @@ std::uint64_t room(std::int64_t budget, std::int64_t period, std::int64_t deadli
 }
 
 }  // namespace
+
+void AdmissionTerm::set(std::int64_t new_budget, std::int64_t new_period,
+                        std::int64_t new_deadline) {
+    budget = new_budget;
+    period = new_period;
+    deadline = new_deadline;
+    Bounds const u = utilisation(budget, period);
+    utilisation_floor = u.floor;
+    utilisation_ceiling = u.ceiling;
+    room = room_of(budget, period, deadline);
+}
 
 void AdmissionTerm::link_before(AdmissionTerm& other) {
     ASSERT(!linked());
@@ -123,16 +135,15 @@ void Admission::begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, 
 }
 
 void Admission::add_to_sums(AdmissionTerm const& term) {
-    Bounds const u = utilisation(term.budget, term.period);
-    floor_ += u.floor;
-    ceiling_ += u.ceiling;
+    floor_ += term.utilisation_floor;
+    ceiling_ += term.utilisation_ceiling;
     Fraction const total = sum({numerator_, denominator_},
                                static_cast<std::uint64_t>(term.budget),
                                static_cast<std::uint64_t>(term.period));
     numerator_ = total.numerator;
     denominator_ = total.denominator;
     hyperperiod_ = common_multiple(hyperperiod_, static_cast<std::uint64_t>(term.period));
-    room_ += room(term.budget, term.period, term.deadline);
+    room_ += term.room;
     deadline_max_ = std::max(deadline_max_, term.deadline);
     deadline_min_ = std::min(deadline_min_, term.deadline);
     constrained_ = constrained_ || term.deadline < term.period;
@@ -158,7 +169,7 @@ std::int64_t Admission::horizon() const {
     std::uint64_t bound = latest;
     if (total_ceiling_ < one) {
         std::uint64_t const gap = one - total_ceiling_;
-        std::uint64_t const total = room_ + room(slice_ + booked_, period_, deadline_);
+        std::uint64_t const total = room_ + room_of(slice_ + booked_, period_, deadline_);
         Wide const dividend = static_cast<Wide>(total) << unit_shift;
         if (static_cast<std::uint64_t>(dividend >> 64) < gap)
             bound = std::min(bound, divide(dividend, gap).quotient + 1);

@@ -42,15 +42,20 @@ struct AdmissionTerm {
     std::int64_t budget = 0;  ///< ns, slice and booked costs
     std::int64_t period = 0;
     std::int64_t deadline = 0;
+    std::uint64_t utilisation_floor = 0, utilisation_ceiling = 0;  ///< fixed point, 2^61 = 1
+    std::uint64_t room = 0;                                        ///< (P - D) Q / P, rounded up
     AdmissionTerm* next = this;
     AdmissionTerm* previous = this;
 
     AdmissionTerm() = default;
-    AdmissionTerm(std::int64_t budget, std::int64_t period, std::int64_t deadline)
-        : budget(budget), period(period), deadline(deadline) {}
+    AdmissionTerm(std::int64_t budget, std::int64_t period, std::int64_t deadline) {
+        set(budget, period, deadline);
+    }
     AdmissionTerm(AdmissionTerm const&) = delete;
     AdmissionTerm& operator=(AdmissionTerm const&) = delete;
 
+    /// requires: 0 < budget <= deadline <= period
+    void set(std::int64_t budget, std::int64_t period, std::int64_t deadline);
     bool linked() const { return next != this; }
     void link_before(AdmissionTerm& other);
     void unlink();

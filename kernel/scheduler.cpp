@@ -402,6 +402,7 @@ void Scheduler::join(SchedulingEntity& e) {
     if (ahead.linked()) {
         ahead_.remove(ahead);
         ahead.place = TreeNode::Place::None;
+        if (e.spare_used_ >= quantum_scaled_) end_request(e);
     } else {
         e.spare_start_ = virtual_time_;
         e.spare_used_ = 0;
@@ -465,9 +466,13 @@ void Scheduler::lose_weight(std::int64_t weight) {
 void Scheduler::next_request(SchedulingEntity& e) {
     if (!spare_node(e).queued()) return;
     spare_.remove(spare_node(e));
+    end_request(e);
+    file_request(e);
+}
+
+void Scheduler::end_request(SchedulingEntity& e) {
     e.spare_start_ += e.spare_used_ / e.spare_weight_;
     e.spare_used_ %= e.spare_weight_;
-    file_request(e);
 }
 
 /// Make one domain runnable whose time-out is due and which has no allocation then.
@@ -580,8 +585,10 @@ Instant Scheduler::commit(Instant at) {
     ASSERT(change_ == Change::Admitted);
     SchedulingEntity& e = *changed_;
     std::int64_t const now = at.ns();
+    // What has happened already, but nobody has noticed, happened under the old contract.
     if (current_ == &e && current_kind_ == TimeKind::Allocated && e.remaining_ <= 0)
         exhausted(e, now);
+    if (!e.runnable_ && e.timeout_ <= now) wake(e, at);
     Contract const old = e.contract_;
     bool const had = e.slice_ > 0;
     bool const mixed_before = constrained_ > 0;
@@ -656,9 +663,7 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
             e.remaining_ = had ? std::min<std::int64_t>(e.remaining_, 0) : 0;
             next_chunk(e);
         }
-        e.term_.budget = slice + options_.costs.per_job().ns();
-        e.term_.period = e.period_;
-        e.term_.deadline = e.relative_deadline_;
+        e.term_.set(slice + options_.costs.per_job().ns(), e.period_, e.relative_deadline_);
         if (!had) e.term_.link_before(terms_);
     }
     e.contracted_ = e.filed_on_ && e.slice_ > 0;

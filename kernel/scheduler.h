@@ -256,6 +256,7 @@ private:
     // Spare time.
     void join(SchedulingEntity& e);
     void leave(SchedulingEntity& e);
+    static void end_request(SchedulingEntity& e);
     void file_request(SchedulingEntity& e);
     RARELY_CALLED void next_request(SchedulingEntity& e);
     RARELY_CALLED void caught_up(std::int64_t before);

@@ -134,5 +134,389 @@ TEST(Scheduler, OnlyAReleaseThatPreemptsShortensARun) {
     EXPECT_EQ(d.until, at(10));
 }
 
+TEST(Scheduler, AnOverrunIsPaidBackByTheOneWhoOverran) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(3, 10, 10));
+    m.wake(e);
+    m.decide();
+    m.run(ns(5));
+    EXPECT_EQ(m.decide().entity, nullptr);
+    m.now = at(10);
+    EXPECT_EQ(m.decide().until, at(11));  // 3 - 2
+    m.run(ns(8));                         // 7 too much: two whole slices and one more
+    EXPECT_EQ(m.decide().until, at(40));
+}
+
+TEST(Scheduler, AShortBlockKeepsSliceAndDeadlineIfNobodyCanLoseByIt) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(4, 10, 10));
+    m.wake(e);
+    m.decide();
+    m.run(ns(2));
+    m.block(e);
+    m.decide();
+    m.now = at(5);
+    m.wake(e);  // 2 left, 5 to go: 2 * 10 <= 5 * 4
+    Dispatch const d = m.decide();
+    EXPECT_EQ(d.deadline, at(10));
+    EXPECT_EQ(d.until, at(7));
+}
+
+TEST(Scheduler, ALaterWakeIsANewReleaseAndTheUsedPartComesBackAPeriodAfterItsOwn) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(4, 10, 10));
+    m.wake(e);
+    m.decide();
+    m.run(ns(2));
+    m.block(e);
+    m.decide();
+    m.now = at(6);
+    m.wake(e);  // 2 left, 4 to go: 2 * 10 > 4 * 4
+    Dispatch d = m.decide();
+    EXPECT_EQ(d.deadline, at(16));
+    m.run(ns(2));
+    d = m.decide();
+    EXPECT_EQ(d.entity, nullptr);
+    EXPECT_EQ(d.until, at(10));
+    m.now = at(10);
+    d = m.decide();
+    EXPECT_EQ(d.deadline, at(20));
+    EXPECT_EQ(d.until, at(12));
+    m.run(ns(2));
+    EXPECT_EQ(m.decide().until, at(16));
+}
+
+TEST(Scheduler, NobodyKeepsADeadlineBesideAContractWhoseDeadlineIsBeforeItsPeriod) {
+    // Kept, (1, 4) at time 2 would leave the second contract only one tick of two by its deadline.
+    Machine m;
+    SchedulingEntity& first = m.add(promise(2, 4, 4));
+    SchedulingEntity& second = m.add(promise(2, 4, 2));
+    m.wake(first);
+    m.decide();
+    m.run(ns(1));
+    m.block(first);
+    m.decide();
+    m.now = at(2);
+    m.wake(first);
+    m.wake(second);
+    Dispatch const d = m.decide();
+    EXPECT_EQ(d.entity, &second);
+    EXPECT_EQ(d.deadline, at(4));
+    EXPECT_EQ(first.deadline(), at(6));
+}
+
+TEST(Scheduler, AWakeAfterTheDeadlineBringsTheWholeSlice) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(4, 10, 10));
+    m.wake(e);
+    m.decide();
+    m.run(ns(3));
+    m.block(e);
+    m.decide();
+    m.now = at(25);
+    m.wake(e);
+    Dispatch const d = m.decide();
+    EXPECT_EQ(d.until, at(29));
+    EXPECT_EQ(d.deadline, at(35));
+}
+
+TEST(Scheduler, ATimeOutWakesByItself) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(4, 10, 10));
+    SchedulingEntity& background = m.add(promise(0, 0, 0, 1));
+    m.wake(e);
+    m.wake(background);
+    m.decide();
+    m.run(ns(1));
+    m.block(e, at(50));
+    Dispatch d = m.decide();
+    EXPECT_EQ(d.entity, &background);
+    EXPECT_EQ(d.kind, TimeKind::Extra);
+    EXPECT_EQ(d.until, at(50));
+    m.run(ns(49));
+    d = m.decide();
+    EXPECT_EQ(d.entity, &e);
+    EXPECT_EQ(d.deadline, at(60));
+    EXPECT_TRUE(e.woken_by_timeout());
+    EXPECT_TRUE(e.runnable());
+}
+
+TEST(Scheduler, AnEventBeforeTheTimeOutCancelsIt) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(4, 10, 10));
+    m.wake(e);
+    m.decide();
+    m.run(ns(1));
+    m.block(e, at(50));
+    m.now = at(20);
+    m.wake(e);
+    Dispatch const d = m.decide();
+    EXPECT_EQ(d.entity, &e);
+    EXPECT_EQ(d.deadline, at(30));
+    EXPECT_FALSE(e.woken_by_timeout());
+    EXPECT_EQ(e.timeout(), Instant::never());
+}
+
+TEST(Scheduler, TenThousandTimeOutsAtOneInstantRunTheEarliestDeadlineFirst) {
+    Machine m;
+    std::vector<SchedulingEntity*> all;
+    for (int i = 0; i < 10'000; i++) {
+        SchedulingEntity& e = m.add();
+        std::int64_t const period = 1'000'000'000 + (i * 7919) % 10'000;
+        ASSERT_TRUE(m.scheduler.begin(e, promise(10, period, period)).has_value());
+        Scheduler::Step step;
+        do step = m.scheduler.step(100'000);
+        while (step.verdict == AdmissionVerdict::Again);
+        ASSERT_EQ(step.verdict, AdmissionVerdict::Admitted);
+        m.scheduler.commit(m.now);
+        m.wake(e);
+        m.block(e, at(1'000));
+        all.push_back(&e);
+    }
+    m.now = at(1'000);
+    Instant last = at(0);
+    for (int i = 0; i < 10'000; i++) {
+        Dispatch const d = m.scheduler.decide(m.now);
+        ASSERT_NE(d.entity, nullptr);
+        ASSERT_EQ(d.kind, TimeKind::Allocated);
+        ASSERT_GE(d.deadline, last);
+        last = d.deadline;
+        m.now += ns(5);
+        m.scheduler.charge(*d.entity, m.now, ns(5));
+        m.scheduler.block(*d.entity, m.now, Instant::never());
+    }
+    m.scheduler.check_invariants();
+    EXPECT_EQ(m.scheduler.decide(m.now).entity, nullptr);
+}
+
+TEST(Scheduler, SpareTimeIsSharedByWeight) {
+    Machine m({.spare_quantum = Duration::us(100)});
+    SchedulingEntity& one = m.add(promise(0, 0, 0, 1));
+    SchedulingEntity& three = m.add(promise(0, 0, 0, 3));
+    m.wake(one);
+    m.wake(three);
+    m.run_until(at(40'000'000));
+    EXPECT_NEAR(static_cast<double>(one.used_extra().ns()), 10'000'000, 100'000);
+    EXPECT_NEAR(static_cast<double>(three.used_extra().ns()), 30'000'000, 100'000);
+}
+
+TEST(Scheduler, WhoUsedItsSliceSharesSpareTimeOnlyWithAWeight) {
+    Machine m;
+    SchedulingEntity& with = m.add(promise(1'000'000, 10'000'000, 10'000'000, 1));
+    SchedulingEntity& without = m.add(promise(1'000'000, 10'000'000, 10'000'000, 0));
+    m.wake(with);
+    m.wake(without);
+    m.run_until(at(100'000'000));
+    EXPECT_EQ(without.used_extra(), ns(0));
+    EXPECT_EQ(without.used_allocated(), Duration::ms(10));
+    EXPECT_EQ(with.used_allocated(), Duration::ms(10));
+    EXPECT_EQ(with.used_extra(), Duration::ms(80));
+}
+
+TEST(Scheduler, BlockingAfterEveryQuantumGainsNothing) {
+    Machine m({.spare_quantum = Duration::us(100)});
+    SchedulingEntity& hog = m.add(promise(0, 0, 0, 1));
+    SchedulingEntity& sly = m.add(promise(0, 0, 0, 1));
+    m.wake(hog);
+    m.wake(sly);
+    while (m.now < at(50'000'000)) {
+        Dispatch const d = m.decide();
+        if (d.entity == &sly) {
+            m.run(std::max(d.until - m.now - ns(1), ns(1)));  // just before it would be noticed
+            if (m.now.ns() % 2 == 0) m.run(ns(1));            // or at the very end
+            m.block(sly);
+            m.now += ns(10);
+            m.wake(sly);
+        } else {
+            m.run(std::min<Duration>(d.until - m.now, Duration::us(10)));
+        }
+    }
+    EXPECT_LE(sly.used_extra(), hog.used_extra() + Duration::us(300));
+}
+
+TEST(Scheduler, PreemptsAgreesWithDecide) {
+    Machine m;
+    SchedulingEntity& urgent = m.add(promise(1, 10, 10, 1));
+    SchedulingEntity& slow = m.add(promise(10, 100, 100, 1));
+    SchedulingEntity& background = m.add(promise(0, 0, 0, 1));
+    m.wake(background);
+    EXPECT_TRUE(m.scheduler.preempts(background, m.now));  // idle so far
+    m.decide();
+    m.wake(slow);
+    EXPECT_TRUE(m.scheduler.preempts(slow, m.now));
+    m.decide();
+    m.wake(urgent);
+    EXPECT_TRUE(m.scheduler.preempts(urgent, m.now));
+    EXPECT_FALSE(m.scheduler.preempts(background, m.now));
+    EXPECT_EQ(m.decide().entity, &urgent);
+    EXPECT_FALSE(m.scheduler.preempts(slow, m.now));
+}
+
+TEST(Scheduler, OneContractChangesAtATime) {
+    Machine m;
+    SchedulingEntity& a = m.add();
+    SchedulingEntity& b = m.add();
+    ASSERT_TRUE(m.scheduler.begin(a, promise(1, 2, 2)).has_value());
+    EXPECT_EQ(m.scheduler.begin(b, promise(1, 2, 2)).error(), ContractError::Busy);
+    m.scheduler.abort();
+    EXPECT_EQ(m.scheduler.begin(b, promise(3, 2, 2)).error(), ContractError::BadContract);
+    EXPECT_EQ(m.scheduler.begin(b, promise(1, 2, 3)).error(), ContractError::BadContract);
+    EXPECT_EQ(m.scheduler.begin(b, promise(0, 0, 0, Contract::weight_max + 1)).error(),
+              ContractError::BadContract);
+    EXPECT_FALSE(m.scheduler.changing());
+}
+
+TEST(Scheduler, BandwidthGivenBackIsNotUsedBeforeItIsFree) {
+    Machine m;
+    SchedulingEntity& leaving = m.add(promise(5, 10, 10));
+    SchedulingEntity& staying = m.add(promise(10, 20, 20));
+    SchedulingEntity& coming = m.add();
+    m.wake(leaving);
+    m.wake(staying);
+    m.wake(coming);
+    m.run_until(at(5));
+    m.contract(leaving, promise(0, 0, 0));
+    // The slice used since 0 counts until 10; from then on its half is free.
+    EXPECT_EQ(m.contract(coming, promise(5, 10, 10)), at(10));
+    m.run_until(at(60));
+    EXPECT_EQ(staying.used_allocated(), ns(30));
+    EXPECT_EQ(coming.used_allocated(), ns(25));
+}
+
+TEST(Scheduler, AGrownSliceBeginsWithTheNextPeriod) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(2, 10, 10));
+    m.wake(e);
+    m.run_until(at(1));
+    EXPECT_EQ(m.contract(e, promise(5, 10, 10)), at(10));
+    m.run_until(at(10));
+    EXPECT_EQ(e.used_allocated(), ns(2));
+    m.run_until(at(20));
+    EXPECT_EQ(e.used_allocated(), ns(7));
+}
+
+TEST(Scheduler, AmongConstrainedDeadlinesAChangeWaitsForAnIdleInstant) {
+    Machine m;
+    SchedulingEntity& a = m.add(promise(4, 10, 5));
+    SchedulingEntity& b = m.add(promise(3, 10, 10));
+    m.wake(a);
+    m.wake(b);
+    m.run_until(at(2));
+    m.contract(a, promise(2, 10, 5));
+    EXPECT_EQ(m.contract(b, promise(5, 10, 10)), Instant::never());
+    EXPECT_TRUE(m.scheduler.changing());
+    m.run_until(at(8));
+    EXPECT_FALSE(m.scheduler.changing());
+    EXPECT_EQ(b.contract().slice, ns(5));
+}
+
+TEST(Scheduler, BookedCostsMakeAdmissionStricter) {
+    Machine m({.costs = {ns(10), ns(10), ns(10), ns(10)}});
+    SchedulingEntity& a = m.add(promise(450, 1000, 1000));
+    SchedulingEntity& b = m.add();
+    EXPECT_EQ(a.contract().slice, ns(450));
+    Scheduler::Step const step = m.request(b, promise(500, 1000, 1000));
+    EXPECT_EQ(step.verdict, AdmissionVerdict::Refused);
+    EXPECT_EQ(step.largest_slice, ns(450));
+}
+
+TEST(Scheduler, WithoutGuaranteesEverybodySharesEqually) {
+    Machine m({.spare_quantum = Duration::us(100)});
+    SchedulingEntity& strong = m.add(promise(6'000'000, 10'000'000, 10'000'000, 0));
+    SchedulingEntity& heavy = m.add(promise(0, 0, 0, 50));
+    SchedulingEntity& light = m.add(promise(0, 0, 0, 1));
+    SchedulingEntity& sleeper = m.add(promise(1'000'000, 10'000'000, 10'000'000, 1));
+    m.wake(strong);
+    m.wake(heavy);
+    m.wake(light);
+    m.wake(sleeper);
+    m.decide();
+    m.block(sleeper, at(30'000'000));
+    m.run_until(at(5'000'000));
+    int calls = 1;
+    while (!m.scheduler.set_guarantees(false, m.now, 1)) {
+        m.run_until(m.now + Duration::us(10));
+        calls++;
+    }
+    EXPECT_LE(calls, 5);
+    Duration const before[] = {strong.used_extra(), heavy.used_extra(), light.used_extra()};
+    Instant const begun = m.now;
+    m.run_until(at(29'000'000));
+    Duration const share = (m.now - begun) / 3;
+    EXPECT_NEAR(static_cast<double>((strong.used_extra() - before[0] - share).ns()), 0, 200'000);
+    EXPECT_NEAR(static_cast<double>((heavy.used_extra() - before[1] - share).ns()), 0, 200'000);
+    EXPECT_NEAR(static_cast<double>((light.used_extra() - before[2] - share).ns()), 0, 200'000);
+    m.run_until(at(40'000'000));
+    EXPECT_GT(sleeper.used_extra(), Duration::ms(2));
+
+    while (!m.scheduler.set_guarantees(true, m.now, 1)) m.run_until(m.now + Duration::us(10));
+    m.block(sleeper);
+    Duration const allocated = strong.used_allocated();
+    m.run_until(m.now + Duration::ms(100));
+    EXPECT_GE(strong.used_allocated() - allocated, Duration::ms(60));
+}
+
+TEST(Scheduler, TimeOutsWithoutAllocationAreTakenOneByOne) {
+    Machine m;
+    std::vector<SchedulingEntity*> all;
+    for (int i = 0; i < 100; i++) {
+        SchedulingEntity& e = m.add(promise(0, 0, 0, 1));
+        m.wake(e);
+        m.block(e, at(1'000));
+        all.push_back(&e);
+    }
+    Dispatch d = m.decide();
+    EXPECT_EQ(d.until, at(1'000));
+    m.now = at(1'000);
+    d = m.decide();
+    EXPECT_NE(d.entity, nullptr);
+    EXPECT_EQ(d.until, m.now + Scheduler::catch_up);
+    m.run_until(m.now + Scheduler::catch_up * 101);
+    for (SchedulingEntity* e : all) EXPECT_TRUE(e->runnable());
+}
+
+TEST(Scheduler, ARemovedEntityIsForgotten) {
+    Machine m;
+    SchedulingEntity& a = m.add(promise(5, 10, 10, 1));
+    SchedulingEntity& b = m.add(promise(5, 10, 10, 1));
+    m.wake(a);
+    m.wake(b);
+    m.decide();
+    m.scheduler.remove(a, m.now);
+    m.running = {};
+    m.scheduler.check_invariants();
+    EXPECT_EQ(m.decide().entity, &b);
+    SchedulingEntity& c = m.add();
+    EXPECT_EQ(m.request(c, promise(5, 10, 10)).verdict, AdmissionVerdict::Admitted);
+    m.scheduler.remove(c, m.now);
+    EXPECT_FALSE(m.scheduler.changing());
+    m.scheduler.check_invariants();
+}
+
+TEST(Scheduler, AnEntityRemovedDuringAnAnalysisRestartsIt) {
+    Machine m;
+    SchedulingEntity& a = m.add(promise(5, 10, 10));
+    SchedulingEntity& b = m.add();
+    ASSERT_TRUE(m.scheduler.begin(b, promise(10, 10, 10)).has_value());
+    EXPECT_EQ(m.scheduler.step(1).verdict, AdmissionVerdict::Again);
+    m.scheduler.remove(a, m.now);
+    EXPECT_EQ(m.scheduler.step(1000).verdict, AdmissionVerdict::Admitted);
+    m.scheduler.abort();
+}
+
+TEST(Scheduler, AProcessorThatWasAwayStartsAfreshAndDoesNotCatchUp) {
+    Machine m;
+    SchedulingEntity& e = m.add(promise(3, 10, 10));
+    m.wake(e);
+    m.decide();
+    m.run(ns(1));
+    m.now = at(10'000);
+    EXPECT_EQ(m.decide().deadline, at(10));  // the late job is finished
+    m.run(ns(2));
+    EXPECT_EQ(m.decide().deadline, at(10'012));
+    m.run(ns(3));
+    EXPECT_EQ(m.decide().entity, nullptr);
+}
+
 }  // namespace
 }  // namespace nemesis::kernel

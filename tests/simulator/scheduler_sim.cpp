@@ -169,6 +169,7 @@ struct Domain {
     bool stays = false;    // does not, but was served ahead of its share
     long double service = 0;  // virtual
     long double asked = 0;    // the same when its present request began
+    Time start_seen = 0;      // tells only that a request has ended, not when or how far
 };
 
 struct Totals {
@@ -258,6 +259,11 @@ private:
             constrained_++;  // as if: no deadline is kept until it is in force
         } else {
             install(d, c, old, start.ns());
+            bool const constrained_before = old.slice.ns() > 0 && old.deadline < old.period;
+            bool const gives_back = c.slice.ns() == 0 ? old.slice.ns() > 0
+                                                      : c.slice < old.slice && c.period == old.period &&
+                                                            c.deadline == old.deadline;
+            if (gives_back && (constrained_before || constrained_ > 0)) unsettled_ = true;
         }
         return true;
     }
@@ -331,6 +337,7 @@ private:
     void change_something() {
         Domain& d = *domains_[static_cast<std::size_t>(random_.upto(static_cast<Time>(domains_.size()) - 1))];
         if (scheduler_->changing()) return;
+        deliver_timeouts();
         Contract c = d.entity.contract();
         if (random_.chance(20)) {
             c.slice = {};
@@ -384,12 +391,14 @@ private:
 
     void share(Domain& served, Time ran) {
         long double least = 1e30L;
-        for (auto const& d : domains_)
-            if (d->shares) least = std::min(least, d->asked);
+        for (auto const& d : domains_) {
+            if (!d->shares) continue;
+            if (d->entity.virtual_start() != d->start_seen) d->asked = d->service;
+            d->start_seen = d->entity.virtual_start();
+            least = std::min(least, d->asked);
+        }
         fluid_ = std::max(fluid_, least);
         served.service += static_cast<long double>(ran) / served.weight;
-        if ((served.service - served.asked) * served.weight > quantum - 2 - served.weight / 8)
-            served.asked = served.service;
         long double rest = ran;
         for (;;) {
             Domain* even = nullptr;
@@ -417,7 +426,7 @@ private:
 
     // ---- Domains ----
 
-    bool may_keep() const { return constrained_ == 0 && pending_ == nullptr; }
+    bool may_keep() const { return constrained_ == 0 && pending_ == nullptr && !unsettled_; }
 
     void wake(Domain& d, Time when) {
         if (d.runnable) return;
@@ -520,6 +529,7 @@ private:
         Domain* const chosen = decision.entity == nullptr ? nullptr : find(decision.entity);
         if (chosen != nullptr && !chosen->runnable) wake(*chosen, chosen->timeout);
         settle_membership();
+        if (due_first == nullptr) unsettled_ = false;
         if (due_first == nullptr && pending_ != nullptr && now_ >= kept_until_ &&
             !scheduler_->changing()) {
             Domain& d = *pending_;
@@ -657,6 +667,7 @@ private:
     Domain* pending_ = nullptr;
     Contract pending_contract_{};
     int constrained_ = 0;
+    bool unsettled_ = false;  // given-back time counts as used until guarantees are idle
     bool keep_ = true, preempts_ = false;
     int stuck_ = 0;
     long double fluid_ = 0;
