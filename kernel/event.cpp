@@ -114,7 +114,7 @@ std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
         dispatch::give_up_to(sender, peer, Instant::ns(until));
     }
     if (sender.rw->pending_summary != 0) return code(Error::Pending);
-    if (&peer == &sender) return code(Error::BadHandle);
+    if (&peer == &sender || peer.state != DomainState::Alive) return code(Error::BadHandle);
     deliver(*e);
     trace::event_sent(arch::clock::now(), sender, peer, n);
     // A longer cycle ends at the receiver: it stops waiting for what it waited for.

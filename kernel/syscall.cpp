@@ -188,6 +188,10 @@ std::int64_t call_domain_inspect(abi::DomainId target) {
     });
 }
 
+bool same(Contract const& a, Contract const& b) {
+    return a.slice == b.slice && a.period == b.period && a.deadline == b.deadline && a.weight == b.weight;
+}
+
 /// Looks at most at this many contracts a call (admission) or entities (guarantees).
 constexpr std::uint32_t kAdmissionWork = 1;
 
@@ -213,7 +217,7 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
         Contract const wanted{Duration::ns(slice), Duration::ns(period), Duration::ns(deadline),
                               static_cast<std::uint32_t>(weight)};
         auto& changing = machine::contract_in_progress;
-        if (changing != &d || std::memcmp(&d.wanted, &wanted, sizeof(wanted)) != 0) {
+        if (changing != &d || !same(d.wanted, wanted)) {
             if (changing == &d) {
                 scheduler.abort();
                 changing = nullptr;

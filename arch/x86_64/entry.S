@@ -125,32 +125,34 @@ send_sync_call:
     add DOMAIN_ENDPOINTS(%r8), %rax
     cmpw $2, ENDPOINT_STATE(%rax)
     jne send_sync_slow
-    mov ENDPOINT_PEER(%rax), %r14
+    // Until the send is certain only registers are used that a call may lose: an error returns.
+    mov ENDPOINT_PEER(%rax), %r10
     mov ENDPOINT_GENERATION(%rax), %edx
-    cmp DOMAIN_LIVE_GENERATION(%r14), %edx
+    cmp DOMAIN_LIVE_GENERATION(%r10), %edx
     jne send_sync_slow
     cmpw $0x0100, cpu0+CPU_RESCHEDULE(%rip)     // no reschedule, floating point off
     jne send_sync_slow
-    cmp %r8, DOMAIN_DONATES_TO(%r14)
+    cmp %r8, DOMAIN_DONATES_TO(%r10)
     je send_sync_answer
     // A request: the receiver runs on what the payer has.
     cmpq $0, RW_SUMMARY(%r9)
     jne send_sync_slow
-    cmpw $1, DOMAIN_SUSPENDED(%r14)             // it waits, and has no floating point
+    cmpw $1, DOMAIN_SUSPENDED(%r10)             // it waits, and has no floating point
     jne send_sync_slow
-    mov %r14, DOMAIN_DONATES_TO(%r8)
-    mov DOMAIN_SERVE_EPOCH(%r14), %rdx
+    mov %r10, DOMAIN_DONATES_TO(%r8)
+    mov DOMAIN_SERVE_EPOCH(%r10), %rdx
     mov %rdx, DOMAIN_DONATION_EPOCH(%r8)
     mov %rsi, DOMAIN_DONATION_UNTIL(%r8)
-    movb $0, DOMAIN_SUSPENDED(%r14)
+    movb $0, DOMAIN_SUSPENDED(%r10)
+    mov %r10, %r14
     mov $3, %ebx                                // TimeKind::Donated
     jmp send_sync_switch
 
 send_sync_answer:
-    mov DOMAIN_DONATION_EPOCH(%r14), %rdx
+    mov DOMAIN_DONATION_EPOCH(%r10), %rdx
     cmp DOMAIN_SERVE_EPOCH(%r8), %rdx
     jne send_sync_slow
-    cmp %r14, cpu0+CPU_PAYER(%rip)
+    cmp %r10, cpu0+CPU_PAYER(%rip)
     jne send_sync_slow
     mov DOMAIN_RUNNABLE(%r8), %rdx
     cmpb $0, (%rdx)
@@ -160,10 +162,11 @@ send_sync_answer:
     mov $0x7fffffffffffffff, %rdx
     cmp %rdx, %rsi
     jne send_sync_slow
-    cmpb $0, DOMAIN_SUSPENDED+1(%r14)
+    cmpb $0, DOMAIN_SUSPENDED+1(%r10)
     jne send_sync_slow
-    movq $0, DOMAIN_DONATES_TO(%r14)
+    movq $0, DOMAIN_DONATES_TO(%r10)
     movb $1, DOMAIN_SUSPENDED(%r8)
+    mov %r10, %r14
     mov cpu0+CPU_KIND(%rip), %ebx
 
 // r14 = who runs next, rax = the sender's endpoint, ebx = kind of time.
