@@ -66,8 +66,9 @@ bool Store::space_may_come() {
         if (pending_free_count_ > 0) want_checkpoint();
         return true;
     }
-    if (garbage_entries() <= useless_garbage_ + 16) return false;
-    clean();
+    if (garbage_entries() <= useless_garbage_ + 4) return false;
+    clean_wanted_ = clean_for_space_ = true;
+    wake();
     return true;
 }
 
@@ -88,12 +89,14 @@ Task Store::clean_task() {
             co_await changed();
             continue;
         }
+        clean_for_space_ = clean_for_space_ || !clean_wanted_;
         clean_wanted_ = false;
         cleaning_ = true;
-        gained_ = 0;
+        u64 const free_before = segments_free_;
         co_await clean_once();
-        useless_garbage_ = gained_ > 1 ? 0 : garbage_entries();
-        cleaning_ = false;
+        // Freed and newly filled segments may balance: then another pass is of no use yet.
+        useless_garbage_ = segments_free_ > free_before + 1 ? 0 : garbage_entries();
+        cleaning_ = clean_for_space_ = false;
         wake();
     }
 }
@@ -175,12 +178,20 @@ Task Store::bury_garbage() {
         root_[old_garbage_file] = TreeRoot{};
         clean_cursor_ = 0;
         garbage(Record::of(RecordType::GarbageFile, number, 0, group_ + 1));
+        buried_garbage_ = number;
         want_checkpoint();
         co_return;
     }
 }
 
 Task Store::clean_once() {
+    if (buried_garbage_ != 0) {
+        // Summaries name these blocks as the garbage file's: they are cut up before any segment is a
+        // victim, so that a block of that name is the present garbage file's or the old one's.
+        co_await expand_tree(buried_garbage_);
+        if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
+        buried_garbage_ = 0;
+    }
     if (root_[old_garbage_file].size == 0) co_await rotate_garbage();
     u64 const entries = root_[old_garbage_file].size / sizeof(Record);
     while (clean_cursor_ < entries) {
@@ -259,7 +270,6 @@ void Store::free_segment(u64 segment) {
     ASSERT(pending_free_count_ < pending_free_max);
     set_segment(segment, SegmentEntry{segments_[segment] | freeing_flag});
     pending_free_[pending_free_count_++] = segment;
-    ++gained_;
     ++statistics_.segments_cleaned;
 }
 
@@ -318,6 +328,21 @@ Task Store::clean_chunk(u64 from, u64 to) {
     }
     sort(sort_, count, [](Record const& a, Record const& b) { return before(a, b); });
     candidate_count_ = victim_count_ = 0;
+    // A pass for space takes the segments that give most: those with at least half of the most.
+    u32 threshold = options_.clean_threshold;
+    if (clean_for_space_) {
+        u32 most = 0;
+        u32 blocks = 0;
+        for (u32 i = 0; i < count; ++i) {
+            Address const a{sort_[i].value};
+            if (i > 0 && a.segment() != Address{sort_[i - 1].value}.segment()) blocks = 0;
+            if (sort_[i].type() != RecordType::Garbage || a.segment() >= superblock_.segments) continue;
+            if (sort_[i].group() <= SegmentEntry{segments_[a.segment()]}.birth()) continue;
+            blocks += sort_[i].length();
+            if (blocks > most) most = blocks < segment_blocks ? blocks : segment_blocks;
+        }
+        if (most / 2 > threshold) threshold = most / 2;
+    }
     for (u32 i = 0; i < count;) {
         Record const r = sort_[i];
         u64 const segment = Address{r.value}.segment();
@@ -356,7 +381,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
             }
         }
         if (!usable || garbage_blocks == 0) continue;
-        if (open || garbage_blocks < options_.clean_threshold) {
+        if (open || garbage_blocks < threshold) {
             carry(segment, dead, group_ + 1);
             continue;
         }
@@ -366,6 +391,11 @@ Task Store::clean_chunk(u64 from, u64 to) {
             if (pending_free_count_ + 8 > pending_free_max) co_await finish_victims();
             free_segment(segment);
             ++statistics_.segments_dead;
+            continue;
+        }
+        if (segments_free_ < 4) {
+            // No room to move anything: what is dead already must be freed first.
+            carry(segment, dead, group_ + 1);
             continue;
         }
         co_await add_victim(segment, dead);
@@ -464,9 +494,17 @@ Task Store::relocate(bool* all_gone) {
                 fault_ = Error::None;
                 if (address.value == 0) continue;
                 Pointer pointer;
-                bool const internal = e.owner() < system_files;
-                if (!internal && e.owner() >= pnode_count_) continue;
-                if (!lookup_pointer(e.owner(), e.kind(), e.level(), e.index(), &pointer)) {
+                u64 owner = e.owner();
+                bool const internal = owner < system_files;
+                if (!internal && owner >= pnode_count_) continue;
+                if (owner == garbage_file) {
+                    if (!lookup_pointer(owner, e.kind(), e.level(), e.index(), &pointer)) {
+                        if (fault_ == Error::None) waits = true;
+                        continue;
+                    }
+                    if (pointer.address != address) owner = old_garbage_file;
+                }
+                if (!lookup_pointer(owner, e.kind(), e.level(), e.index(), &pointer)) {
                     // No such pnode (Stale): not live. Damage above it: nothing leads to it either.
                     if (fault_ == Error::None) waits = true;
                     continue;
@@ -476,7 +514,7 @@ Task Store::relocate(bool* all_gone) {
                     continue;
                 }
                 *all_gone = false;
-                Frame* f = get_for_write(e.owner(), e.kind(), e.level(), e.index());
+                Frame* f = get_for_write(owner, e.kind(), e.level(), e.index());
                 if (!f) {
                     if (fault_ == Error::None) {
                         waits = true;

@@ -341,7 +341,9 @@ bool Store::op_set_attributes(Request& r) {
     if (r.flags & (set_atime | set_mtime) && !owner && !may(r, *p, may_write)) {
         return finish(r, Error::AccessDenied);
     }
-    if (!space_for(4, true)) return finish(r, Error::NoSpace);
+    if (!space_for(4, true)) {
+        return space_may_come() ? false : finish(r, Error::NoSpace);
+    }
     if (r.flags & (set_uid | set_gid) && p->type == PnodeType::File) p->mode &= ~06000u & 0xFFFF;
     if (r.flags & set_mode) p->mode = r.attributes.mode & 07777;
     if (r.flags & set_uid) p->uid = r.attributes.uid;
@@ -482,7 +484,9 @@ bool Store::op_unlink(Request& r, bool directory) {
     if (directory && p->type != PnodeType::Directory) return finish(r, Error::NotDirectory);
     if (!directory && p->type == PnodeType::Directory) return finish(r, Error::IsDirectory);
     if (directory && p->entries > 0) return finish(r, Error::NotEmpty);
-    if (!space_for(16, true)) return finish(r, Error::NoSpace);
+    if (!space_for(16, true)) {
+        return space_may_come() ? false : finish(r, Error::NoSpace);
+    }
     Frame* path[8];
     u32 depth = 0;
     if (!directory_prepare_remove(r.pnode, e, path, &depth)) return false;
@@ -582,7 +586,9 @@ bool Store::op_rename(Request& r) {
     if (m_directory && !o_directory && r.pnode != r.pnode2 && b->nlink >= link_max) {
         return finish(r, Error::TooManyLinks);
     }
-    if (!space_for(32, o != nullptr)) return finish(r, Error::NoSpace);
+    if (!space_for(32, o != nullptr)) {
+        return space_may_come() ? false : finish(r, Error::NoSpace);
+    }
 
     auto const patch = [&](Entry& e, u64 number, PnodeType type) {
         u64 const value = number | static_cast<u64>(type) << 56;
@@ -863,7 +869,9 @@ bool Store::op_truncate(Request& r) {
             return finish(r, p->type == PnodeType::Directory ? Error::IsDirectory : Error::Invalid);
         }
         if (!may(r, *p, may_write)) return finish(r, Error::AccessDenied);
-        if (!space_for(24, r.offset <= p->tree.size)) return finish(r, Error::NoSpace);
+        if (!space_for(24, r.offset <= p->tree.size)) {
+            return space_may_come() ? false : finish(r, Error::NoSpace);
+        }
         u64 const blocks = (p->tree.size + block_bytes - 1) / block_bytes;
         u64 from = blocks > keep ? (blocks - 1) / node_pointers * node_pointers : keep;
         // Where a whole subtree is missing there is nothing to cut.
@@ -914,7 +922,9 @@ bool Store::op_punch(Request& r) {
         if (!p) return false;
         if (p->type != PnodeType::File) return finish(r, Error::Invalid);
         if (!may(r, *p, may_write)) return finish(r, Error::AccessDenied);
-        if (!space_for(24, true)) return finish(r, Error::NoSpace);
+        if (!space_for(24, true)) {
+        return space_may_come() ? false : finish(r, Error::NoSpace);
+    }
         u64 const stop = r.offset + r.length < p->tree.size ? r.offset + r.length : p->tree.size;
         u64 const from = r.offset + r.progress;
         if (from >= stop) {
@@ -1015,7 +1025,9 @@ bool Store::op_set_xattr(Request& r) {
     }
     u64 const need = remove ? 0 : 4u + r.name.length + u64{r.name2.length};
     if (x.used - old + need > sizeof x.data) return finish(r, Error::NoSpace);
-    if (!space_for(4, remove)) return finish(r, Error::NoSpace);
+    if (!space_for(4, remove)) {
+        return space_may_come() ? false : finish(r, Error::NoSpace);
+    }
     if (there) {
         std::memmove(x.data + at, x.data + at + old, x.used - at - old);
         x.used -= old;

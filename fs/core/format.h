@@ -178,11 +178,12 @@ struct Checkpoint {
     u64 clean_cursor;  // entries of old_garbage_file that are done
     u64 rebuild_cursor;  // segments below it are rebuilt
     u64 scrub_cursor;
+    u64 buried_garbage;  // the Dead pnode of the last old garbage file, until it is cut up; 0 none
     i64 time_ns;
     u32 clean;  // nothing was written after this checkpoint
     u32 clients;
     ClientMark client[clients_max];
-    u8 reserved[block_bytes - 120 - system_files * 144 - 56 - clients_max * 16];
+    u8 reserved[block_bytes - 120 - system_files * 144 - 64 - clients_max * 16];
 };
 static_assert(sizeof(Checkpoint) == block_bytes);
 

@@ -431,6 +431,7 @@ Task Store::take_checkpoint(bool clean) {
     c.clean_cursor = clean_cursor_;
     c.rebuild_cursor = rebuild_cursor_;
     c.scrub_cursor = scrub_cursor_;
+    c.buried_garbage = buried_garbage_;
     c.time_ns = now_.ns() + wall_offset_ns_;
     c.clients = client_count_;
     std::memcpy(c.client, clients_, sizeof(ClientMark) * client_count_);

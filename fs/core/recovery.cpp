@@ -150,6 +150,7 @@ Task Store::mount_task() {
     // A cursor from before this rebuild began says nothing about it.
     rebuild_cursor_ = c.group >= superblock_.rebuild_birth ? c.rebuild_cursor : 0;
     scrub_cursor_ = c.scrub_cursor;
+    buried_garbage_ = c.buried_garbage;
     client_count_ = c.clients;
     std::memcpy(clients_, c.client, sizeof(ClientMark) * client_count_);
     checkpoint_sequence_ = c.sequence;
@@ -723,6 +724,7 @@ Task Store::apply_group(Summary* group, u32 count) {
                         forget_file(old_garbage_file);
                         root_[old_garbage_file] = TreeRoot{};
                         clean_cursor_ = 0;
+                        buried_garbage_ = r.value;
                     }
                     if (!foreign_checkpoint) {
                         if (ring_end_ - ring_begin_ == options_.garbage_ring) {

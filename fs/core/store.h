@@ -41,7 +41,7 @@ struct Options {
     u32 reserve_percent = 2;
     u32 held_max = 4096;           // files open at once
     u32 sort_entries = 65536;      // garbage entries a cleaning pass sorts at once
-    u32 clean_threshold = 0;       // blocks of garbage below which a segment is carried over
+    u32 clean_threshold = 32;      // blocks of garbage below which a segment is carried over; 0: all cleaned
     bool clean_automatically = true;
 };
 
@@ -481,14 +481,15 @@ private:
     // Cleaning, rebuild, scrub.
     bool cleaning_ = false;
     bool clean_wanted_ = false;
+    bool clean_for_space_ = false;
     u64 clean_cursor_ = 0;
+    u64 buried_garbage_ = 0;
     Record* sort_ = nullptr;
     Candidate* candidates_ = nullptr;
     u32 candidate_count_ = 0;
     u64 victims_[victims_max] = {};
     u32 victim_count_ = 0;
-    u64 gained_ = 0;             // segments freed by the pass under way
-    u64 useless_garbage_ = 0;    // entries that a pass which freed nothing left behind
+    u64 useless_garbage_ = 0;    // entries that a pass which gained nothing left behind
     bool rebuilding_ = false;
     u64 rebuild_cursor_ = 0;
     u64 scrub_cursor_ = 0;

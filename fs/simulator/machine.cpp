@@ -16,6 +16,7 @@ Options small_options() {
     o.held_max = 64;
     o.sort_entries = 2048;
     o.reserve_segments = 8;
+    o.clean_threshold = 0;
     return o;
 }
 

@@ -1,0 +1,520 @@
+// Rows 3, 4, 10 and 13: loss of a disk, corruption, exhaustion, random operations.
+
+#include "fs/simulator/rows.h"
+
+#include "fs/check/check.h"
+#include "fs/core/crc32c.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+namespace nemesis::fs::simulator {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+double since(SteadyClock::time_point start) {
+    return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+std::string check_image(Image const& image, u32 without = disks) {
+    check::Report const r = check::run(
+        [&](u32 disk, u64 block, u8* out) {
+            if (disk == without) return false;
+            u8 const* data = image.at(disk, block);
+            for (u32 i = 0; i < block_bytes; ++i) out[i] = data ? data[i] : 0;
+            return true;
+        },
+        image.blocks_per_disk);
+    return r.clean ? std::string() : "check: " + r.problems.front();
+}
+
+void blank(Image& image, u32 disk) {
+    for (u64 n = 0; n < image.blocks_per_disk; ++n) image.at(disk, n) = nullptr;
+}
+
+std::string same(Client& c, std::string const& want, char const* when) {
+    std::string text;
+    Error const e = c.dump(&text);
+    if (e != Error::None) return std::string(when) + ": error " + std::to_string(static_cast<int>(e));
+    return text == want ? "" : std::string(when) + ": differs\n" + text + "-- model\n" + want;
+}
+
+RowResult finish(char const* name, u64 count, char const* unit, SteadyClock::time_point start,
+                 std::string const& problem, std::string const& more = "") {
+    RowResult r;
+    r.count = count;
+    r.seconds = since(start);
+    r.passed = problem.empty();
+    char text[300];
+    std::snprintf(text, sizeof text, "%s: %llu %s, %s%.1f s, %.0f/s", name,
+                  static_cast<unsigned long long>(count), unit, more.c_str(), r.seconds,
+                  static_cast<double>(count) / r.seconds);
+    r.text = text;
+    if (!problem.empty()) r.text += "\nfirst violation: " + problem;
+    return r;
+}
+
+/// One loss point: the disk dies at its nth command; work goes on degraded; crash; mount without it;
+/// mount with the stale disk back; rebuild on a blank disk with a crash at every step of its cursor;
+/// then every other disk in turn may be lost.
+std::string lose_disk(Image const& base, Model const& before, std::vector<Step> const& steps, u32 disk,
+                      u64 command, BlockPool& pool, Memory& memory, u64* cases) {
+    std::size_t const mark = pool.mark();
+    Image image = base;
+    Model model = before.copy();
+    std::string problem;
+    {
+        Machine m(image, pool, memory);
+        m.disks.faults.die_at_command[disk] = command;
+        if (!m.mount()) return "mount refused while the disk dies";
+        Client c(m);
+        for (Step const& s : steps) {
+            Error const want = model.apply(s);
+            Error const got = apply(c, m, s);
+            if (want != got) {
+                return to_text(s) + " degraded: model " + std::to_string(static_cast<int>(want)) +
+                       ", core " + std::to_string(static_cast<int>(got));
+            }
+        }
+        if (c.fsync() != Error::None) return "fsync fails with one disk lost";
+        problem = same(c, model.dump(), "degraded");
+    }
+    ++*cases;
+    std::string const want = model.dump();
+    bool was_lost = false;
+    if (problem.empty()) {
+        // The stale disk comes back: it must not be believed.
+        Image copy = image;
+        Machine m(copy, pool, memory);
+        if (!m.mount()) return "mount refused after the loss";
+        Client c(m);
+        was_lost = m.store().disk_state(disk) == DiskState::Dead;
+        problem = same(c, want, "stale disk back");
+    }
+    if (problem.empty()) {
+        Image copy = image;
+        Machine m(copy, pool, memory);
+        m.disks.faults.dead[disk] = true;
+        if (!m.mount()) return "mount refused without the disk";
+        Client c(m);
+        problem = same(c, want, "without the disk");
+    }
+    if (problem.empty() && was_lost) {
+        blank(image, disk);
+        Image start = image;
+        Image rebuilt(image.blocks_per_disk);
+        std::vector<Event> trace;
+        {
+            Image run = image;
+            Machine m(run, pool, memory);
+            m.disks.record(&trace);
+            if (!m.mount()) return "mount refused before the rebuild";
+            if (!m.store().replace_disk(disk, disk)) return "replace refused";
+            m.store().run();
+            if (!m.wait(&Store::rebuilding)) return "the rebuild does not end";
+            Client c(m);
+            // Writing goes on after it.
+            Step const s{StepKind::Append, "d/x", "", 0, 5000, 'k'};
+            if (apply(c, m, s) != model.apply(s) && model.apply(s) == Error::None) return "append";
+            if (c.fsync() != Error::None) return "fsync after the rebuild";
+            problem = same(c, model.dump(), "after the rebuild");
+            if (problem.empty() && m.store().disk_state(disk) != DiskState::Live) {
+                problem = "the rebuilt disk is not live";
+            }
+            rebuilt = run;
+        }
+        if (problem.empty()) problem = check_image(rebuilt);
+        for (u32 other = 0; other < disks && problem.empty(); ++other) {
+            Image copy = rebuilt;
+            Machine m(copy, pool, memory);
+            m.disks.faults.dead[other] = true;
+            if (!m.mount()) return "mount refused after the rebuild without disk " + std::to_string(other);
+            Client c(m);
+            problem = same(c, model.dump(), "another disk lost after the rebuild");
+            ++*cases;
+        }
+        // A crash after every write to the new disk; the rebuild goes on at the next mount.
+        Image state = start;
+        for (std::size_t i = 0; i < trace.size() && problem.empty(); ++i) {
+            if (trace[i].kind != EventKind::Write) continue;
+            state.at(trace[i].disk, trace[i].block) = trace[i].data;
+            if (trace[i].disk != disk && i % 7) continue;
+            std::size_t const inner = pool.mark();
+            Image copy = state;
+            {
+                Machine m(copy, pool, memory);
+                if (!m.mount()) return "mount refused in the rebuild";
+                Client c(m);
+                if (m.store().disk_state(disk) == DiskState::Dead &&
+                    !m.store().replace_disk(disk, disk)) {
+                    problem = "replace refused after a crash";
+                }
+                m.pump();
+                if (problem.empty() && !m.wait(&Store::rebuilding)) problem = "resumed rebuild hangs";
+                std::string text;
+                Error const e = c.dump(&text);
+                if (problem.empty() && (e != Error::None || (text != want && text != model.dump()))) {
+                    problem = "crash in the rebuild, event " + std::to_string(i) + ": differs\n" + text;
+                }
+                m.sync();
+            }
+            if (problem.empty()) {
+                // What is on the new disk is right: it replaces each of the others.
+                u32 const other = (disk + 1 + static_cast<u32>(i % 4)) % disks;
+                Machine m(copy, pool, memory);
+                m.disks.faults.dead[other] = true;
+                if (!m.mount()) problem = "mount refused after a resumed rebuild";
+                Client c(m);
+                std::string text;
+                Error const e = problem.empty() ? c.dump(&text) : Error::None;
+                if (problem.empty() && (e != Error::None || (text != want && text != model.dump()))) {
+                    problem = "other disk lost after a resumed rebuild (event " + std::to_string(i) +
+                              "), error " + std::to_string(static_cast<int>(e)) + "\n" + text;
+                }
+            }
+            ++*cases;
+            pool.back_to(inner);
+        }
+    }
+    pool.back_to(mark);
+    return problem;
+}
+
+}  // namespace
+
+RowResult row_disk_loss(RowOptions const& o) {
+    auto const start = SteadyClock::now();
+    BlockPool pool;
+    Memory memory;
+    Random random(o.seed);
+    u64 const workloads = o.count ? o.count : 20;
+    u64 const points = o.length > 2 ? o.length : 1;
+    std::vector<Step> const words = step_vocabulary();
+    u64 cases = 0;
+    std::string problem;
+    for (u64 w = 0; w < workloads && problem.empty(); ++w) {
+        std::size_t const mark = pool.mark();
+        Image base(blocks_for(64));
+        Model model;
+        if (!make_base(base, model, pool, memory, static_cast<u32>(random.below(3)))) break;
+        std::vector<Step> steps;
+        for (u64 i = 0; i < 3 + random.below(4); ++i) {
+            steps.push_back(words[random.below(words.size())]);
+            if (random.chance(3)) steps.push_back({});
+        }
+        for (u64 p = 0; p < points && problem.empty(); ++p) {
+            u32 const disk = static_cast<u32>(random.below(disks));
+            u64 const command = random.below(60);
+            problem = lose_disk(base, model, steps, disk, command, pool, memory, &cases);
+            if (!problem.empty()) {
+                problem = "disk " + std::to_string(disk) + " dies at command " +
+                          std::to_string(command) + "\n" + problem;
+                for (Step const& s : steps) problem += "\n  " + to_text(s);
+            }
+        }
+        pool.back_to(mark);
+    }
+    return finish("row 3, loss of a disk", cases, "cases", start, problem,
+                  std::to_string(workloads) + " workloads, ");
+}
+
+RowResult row_corruption(RowOptions const& o) {
+    auto const start = SteadyClock::now();
+    BlockPool pool;
+    Memory memory;
+    Random random(o.seed);
+    std::string problem;
+    u64 cases = 0;
+    // A store of 40 MiB of blocks with files, trees of two levels, directories of several blocks,
+    // attributes, links; cleaned, and with a part written degraded and rebuilt.
+    Image image(blocks_for(96));
+    Image previous(blocks_for(96));
+    Model model;
+    format(image, pool);
+    std::vector<Step> steps = base_steps();
+    for (u32 i = 0; i < 100; ++i) {
+        std::string const name = "d/file-with-a-long-name-" + std::to_string(i);
+        steps.push_back({StepKind::Create, name, "", 0, 0, 'a'});
+        steps.push_back({StepKind::Append, name, "", 0, 60000, static_cast<u8>('a' + i % 20)});
+        if (i % 10 == 0) steps.push_back({StepKind::SetXattr, name, "user.x=y", 0, 0, 'a'});
+        if (i % 8 == 7) steps.push_back({});
+    }
+    for (u32 i = 0; i < 36; ++i) {
+        if (i == 2) steps.push_back({StepKind::Create, "big", "", 0, 0, 'a'});
+        if (i >= 2) {
+            steps.push_back({StepKind::Append, "big", "", 0, 900000, static_cast<u8>('a' + i % 20)});
+            steps.push_back({});
+        }
+    }
+    for (u32 i = 0; i < 30; ++i) {
+        steps.push_back({StepKind::Unlink, "d/file-with-a-long-name-" + std::to_string(i * 3), "", 0, 0,
+                         'a'});
+    }
+    steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+    steps.push_back({});
+    {
+        Machine m(image, pool, memory);
+        if (!m.mount()) problem = "mount";
+        Client c(m);
+        for (Step const& s : steps) {
+            if (problem.empty() && apply(c, m, s) != model.apply(s)) problem = to_text(s);
+            if (s.kind == StepKind::Clean) previous = image;
+        }
+        m.store().fail_disk(1);
+        m.pump();
+        Step const s{StepKind::Overwrite, "b", "", 0, 40000, 'Z'};
+        if (problem.empty() && (apply(c, m, s) != model.apply(s) || !m.sync())) problem = "degraded";
+        blank(image, 1);
+        if (problem.empty() && !m.store().replace_disk(1, 1)) problem = "replace";
+        m.store().run();
+        if (problem.empty() && !m.wait(&Store::rebuilding)) problem = "rebuild";
+        if (problem.empty() && !m.unmount()) problem = "unmount";
+    }
+    if (problem.empty()) problem = check_image(image);
+    std::string const want = model.dump();
+    // The blocks that scrub must mend: those of rows in use. A mount and a scrub leave them as they
+    // were, so the image after an undisturbed mount and scrub is the measure.
+    std::vector<std::pair<u32, u64>> all;
+    for (u32 d = 0; d < disks; ++d) {
+        for (u64 n = segments_start; n + 1 < image.blocks_per_disk; ++n) {
+            if (image.at(d, n)) all.emplace_back(d, n);
+        }
+    }
+    for (u64 i = all.size(); i-- > 1;) std::swap(all[i], all[random.below(i + 1)]);
+    u64 repaired = 0;
+    for (u32 kind = 0; kind < 4 && problem.empty(); ++kind) {
+        // All blocks of one disk in use at once: one of each row.
+        for (u32 disk = 0; disk < disks && problem.empty(); ++disk) {
+            std::size_t const mark = pool.mark();
+            Image broken = image;
+            u64 hits = 0;
+            for (auto const& [d, n] : all) {
+                if (d != disk) continue;
+                u8* b = pool.take();
+                std::memcpy(b, image.at(d, n), block_bytes);
+                if (kind == 0) b[random.below(block_bytes)] ^= static_cast<u8>(1u << random.below(8));
+                if (kind == 1) std::memset(b, 0, block_bytes);
+                if (kind == 2) {
+                    auto const [d2, n2] = all[random.below(all.size())];
+                    std::memcpy(b, image.at(d2, n2), block_bytes);
+                }
+                if (kind == 3) {
+                    u8 const* old = previous.at(d, n);
+                    if (old) std::memcpy(b, old, block_bytes);
+                    else std::memset(b, 0, block_bytes);
+                }
+                broken.at(d, n) = b;
+                ++hits;
+            }
+            Image scrubbed = broken;
+            {
+                Machine m(broken, pool, memory);
+                if (!m.mount() || m.store().health() != Health::Mounted) {
+                    problem = "mount of a corrupt store refused";
+                    break;
+                }
+                Client c(m);
+                problem = same(c, want, "reading a corrupt store");
+                if (problem.empty() && m.store().damage_count()) problem = "damage within redundancy";
+            }
+            if (problem.empty()) {
+                Machine m(scrubbed, pool, memory);
+                if (!m.mount()) problem = "mount before scrub";
+                if (problem.empty() && !m.scrub()) problem = "scrub hangs";
+                m.sync();
+                if (m.store().damage_count()) problem = "scrub finds damage beyond redundancy";
+                repaired += m.store().statistics().repaired;
+            }
+            if (problem.empty()) problem = check_image(scrubbed);
+            if (!problem.empty()) problem = "kind " + std::to_string(kind) + ": " + problem;
+            cases += hits;
+            pool.back_to(mark);
+        }
+    }
+    return finish("row 4, corrupt blocks", cases, "corruptions", start, problem,
+                  std::to_string(all.size()) + " blocks of " + std::to_string(all.size() * 4 / 1024) +
+                      " MiB in use, " + std::to_string(repaired) + " repairs, ");
+}
+
+RowResult row_no_space(RowOptions const& o) {
+    auto const start = SteadyClock::now();
+    BlockPool pool;
+    Memory memory;
+    Random random(o.seed);
+    std::string problem;
+    u64 cases = 0;
+    // Every size of arena up to what a mount needs: each is refused, none fails later.
+    {
+        Image image(blocks_for(64));
+        format(image, pool);
+        std::size_t const need = Store::memory_needed(small_options(), 64);
+        std::vector<u8> bytes(need);
+        for (std::size_t size = 0; size < need; size += need / 400 + random.below(64)) {
+            std::size_t const mark = pool.mark();
+            Image copy = image;
+            Disks port(copy, pool);
+            Store store(Arena(bytes.data(), size), port, small_options());
+            port.attach(store);
+            store.mount(Instant(), 0);
+            store.run();
+            while (port.busy()) {
+                port.step();
+                store.run();
+            }
+            bool const refused = store.health() == Health::Refused &&
+                                 store.refusal() == Refusal::ArenaTooSmall;
+            if (!refused && store.health() != Health::Mounted) problem = "arena: neither refused nor mounted";
+            if (size < need / 2 && !refused) problem = "arena: mounted with too little";
+            ++cases;
+            pool.back_to(mark);
+        }
+    }
+    // Full again and again: appends end with NoSpace, deletion always works, nothing is lost.
+    u64 const rounds = o.count ? o.count : 12;
+    for (u64 round = 0; round < rounds && problem.empty(); ++round) {
+        std::size_t const mark = pool.mark();
+        Image image(blocks_for(40 + random.below(24)));
+        format(image, pool);
+        Model model;
+        Machine m(image, pool, memory);
+        if (!m.mount()) problem = "mount";
+        Client c(m);
+        u64 const bytes = 3000 + random.below(120000);
+        u32 files = 0;
+        for (u32 cycle = 0; cycle < 3 && problem.empty(); ++cycle) {
+            for (; problem.empty(); ++files) {
+                Step const make{StepKind::Create, "f" + std::to_string(files), "", 0, 0, 'a'};
+                Error e = apply(c, m, make);
+                ++cases;
+                if (e == Error::NoSpace) break;
+                if (e != Error::None) problem = "create: " + std::to_string(static_cast<int>(e));
+                model.apply(make);
+                // One aligned piece at a time: each is done whole or not at all.
+                bool full = false;
+                for (u64 at = 0; at < bytes && !full && problem.empty(); at += 65536) {
+                    Step const s{StepKind::Overwrite, make.path, "", at,
+                                 bytes - at < 65536 ? bytes - at : 65536, static_cast<u8>('a' + files % 20)};
+                    e = apply(c, m, s);
+                    if (e == Error::NoSpace) full = true;
+                    else if (e != Error::None) problem = "write: " + std::to_string(static_cast<int>(e));
+                    else model.apply(s);
+                }
+                if (full) break;
+                if (files > 20000) problem = "never full";
+            }
+            if (c.stuck) problem = "stuck when full";
+            if (problem.empty()) problem = same(c, model.dump(), "full");
+            if (problem.empty() && c.fsync() != Error::None) problem = "fsync when full";
+            // Delete two thirds, oldest and newest mixed.
+            for (u32 i = 0; i <= files && problem.empty(); ++i) {
+                if (i % 3 == cycle) continue;
+                Step const s{StepKind::Unlink, "f" + std::to_string(i), "", 0, 0, 'a'};
+                Error const want = model.apply(s);
+                Error const got = apply(c, m, s);
+                ++cases;
+                if (want != got) problem = "delete when full: " + std::to_string(static_cast<int>(got));
+            }
+            ++files;
+        }
+        if (problem.empty() && c.fsync() != Error::None) problem = "fsync";
+        if (problem.empty()) problem = check_image(image);
+        if (problem.empty()) {
+            Machine again(image, pool, memory);
+            if (!again.mount()) problem = "mount after being full";
+            Client c2(again);
+            if (problem.empty()) problem = same(c2, model.dump(), "after being full");
+        }
+        pool.back_to(mark);
+    }
+    return finish("row 10, exhaustion", cases, "cases", start, problem);
+}
+
+RowResult row_random_operations(RowOptions const& o) {
+    auto const start = SteadyClock::now();
+    BlockPool pool;
+    Memory memory;
+    Random random(o.seed);
+    u64 const wanted = o.count ? o.count : 1'000'000;
+    u64 done = 0;
+    std::string problem;
+    auto const path = [&] {
+        std::string p(1, static_cast<char>('a' + random.below(6)));
+        while (random.chance(3)) p += std::string("/") + static_cast<char>('a' + random.below(6));
+        return p;
+    };
+    while (done < wanted && problem.empty()) {
+        std::size_t const mark = pool.mark();
+        Image image(blocks_for(64));
+        FormatOptions f;
+        f.seed = random.next();
+        if (random.chance(3)) f.hash_mask = 0x300;  // four keys for all names: collisions
+        format(image, pool, f);
+        Model model;
+        for (u32 mounts = 0; mounts < 8 && problem.empty(); ++mounts) {
+            Machine m(image, pool, memory);
+            Random order(random.next());
+            if (random.chance(2)) m.disks.shuffle(&order);
+            if (!m.mount() || m.store().health() != Health::Mounted) {
+                problem = "mount";
+                break;
+            }
+            Client c(m);
+            problem = same(c, model.dump(), "after a mount");
+            for (u64 i = 0; i < 800 && problem.empty(); ++i, ++done) {
+                Step s;
+                s.kind = static_cast<StepKind>(random.below(15));
+                if (random.chance(40)) s.kind = StepKind::Chmod;
+                if (random.chance(300)) s.kind = StepKind::Clean;
+                if (random.chance(100)) s.kind = StepKind::Checkpoint;
+                s.path = path();
+                s.fill = static_cast<u8>('a' + random.below(20));
+                switch (s.kind) {
+                    case StepKind::Rename:
+                    case StepKind::Exchange:
+                    case StepKind::Link: s.path2 = path(); break;
+                    case StepKind::Symlink: s.path2 = "t" + std::to_string(random.below(1000)); break;
+                    case StepKind::SetXattr:
+                        s.path2 = std::string("user.") + static_cast<char>('a' + random.below(3)) + "=" +
+                                  std::string(random.below(300), 'v');
+                        break;
+                    case StepKind::RemoveXattr: s.path2 = std::string("user.a"); break;
+                    case StepKind::Append: s.length = random.below(random.chance(8) ? 150000 : 9000); break;
+                    case StepKind::Overwrite:
+                        s.offset = random.below(random.chance(4) ? 400000 : 40000);
+                        s.length = random.below(random.chance(8) ? 100000 : 9000);
+                        break;
+                    case StepKind::Truncate: s.offset = random.below(random.chance(3) ? 500000 : 20000); break;
+                    case StepKind::Punch:
+                        s.offset = random.below(100000);
+                        s.length = 1 + random.below(60000);
+                        break;
+                    case StepKind::Chmod: s.offset = random.below(01000); break;
+                    default: break;
+                }
+                Error const got = apply(c, m, s);
+                if (got == Error::NoSpace) {
+                    // The model has no end; this store starts anew.
+                    mounts = 8;
+                    break;
+                }
+                Error const want = model.apply(s);
+                if (want != got || c.stuck) {
+                    problem = to_text(s) + ": model " + std::to_string(static_cast<int>(want)) +
+                              ", core " + std::to_string(static_cast<int>(got));
+                }
+                if (problem.empty() && random.chance(200)) problem = same(c, model.dump(), "in the run");
+            }
+            if (mounts >= 8) break;
+            if (problem.empty() && m.store().damage_count()) problem = "damage reported";
+            bool const good = random.chance(2) ? m.unmount() : c.fsync() == Error::None;
+            if (problem.empty() && !good) problem = "the end of a mount";
+            if (problem.empty() && random.chance(4)) problem = check_image(image);
+        }
+        pool.back_to(mark);
+    }
+    return finish("random operations against the model", done, "operations", start, problem);
+}
+
+}  // namespace nemesis::fs::simulator
