@@ -9,6 +9,7 @@
 #include "kernel/dispatch.h"
 #include "kernel/event.h"
 #include "kernel/log.h"
+#include "kernel/machine.h"
 #include "kernel/memory/slots.h"
 #include "kernel/memory/stretch.h"
 #include "kernel/trace.h"
@@ -276,6 +277,7 @@ Result<Domain*, Error> create_step(Domain& creator, abi::DomainParameters const&
     if (!progress) {
         if (progress.error() != Error::Again) {  // abandoned: dead before it lived
             creator.creating = nullptr;
+            this_cpu().scheduler->remove(d->entity, arch::clock::now());
             d->furnished = true;
             d->state = DomainState::Dead;
             d->exit_code = 0;
@@ -326,7 +328,13 @@ void kill(Domain& d, std::uint64_t exit_code) {
     ++d.serve_epoch;
     d.reclaim_step = 0;
     d.reclaim_position = 0;
-    if (this_cpu().fpu_owner == &d) this_cpu().fpu_owner = nullptr;
+    auto& cpu = this_cpu();
+    if (cpu.fpu_owner == &d) cpu.fpu_owner = nullptr;
+    if (machine::contract_in_progress == &d) machine::contract_in_progress = nullptr;
+    if (cpu.payer == &d) {  // whoever runs on its reservation does so no longer
+        cpu.payer = nullptr;
+        cpu.reschedule = true;
+    }
     trace::domain_died(d);
     if (auto* parent = parent_of(d)) events::raise(*parent, d.death_endpoint);
 }
@@ -372,21 +380,12 @@ Result<void, Error> reclaim_step(Domain& d) {
                     s->kind = Stretch::Kind::Own;
                     d.creating_stretch = 0xffff;
                 }
-                auto const base = s->base;
-                auto const bytes = std::uint64_t{s->regions} * abi::kRegionSize;
-                auto const own = s->kind != Stretch::Kind::Accepted;
                 (void)TRY(stretches::destroy(d, d.reclaim_position));
-                if (own) {
-                    for (auto at = base & ~(abi::kSlotSize - 1); at < base + bytes; at += abi::kSlotSize) {
-                        slots::release(at, d.index);
-                    }
-                }
                 return fail(Error::Again);
             }
             return fail(Error::Again);
         }
         case 2: {  // whatever frames are left: tables, DIB, unmapped memory; the object's frame last
-            slots::release(d.first_slot, d.index);
             auto const object = static_cast<FrameNumber>(arch::physical_of(&d) / 4096);
             if (d.kernel_frames != 0) {  // the upper tables go out of use before their frames do
                 if (this_cpu().root == d.root && d.root != 0) {

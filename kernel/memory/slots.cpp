@@ -35,12 +35,16 @@ void initialise(Record* table, std::uint32_t capacity) {
 bool claim(std::uint64_t address, std::uint32_t owner) {
     if (!valid(address)) return false;
     auto const key = key_of(address);
-    if (auto const* record = find(key)) return record->owner == owner;
+    if (auto* record = find(key)) {
+        if (record->owner != owner) return false;
+        ++record->claims;
+        return true;
+    }
     auto const start = start_of(key);
     for (std::uint32_t i = 0; i < kProbes; ++i) {
         auto& record = table_[(start + i) & mask_];
         if (record.slot_plus_one == 0 || record.slot_plus_one == kFreed) {
-            record = {key, owner};
+            record = {key, owner, 1, 0};
             return true;
         }
     }
@@ -56,7 +60,7 @@ std::uint32_t owner_of(std::uint64_t address) {
 void release(std::uint64_t address, std::uint32_t owner) {
     if (!valid(address)) return;
     auto* record = find(key_of(address));
-    if (record != nullptr && record->owner == owner) *record = {kFreed, 0};
+    if (record != nullptr && record->owner == owner && --record->claims == 0) *record = {kFreed, 0, 0, 0};
 }
 
 std::uint64_t find_free(std::uint32_t count) {

@@ -13,14 +13,17 @@ namespace nemesis::kernel::slots {
 struct Record {
     std::uint32_t slot_plus_one;  ///< 0: never used, 0xffffffff: used once, free now
     std::uint32_t owner;          ///< domain index
+    std::uint32_t claims;         ///< stretches of the owner that touch the slot
+    std::uint32_t reserved;
 };
 
 /// capacity: a power of two. Boot only.
 void initialise(Record* table, std::uint32_t capacity);
-/// Gives the slot at `address` to `owner`; true if it is the owner's now (or was already).
+/// Gives the slot at `address` to `owner`, or counts one more claim if it is the owner's already.
 bool claim(std::uint64_t address, std::uint32_t owner);
 /// Owner of the slot at `address`, or 0xffffffff.
 std::uint32_t owner_of(std::uint64_t address);
+/// Takes one claim back; the slot is free when the last one goes.
 void release(std::uint64_t address, std::uint32_t owner);
 /// Address of `count` neighbouring slots that nobody owns, or 0. bound: 8 tries.
 std::uint64_t find_free(std::uint32_t count);

@@ -88,11 +88,31 @@ std::uint64_t choose_address(Domain& d, std::uint64_t regions) {
     return slots::find_free(static_cast<std::uint32_t>((regions + per_slot - 1) / per_slot));
 }
 
-bool claim_slots(Domain& d, std::uint64_t base, std::uint64_t bytes) {
-    for (auto at = base; at < base + bytes; at += abi::kSlotSize) {
-        if (!slots::claim(at, d.index)) return false;
+/// Calls `each` for every slot that [base, base + regions) touches, until it returns false.
+template <typename F>
+bool each_slot(std::uint64_t base, std::uint64_t regions, F&& each) {
+    auto const end = base + regions * abi::kRegionSize;
+    for (auto at = base & ~(abi::kSlotSize - 1); at < end; at += abi::kSlotSize) {
+        if (!each(at)) return false;
     }
     return true;
+}
+
+bool claim_slots(Domain& d, std::uint64_t base, std::uint64_t regions) {
+    std::uint64_t claimed = 0;
+    if (each_slot(base, regions, [&](std::uint64_t at) { return slots::claim(at, d.index) && ++claimed > 0; })) {
+        return true;
+    }
+    each_slot(base, regions, [&](std::uint64_t at) {
+        if (claimed-- == 0) return false;
+        slots::release(at, d.index);
+        return true;
+    });
+    return false;
+}
+
+void release_slots(Domain& d, std::uint64_t base, std::uint64_t regions) {
+    each_slot(base, regions, [&](std::uint64_t at) { return slots::release(at, d.index), true; });
 }
 
 Status continue_creation(Domain& d) {
@@ -182,10 +202,7 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
     }
     if (!regions_free(target, base, regions)) return fail(Error::Busy);
     if (target.free_stretch == kNone) return fail(Error::QuotaExceeded);
-    if (!claim_slots(target, base & ~(abi::kSlotSize - 1),
-                     base + regions * abi::kRegionSize - (base & ~(abi::kSlotSize - 1)))) {
-        return fail(Error::Busy);
-    }
+    if (!claim_slots(target, base, regions)) return fail(Error::Busy);
     auto const number = take_number(target);
     auto* s = stretch_of(target, number);
     *s = Stretch{};
@@ -285,6 +302,7 @@ Status destroy(Domain& owner, std::uint64_t number) {
             forget_all(owner);
         }
     }
+    release_slots(owner, s->base, s->regions);
     free_number(owner, static_cast<std::uint16_t>(number));
     return 0;
 }
