@@ -1,6 +1,8 @@
 // Last words: our own bug stops the machine with registers, domain, stack and the log's tail.
 #include "kernel/panic.h"
 
+#include <cstring>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/layout.h"
 #include "kernel/cpu.h"
@@ -8,7 +10,7 @@
 #include "kernel/log.h"
 #include "kernel/machine.h"
 
-extern "C" char kernel_text_start[], kernel_text_end[];
+extern "C" char kernel_text_start[], kernel_text_end[], kernel_image_end[], boot_stack_top[];
 extern "C" std::uint64_t const fixup_table_start[], fixup_table_end[];
 
 namespace nemesis {
@@ -19,21 +21,60 @@ namespace {
 bool panicking = false;
 
 constexpr unsigned kStackDepth = 24;
-std::uint64_t stack[kStackDepth];
+PanicCall calls[kStackDepth];
 char tail[4096];
 
-/// Return addresses found through frame pointers on the kernel's stacks; returns how many.
-unsigned walk_stack(std::uint64_t rbp) {
+bool in_text(std::uint64_t address) {
+    return address >= reinterpret_cast<std::uint64_t>(kernel_text_start) &&
+           address < reinterpret_cast<std::uint64_t>(kernel_text_end);
+}
+
+/// Where a stack that holds `rsp` ends, or 0 when no stack of the kernel's does.
+std::uint64_t stack_end(std::uint64_t rsp) {
+    constexpr std::uint64_t stack_bytes = 16384, interrupt_stack_bytes = 8192;
+    auto const image_end = reinterpret_cast<std::uint64_t>(kernel_image_end);
+    if (rsp < reinterpret_cast<std::uint64_t>(kernel_text_end) || rsp >= image_end) return 0;
+    std::uint64_t const tops[] = {this_cpu().kernel_stack,
+                                  reinterpret_cast<std::uint64_t>(boot_stack_top)};
+    for (auto const top : tops) {
+        if (rsp < top && top - rsp <= stack_bytes) return top;
+    }
+    return image_end - rsp < interrupt_stack_bytes ? image_end : rsp + interrupt_stack_bytes;
+}
+
+/// Whether a call instruction ends at `address`; `target` is where it leads, 0 if that is in a
+/// register.
+bool follows_call(std::uint64_t address, std::uint64_t& target) {
+    target = 0;
+    if (!in_text(address - 7) || !in_text(address - 1)) return false;
+    auto const* end = reinterpret_cast<std::uint8_t const*>(address);
+    if (end[-5] == 0xe8) {
+        std::int32_t distance;
+        std::memcpy(&distance, end - 4, 4);
+        target = address + static_cast<std::uint64_t>(std::int64_t{distance});
+        if (in_text(target)) return true;
+    }
+    target = 0;
+    for (int const length : {2, 3, 4, 6, 7}) {  // call through a register or memory
+        if (end[-length] == 0xff && (end[1 - length] & 0x38) == 0x10) return true;
+    }
+    return false;
+}
+
+/// Return addresses found on the stack from `rsp` on: words behind a call instruction. The kernel
+/// has no frame pointers, so a word left over from an earlier call looks like one; what certainly
+/// leads to the function before it is marked. Returns how many.
+unsigned walk_stack(std::uint64_t rsp, std::uint64_t inside) {
     unsigned depth = 0;
-    while (depth < kStackDepth && rbp >= arch::kKernelBase && rbp % 8 == 0) {
-        auto const* frame = reinterpret_cast<std::uint64_t const*>(rbp);
-        auto const address = frame[1];
-        if (address < reinterpret_cast<std::uint64_t>(kernel_text_start) ||
-            address >= reinterpret_cast<std::uint64_t>(kernel_text_end)) {
-            break;
-        }
-        stack[depth++] = address;
-        rbp = frame[0];
+    auto const end = stack_end(rsp);
+    for (auto at = (rsp + 7) & ~7ull; at + 8 <= end && depth < kStackDepth; at += 8) {
+        auto const address = *reinterpret_cast<std::uint64_t const*>(at);
+        std::uint64_t target;
+        if (!follows_call(address, target)) continue;
+        // Names are one pointer a function, so that comparing pointers compares functions.
+        bool const certain = target != 0 && panic_symbol(target) == panic_symbol(inside);
+        calls[depth++] = {address, certain};
+        inside = address - 1;
     }
     return depth;
 }
@@ -61,7 +102,8 @@ void panic(char const* message, kps::Frame const* frame) {
     auto const* domain = cpu.current != nullptr ? cpu.current->name : "(none)";
     log::line("KERNEL PANIC: ", message);
     log::line("domain ", domain);
-    auto rbp = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
+    auto rsp = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
+    auto inside = reinterpret_cast<std::uint64_t>(&panic);
     if (frame != nullptr) {
         log::line("vector ", frame->vector, " error ", log::hex(frame->error), " rip ",
                   log::hex(frame->rip), " ", panic_symbol(frame->rip), " rsp ",
@@ -74,18 +116,21 @@ void panic(char const* message, kps::Frame const* frame) {
         log::line("r11 ", log::hex(frame->r11), " r12 ", log::hex(frame->r12), " r13 ",
                   log::hex(frame->r13), " r14 ", log::hex(frame->r14), " r15 ",
                   log::hex(frame->r15));
-        rbp = frame->rbp;
+        rsp = frame->rsp;
+        inside = frame->rip;
     }
-    auto const depth = walk_stack(rbp);
-    for (unsigned i = 0; i < depth; ++i)
-        log::line("  at ", log::hex(stack[i]), " ", panic_symbol(stack[i] - 1));
+    auto const depth = walk_stack(rsp, inside);
+    for (auto const& call : std::span(calls).first(depth)) {
+        log::line("  at ", log::hex(call.address), " ", panic_symbol(call.address - 1),
+                  call.certain ? "" : " ?");
+    }
     panic_screen(PanicPage{.message = message,
                            .domain = domain,
                            .frame = frame,
                            .cr2 = arch::read_cr2(),
                            .cr3 = arch::read_cr3(),
                            .cr4 = arch::read_cr4(),
-                           .stack = {stack, depth},
+                           .stack = {calls, depth},
                            .log_tail = {tail, tail_bytes}});
     stop_for_a_picture();
     machine::exit(0x7f);

@@ -22,14 +22,20 @@ namespace nemesis::kernel {
 /// Name of the kernel function at `address`, or "?"; from the table that the build appends.
 char const* panic_symbol(std::uint64_t address);
 
-/// What the page shows. `frame` may be null; `stack` holds return addresses, innermost first;
+/// A return address found on the stack; `certain` when its call leads to the function before it.
+struct PanicCall {
+    std::uint64_t address;
+    bool certain;
+};
+
+/// What the page shows. `frame` may be null; `stack` holds calls, innermost first;
 /// `log_tail` is what was logged before.
 struct PanicPage {
     char const* message;
     char const* domain;
     kps::Frame const* frame;
     std::uint64_t cr2, cr3, cr4;
-    std::span<std::uint64_t const> stack;
+    std::span<PanicCall const> stack;
     std::string_view log_tail;
 };
 /// Paints the page on the frame buffer, if there is one.

@@ -183,11 +183,12 @@ void panic_screen(PanicPage const& page) {
     screen.write(page.domain);
     heading("Registers");
     write_registers(page);
-    heading("Stack, innermost call first");
+    heading("Stack, innermost call first; ? may be left over from an earlier call");
     if (page.frame != nullptr) write_address(page.frame->rip, page.frame->rip);
-    for (auto const address : page.stack) {
+    for (auto const& call : page.stack) {
         if (screen.row() + 8 >= screen.rows()) break;
-        write_address(address, address - 1);
+        write_address(call.address, call.address - 1);
+        if (!call.certain) screen.write(" ?");
     }
     heading("The end of the log");
     write_tail(page.log_tail, screen.rows() - screen.row() - 1);

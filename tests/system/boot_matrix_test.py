@@ -131,8 +131,9 @@ def flipped(at):
     return change
 
 
-def panic_page(**machine):
-    """A case: the panic's page can be read on the screen, with or without a serial line."""
+def panic_page(words_in_file=False, **machine):
+    """A case: the panic's page can be read on the screen, with or without a serial line. The kernel is
+    told to panic by the emulator, or by a file on the boot partition."""
     def case(context):
         pictures = []
 
@@ -143,8 +144,12 @@ def panic_page(**machine):
         way, time = {"archive": archive()}, timebase.counted()
         if machine.get("boot") == "uefi":
             way, time = {"disk": disk(context)}, host_clock()
-        booted = context.boot(seconds=150, time=time, append="panic-test", on_stop=look, **way,
-                              **machine)
+        if words_in_file:
+            words = context.folder / "cmdline.txt"
+            words.write_bytes(b"\r\n  seconds=5\r\n\tpanic-test\r\n")
+            way = {"disk": disk(context, cmdline_txt=words)}
+        booted = context.boot(seconds=150, time=time, append="" if words_in_file else "panic-test",
+                              on_stop=look, **way, **machine)
         assert booted.outcome.code == 0x7f, booted.outcome.reason
         assert pictures, "the machine did not stop for its picture"
         title = screen_text.lines(pictures[0], scale=2, rows_max=1)
@@ -176,7 +181,8 @@ def tests():
     yield "uefi/6-gib-five-levels", boots(f"{uefi}, 5 levels", boot="uefi", memory_mib=6144,
                                           la57=True)
     yield "uefi/128-mib", boots(uefi, boot="uefi", memory_mib=128)
-    yield "uefi/words-on-the-command-line", panic_page(boot="uefi", serial="none")
+    yield "uefi/words-from-emulator", panic_page(boot="uefi", serial="none")
+    yield "uefi/words-from-file", panic_page(words_in_file=True, boot="uefi", la57=True)
 
     for chipset in qemu.CHIPSETS:
         yield f"direct/{chipset}", boots(f"{direct}, 4 levels", chipset=chipset)
