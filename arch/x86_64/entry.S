@@ -17,6 +17,11 @@
     .popsection
 .endm
 
+// Before the first site: the list begins here.
+.section .rodata.smap_sites, "a"
+.global smap_sites_start
+smap_sites_start:
+
 .section .text.entry, "ax", @progbits
 .code64
 .global syscall_entry
@@ -320,10 +325,6 @@ vector_\n:
 .section .rodata.vector_table, "a"
 .global vector_table
 vector_table:
-.section .rodata.smap_sites, "a"
-.global smap_sites_start
-smap_sites_start:
-
 .section .text.entry, "ax", @progbits
 .set n, 0
 .rept 256
