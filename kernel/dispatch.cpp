@@ -204,10 +204,6 @@ static void charge(Cpu& cpu, Instant entered, Instant now) {
     cpu.scheduler->charge(payer->entity, now, Duration::ns(ran > 0 ? ran : 0));
     payer->ro->used_ns = payer->entity.used_allocated().ns();
     payer->ro->extra_ns = payer->entity.used_extra().ns();
-    if (payer->donates_to != nullptr && cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated) &&
-        payer->entity.release() > now) [[unlikely]] {
-        events::donation_spent(*payer, now);
-    }
 }
 
 static void note_entry(Cpu& cpu, Instant entered, Instant now) {
@@ -221,7 +217,13 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
     for (;;) {
         auto now = arch::clock::now();
         cpu.reschedule = false;
+        auto* const paid = cpu.payer;
+        auto const allocated = cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated);
         auto const decision = cpu.scheduler->decide(now);
+        if (paid != nullptr && paid->donates_to != nullptr && allocated && paid->entity.release() > now) [[unlikely]] {
+            events::donation_spent(*paid, now);  // only decide turns a spent budget into the next release
+            continue;
+        }
         cpu.kind = static_cast<std::uint32_t>(decision.kind);
         cpu.until = decision.until;
         cpu.deadline = decision.deadline;
@@ -246,6 +248,7 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
         }
         cpu.payer = domain_of(decision.entity);
         auto& runner = events::runner_for(*cpu.payer, now);
+        if (cpu.reschedule) [[unlikely]] continue;  // a donation has ended: somebody else woke
         now = arch::clock::now();
         note_entry(cpu, entered, now);
         cpu.payer->overhead_ns += (now - entered).ns();
@@ -283,6 +286,15 @@ void reschedule(Instant entered) {
     decide_and_enter(cpu, entered);
 }
 
+/// Blocks a domain that may have run on a donation only, its own entity blocked already.
+static void block_entity(Cpu& cpu, SchedulingEntity& e, Instant now, Instant until) {
+    if (!e.runnable()) {
+        if (until == Instant::never() && e.timeout() == Instant::never()) return;
+        cpu.scheduler->wake(e, now);
+    }
+    cpu.scheduler->block(e, now, until);
+}
+
 void suspend(Domain& d, Instant until) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::now();
@@ -291,7 +303,7 @@ void suspend(Domain& d, Instant until) {
     d.suspended = true;
     ++d.serve_epoch;  // whatever was donated to it ends
     ++d.ro->deactivations;
-    if (d.entity.runnable() || until != Instant::never()) cpu.scheduler->block(d.entity, entered, until);
+    block_entity(cpu, d.entity, entered, until);
     decide_and_enter(cpu, entered);
 }
 
@@ -312,12 +324,13 @@ void give_up_donating(Domain& sender) {
         if (next->donation_epoch != next->donates_to->serve_epoch) break;
         next = next->donates_to;
     }
+    next->suspended = false;
     if (cpu.reschedule) [[unlikely]] {
         auto const entered = arch::clock::now();
         charge(cpu, entered, entered);
         decide_and_enter(cpu, entered);
     }
-    next->suspended = false;
+    if (sender.donation_until < cpu.armed) [[unlikely]] arm_timer(sender.donation_until);
     enter(cpu, *next, arch::clock::now());
 }
 
@@ -334,8 +347,8 @@ void give_up_to(Domain& sender, Domain& donor, Instant until) {
     charge(cpu, entered, entered);
     if (more) {
         cpu.scheduler->wake(sender.entity, entered);
-    } else if (sender.entity.runnable() || until != Instant::never()) {
-        cpu.scheduler->block(sender.entity, entered, until);
+    } else {
+        block_entity(cpu, sender.entity, entered, until);
     }
     if (!donor.entity.runnable()) cpu.scheduler->wake(donor.entity, entered);
     decide_and_enter(cpu, entered);

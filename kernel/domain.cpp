@@ -65,7 +65,7 @@ void map_dib_page(Domain& d, std::uint64_t at, FrameNumber n, std::uint64_t righ
 
 Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
     auto const ro_pages = abi::dib_ro_pages(d.endpoint_count);
-    auto const dib = p.slot_address + p.dib_offset;
+    auto const dib = d.ro_address;
     switch (d.creation_step) {
         case kRoot: {
             d.pml4 = std::uint64_t{TRY(kernel_frame(d))} * 4096;
@@ -117,7 +117,7 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
         }
         case kImage: {
             constexpr auto rights = abi::kRead | abi::kWrite | abi::kExecute | abi::kMeta;
-            (void)TRY(stretches::create(d, p.slot_address, p.regions, rights));
+            (void)TRY(stretches::create(d, d.first_slot, d.image_regions, rights));
             d.reclaim_position = 0;
             ++d.creation_step;
             return {};
@@ -149,7 +149,6 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
             d.ro->id = d.id();
             d.ro->endpoint_count = d.endpoint_count;
             d.ro->slot_count = d.slot_count;
-            d.ro_address = dib;
             d.ro->rw_address = dib + ro_pages * 4096;
             d.ro->parent = (std::uint64_t{d.parent_generation} << 32) | d.parent_index;
             d.ro->environment = p.environment;
@@ -197,6 +196,8 @@ Domain* construct(FrameNumber n, std::uint32_t index, abi::DomainParameters cons
     d->privileges = p.privileges;
     d->fpu = (p.privileges & abi::kPrivilegeFpu) != 0;
     d->first_slot = p.slot_address;
+    d->image_regions = p.regions;
+    d->ro_address = p.slot_address + p.dib_offset;
     d->state = DomainState::Created;
     std::memcpy(d->name, p.name, sizeof(d->name));
     d->name[31] = 0;
@@ -205,12 +206,36 @@ Domain* construct(FrameNumber n, std::uint32_t index, abi::DomainParameters cons
     return d;
 }
 
+/// The list of children decides who is reclaimed with whom; parent_of decides who commands.
+void link_child(Domain& parent, Domain& child) {
+    child.previous_sibling = nullptr;
+    child.next_sibling = parent.first_child;
+    if (parent.first_child != nullptr) parent.first_child->previous_sibling = &child;
+    parent.first_child = &child;
+}
+void unlink_child(Domain& child) {
+    auto* parent = table_[child.parent_index];
+    if (child.previous_sibling != nullptr) child.previous_sibling->next_sibling = child.next_sibling;
+    else if (parent != nullptr && parent->first_child == &child) parent->first_child = child.next_sibling;
+    if (child.next_sibling != nullptr) child.next_sibling->previous_sibling = child.previous_sibling;
+}
+
 Domain* parent_of(Domain const& d) {
     auto* parent = at(d.parent_index);
     if (parent != nullptr && parent->generation == d.parent_generation && parent->state != DomainState::Dead) {
         return parent;
     }
     return d.index != 0 ? at(0) : nullptr;  // the first domain adopts
+}
+
+/// Dead before it lived.
+void abandon(Domain& d) {
+    if (d.state == DomainState::Dead) return;
+    this_cpu().scheduler->remove(d.entity, arch::clock::now());
+    d.state = DomainState::Dead;
+    d.exit_code = 0;
+    d.reclaim_position = 0;
+    d.reclaim_step = 0;
 }
 
 }  // namespace
@@ -268,23 +293,24 @@ Result<Domain*, Error> create_step(Domain& creator, abi::DomainParameters const&
             return fail(Error::QuotaExceeded);
         }
         d->kernel_frames = 1;
+        link_child(creator, *d);
         creator.creating = d;
         ++alive_;
         return fail(Error::Again);
     }
     auto* d = creator.creating;
+    if (d->state == DomainState::Dead) {  // abandoned: taken back in steps, then the error is told
+        auto const error = static_cast<Error>(d->creation_error);
+        TRY_VOID(reclaim_step(*d));
+        creator.creating = nullptr;
+        return fail(error);
+    }
     auto const progress = furnish(*d, p, 3);
     if (!progress) {
-        if (progress.error() != Error::Again) {  // abandoned: dead before it lived
-            creator.creating = nullptr;
-            this_cpu().scheduler->remove(d->entity, arch::clock::now());
-            d->furnished = true;
-            d->state = DomainState::Dead;
-            d->exit_code = 0;
-            d->reclaim_position = 0;
-            creator.rw->arguments[0] = d->id();
-        }
-        return fail(progress.error());
+        if (progress.error() == Error::Again) return fail(Error::Again);
+        d->creation_error = static_cast<std::int64_t>(progress.error());
+        abandon(*d);
+        return fail(Error::Again);
     }
     creator.creating = nullptr;
     trace::domain_created(*d);
@@ -324,7 +350,7 @@ void kill(Domain& d, std::uint64_t exit_code) {
     d.live_generation = 0;
     d.exit_code = exit_code;
     d.suspended = false;
-    d.donates_to = nullptr;
+    events::donor_died(d, now);
     ++d.serve_epoch;
     d.reclaim_step = 0;
     d.reclaim_position = 0;
@@ -336,23 +362,36 @@ void kill(Domain& d, std::uint64_t exit_code) {
         cpu.reschedule = true;
     }
     trace::domain_died(d);
-    if (auto* parent = parent_of(d)) events::raise(*parent, d.death_endpoint);
+    // Its own parent only: to whoever adopts it the endpoint's number means something else.
+    auto* parent = parent_of(d);
+    if (parent != nullptr && parent->index == d.parent_index) events::raise(*parent, d.death_endpoint);
 }
 
 Result<void, Error> reclaim_step(Domain& d) {
     ASSERT(d.state == DomainState::Dead);
     if (d.creating != nullptr) {  // a child it was furnishing goes first
         auto* child = d.creating;
-        child->furnished = true;
-        if (child->state != DomainState::Dead) {
-            child->exit_code = 0;
-            child->reclaim_position = 0;
-            child->reclaim_step = 0;
-            this_cpu().scheduler->remove(child->entity, arch::clock::now());
-            child->state = DomainState::Dead;
-        }
+        abandon(*child);
         TRY_VOID(reclaim_step(*child));
         d.creating = nullptr;
+        return fail(Error::Again);
+    }
+    if (auto* child = d.first_child) {  // children go with their parent; grandchildren move up first
+        if (child->creating != nullptr) {
+            abandon(*child->creating);
+            TRY_VOID(reclaim_step(*child->creating));
+            child->creating = nullptr;
+            return fail(Error::Again);
+        }
+        if (auto* grandchild = child->first_child) {
+            unlink_child(*grandchild);
+            grandchild->parent_index = d.index;
+            grandchild->parent_generation = d.generation;
+            link_child(d, *grandchild);
+            return fail(Error::Again);
+        }
+        kill(*child, abi_exit::kDestroyed);
+        TRY_VOID(reclaim_step(*child));
         return fail(Error::Again);
     }
     switch (d.reclaim_step) {
@@ -412,7 +451,9 @@ Result<void, Error> reclaim_step(Domain& d) {
     }
     auto const index = d.index;
     auto const object = static_cast<FrameNumber>(arch::physical_of(&d) / 4096);
-    if (auto* parent = parent_of(d)) parent->frames_quota += d.frames_quota;
+    auto* parent = table_[d.parent_index];
+    if (parent != nullptr && parent->generation == d.parent_generation) parent->frames_quota += d.frames_quota;
+    unlink_child(d);
     table_[index] = nullptr;
     frames::release(d, object);
     free_next_[index] = first_free_;

@@ -110,6 +110,11 @@ struct Domain {
     Stretch* stretch_pages[16];
     std::uint64_t* count_pages[9];
     std::uint64_t creation_step;
+    std::uint64_t image_regions;    ///< of the creation; its other parameters stand where they go
+    std::int64_t creation_error;    ///< what ended a creation, told when all is taken back
+    Domain* first_child;            ///< children reclaimed with this one
+    Domain* next_sibling;
+    Domain* previous_sibling;
     Domain* creating;               ///< child under construction (one at a time)
 };
 

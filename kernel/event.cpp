@@ -46,8 +46,21 @@ inline void deliver(Endpoint& e) {
     mark_pending(*e.peer, e.peer_endpoint);
 }
 
-void end_donation(Domain& donor) {
+/// The donation of `donor` ends without the receiver's doing: what ran on it goes on by itself.
+void release_receiver(Domain& donor, Instant now) {
+    auto* receiver = donor.donates_to;
     donor.donates_to = nullptr;
+    if (receiver == nullptr || donor.donation_epoch != receiver->serve_epoch ||
+        receiver->state != DomainState::Alive) {
+        return;
+    }
+    receiver->suspended = false;
+    this_cpu().scheduler->wake(receiver->entity, now);
+    this_cpu().reschedule = true;
+}
+
+void end_donation(Domain& donor) {
+    release_receiver(donor, arch::clock::now());
     donor.wake_reason = static_cast<std::uint8_t>(abi::Reason::DonationEnded);
 }
 
@@ -72,16 +85,19 @@ std::int64_t send(Domain& sender, std::uint64_t n) {
     return 0;
 }
 
+void donor_died(Domain& donor, Instant now) { release_receiver(donor, now); }
+
 Domain& runner_for(Domain& payer, Instant now) {
     auto* d = &payer;
     for (int depth = 0; d->donates_to != nullptr; ++depth) {
         auto* next = d->donates_to;
         auto const over = d->donation_epoch != next->serve_epoch;
         if (over || d->donation_until <= now || depth == kChainMax) [[unlikely]] {
-            d->donates_to = nullptr;
+            release_receiver(*d, now);
             d->wake_reason = static_cast<std::uint8_t>(over ? abi::Reason::DonationEnded : abi::Reason::Timeout);
             break;
         }
+        if (d->donation_until < this_cpu().armed) dispatch::arm_timer(d->donation_until);
         d = next;
     }
     return *d;
@@ -121,7 +137,8 @@ std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
     auto* d = &peer;
     for (int depth = 0; d->donates_to != nullptr && d->donation_epoch == d->donates_to->serve_epoch; ++depth) {
         if (d->donates_to == &sender || depth == kChainMax) {
-            peer.donates_to = nullptr;
+            // Those in between have nobody to run them any more when the receiver suspends.
+            release_receiver(peer, arch::clock::now());
             peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
             break;
         }

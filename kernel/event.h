@@ -36,6 +36,8 @@ std::int64_t close(Domain& d, std::uint32_t endpoint);
 /// The domain that runs when `payer` is dispatched: the end of its chain of donations.
 Domain& runner_for(Domain& payer, Instant now);
 
+/// `donor` dies: the receiver goes on by itself.
+void donor_died(Domain& donor, Instant now);
 /// Takes a pending wake back: `d` has been given up by its receiver and waits on its own.
 void donation_spent(Domain& payer, Instant now);
 

@@ -63,22 +63,24 @@ void handle(std::uint8_t vector) {
 
 std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint64_t n) {
     auto* e = endpoint_of(d, n);
-    if (e == nullptr || kind > 1) return code(Error::BadArgument);
+    if (e == nullptr || kind > 1 || number > 0xffffff) return code(Error::BadArgument);
     if (e->state != Endpoint::State::Free) return code(Error::Busy);
+    auto const line = static_cast<std::uint32_t>(number);
+    auto const place = [&](std::uint32_t at) { return kind == 0 ? apic::real_line(at) : at; };
     std::uint32_t free = kSourcesMax;
     for (std::uint32_t i = 0; i < kSourcesMax; ++i) {
         if (!sources[i].used) {
             if (free == kSourcesMax) free = i;
-        } else if (sources[i].line == number && sources[i].message == (kind == 1)) {
+        } else if (sources[i].message == (kind == 1) && place(sources[i].line) == place(line)) {
             return code(Error::Busy);
         }
     }
     if (free == kSourcesMax) return code(Error::Busy);
     auto const vector = static_cast<std::uint8_t>(apic::kDeviceVectorFirst + free);
-    auto const routed = kind == 0 ? apic::route_line(static_cast<std::uint32_t>(number), vector)
-                                  : arch::pci::route_message(static_cast<std::uint32_t>(number), vector);
+    auto const routed = kind == 0 ? apic::route_line(line, vector)
+                                  : arch::pci::route_message(line, vector);
     if (!routed) return code(Error::BadArgument);
-    sources[free] = Source{.domain = &d, .generation = d.generation, .line = static_cast<std::uint32_t>(number),
+    sources[free] = Source{.domain = &d, .generation = d.generation, .line = line,
                            .endpoint = static_cast<std::uint16_t>(n), .used = true, .message = kind == 1,
                            .masked = true, .again = false, .count = 0};
     e->state = Endpoint::State::Interrupt;

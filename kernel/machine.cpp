@@ -12,6 +12,7 @@
 namespace nemesis::kernel::machine {
 
 Domain* contract_in_progress = nullptr;
+abi::DomainId contract_requester = 0;
 boot::BootInfo const* boot_info = nullptr;
 boot::FrameBuffer frame_buffer;
 
@@ -36,6 +37,25 @@ std::uint64_t information(abi::MachineInfo word) {
         case Features: return boot_info->from_uefi;
         default: return 0;
     }
+}
+
+bool may_be_device(std::uint64_t physical, std::uint64_t bytes, bool write) {
+    constexpr std::uint64_t top = 1ull << 52;
+    if (physical >= top || bytes > top - physical) return false;
+    auto const end = physical + bytes;
+    auto const inside = [&](std::uint64_t base, std::uint64_t size) {
+        return physical >= (base & ~4095ull) && end <= ((base + size + 4095) & ~4095ull);
+    };
+    if (!write && (inside(boot_info->archive_physical, boot_info->archive_bytes) ||
+                   inside(arch::physical_of(trace::memory), trace::bytes))) {
+        return true;
+    }
+    for (std::uint32_t i = 0; i < boot_info->memory_count; ++i) {
+        auto const& range = boot_info->memory[i];
+        auto const ram = range.type == static_cast<std::uint32_t>(boot::MemoryType::Usable);
+        if (ram && physical < range.end() && range.base < end) return false;
+    }
+    return !arch::apic::steers_interrupts(physical, bytes);
 }
 
 void exit(std::uint64_t code) {

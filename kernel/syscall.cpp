@@ -217,6 +217,13 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
         Contract const wanted{Duration::ns(slice), Duration::ns(period), Duration::ns(deadline),
                               static_cast<std::uint32_t>(weight)};
         auto& changing = machine::contract_in_progress;
+        if (changing != nullptr && changing != &d) {  // nobody goes on with it when who asked is gone
+            auto const* requester = domains::find(machine::contract_requester);
+            if (requester == nullptr || requester->state == DomainState::Dead) {
+                scheduler.abort();
+                changing = nullptr;
+            }
+        }
         if (changing != &d || !same(d.wanted, wanted)) {
             if (changing == &d) {
                 scheduler.abort();
@@ -226,6 +233,7 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
             if (!begun) return code(begun.error() == ContractError::Busy ? Error::Busy : Error::BadArgument);
             d.wanted = wanted;
             changing = &d;
+            machine::contract_requester = self().id();
         }
         auto const step = scheduler.step(kAdmissionWork);
         if (step.verdict == AdmissionVerdict::Again) return code(Error::Again);

@@ -14,6 +14,8 @@ namespace {
 
 std::uint32_t volatile* io = physical<std::uint32_t>(0xfec00000);
 std::uint32_t lines = 24;
+/// PCI configuration space in memory, of the first segment (ACPI's MCFG), or 0.
+std::uint64_t pci_window = 0, pci_window_bytes = 0;
 
 /// ISA interrupt n arrives on line `isa_line[n]` with `isa_flags[n]` (MADT overrides).
 std::uint8_t isa_line[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -73,6 +75,11 @@ void read_acpi(std::uint64_t rsdp) {
         std::memcpy(&address, bytes + at, width);
         auto const* entry = physical<TableHeader>(address);
         if (std::memcmp(entry->signature, "APIC", 4) == 0) read_madt(entry);
+        if (std::memcmp(entry->signature, "MCFG", 4) == 0 && entry->length >= 60) {
+            auto const* first = reinterpret_cast<std::uint8_t const*>(entry) + 44;
+            std::memcpy(&pci_window, first, 8);
+            pci_window_bytes = (std::uint64_t{first[11]} + 1) << 20;
+        }
     }
 }
 
@@ -125,6 +132,20 @@ void set_line_mask(std::uint32_t line, bool masked) {
     auto const reg = 0x10 + 2 * real_line(line, flags);
     auto const old = io_read(reg);
     io_write(reg, masked ? old | 0x10000 : old & ~0x10000u);
+}
+
+std::uint32_t real_line(std::uint32_t line) {
+    std::uint32_t flags;
+    return real_line(line, flags);
+}
+
+bool steers_interrupts(std::uint64_t physical_address, std::uint64_t bytes) {
+    auto const touches = [&](std::uint64_t base, std::uint64_t size) {
+        return physical_address < base + size && base < physical_address + bytes;
+    };
+    // Whatever APIC a write to 0xfeexxxxx reaches, it is a message that interrupts.
+    return touches(0xfee00000, 0x100000) || touches(physical_of(const_cast<std::uint32_t*>(io)) & ~4095ull, 4096) ||
+           touches(physical_of(const_cast<std::uint32_t*>(local)), 4096) || touches(pci_window, pci_window_bytes);
 }
 
 std::uint32_t line_count() { return lines; }

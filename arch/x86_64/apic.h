@@ -36,6 +36,10 @@ std::uint8_t local_id();
 bool route_line(std::uint32_t line, std::uint8_t vector);
 /// Masks or unmasks an IO-APIC line. bound: 4 register accesses.
 void set_line_mask(std::uint32_t line, bool masked);
+/// The line of the IO-APIC behind `line`: two numbers may mean the same one.
+std::uint32_t real_line(std::uint32_t line);
+/// Whether [physical, +bytes) touches the interrupt controllers or PCI's memory-mapped configuration space.
+bool steers_interrupts(std::uint64_t physical, std::uint64_t bytes);
 /// How many lines there are.
 std::uint32_t line_count();
 

@@ -144,6 +144,8 @@ send_sync_call:
     jne send_sync_slow
     cmpw $1, DOMAIN_SUSPENDED(%r10)             // it waits, and has no floating point
     jne send_sync_slow
+    cmp cpu0+CPU_UNTIL(%rip), %rsi              // a time-out that needs a timer of its own
+    jl send_sync_slow
     mov %r10, DOMAIN_DONATES_TO(%r8)
     mov DOMAIN_SERVE_EPOCH(%r10), %rdx
     mov %rdx, DOMAIN_DONATION_EPOCH(%r8)
@@ -254,6 +256,7 @@ resume_partial:
     sysretq
 
 send_sync_enter:
+    movb $2, DOMAIN_WAKE_REASON(%r14)           // abi::Reason::Event
     mov %r14, %rdi
     xor %ebp, %ebp
     call enter_receiver                         // does not return

@@ -4,6 +4,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/paging.h"
 #include "kernel/cpu.h"
+#include "kernel/machine.h"
 #include "kernel/memory/slots.h"
 #include "libnemesis/base/assert.h"
 
@@ -30,9 +31,8 @@ Entry* leaf_entry(Domain& d, Stretch const& s, std::uint64_t page) {
     return &paging::table_of(*walk.region)[page & 511];
 }
 
-void forget_page(Domain const& d, std::uint64_t address) {
-    if (this_cpu().root == d.root) arch::invalidate_page(address);
-}
+/// Whoever is loaded may have the page by acceptance; an address means the same everywhere.
+void forget_page(std::uint64_t address) { arch::invalidate_page(address); }
 void forget_all(Domain const& d) {
     auto& cpu = this_cpu();
     if (cpu.root != d.root) return;
@@ -187,9 +187,20 @@ void initialise_table(Domain& d) {
 
 Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std::uint64_t rights) {
     if (target.creating_stretch != kNone) {
-        auto const* s = stretch_of(target, target.creating_stretch);
-        if (s->regions != regions || (address != 0 && s->base != address)) return fail(Error::Busy);
-        return continue_creation(target);
+        auto* s = stretch_of(target, target.creating_stretch);
+        if (s->kind != Stretch::Kind::Dying) {
+            auto const same = s->regions == regions && s->rights == (rights & 15) && (address == 0 || s->base == address);
+            auto const made = same ? continue_creation(target) : Status(fail(Error::Busy));
+            if (made || made.error() == Error::Again) return made;
+            // It cannot be finished (or nobody finishes it): taken back in steps, then the error is told.
+            s->kind = Stretch::Kind::Dying;
+            s->progress = 0;
+            s->flags = same ? static_cast<std::uint8_t>(-static_cast<int>(made.error())) : 0;
+        }
+        auto const error = static_cast<Error>(-static_cast<std::int64_t>(s->flags));
+        (void)TRY(destroy(target, target.creating_stretch));
+        target.creating_stretch = kNone;
+        return fail(error != Error::None ? error : Error::Again);
     }
     if (regions == 0 || regions > kRegionsMax || (rights & ~15ull) != 0 || (rights & abi::kRead) == 0) {
         return fail(Error::BadArgument);
@@ -220,23 +231,28 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
         return fail(Error::BadArgument);
     }
     auto const regions = (pages + 511) / 512;
-    for (std::uint64_t i = 0; i < regions; ++i) {  // never over memory that has an owner
-        auto const first = physical / 4096 + i * 512;
-        if (frames::valid(static_cast<FrameNumber>(first)) && first < 0xffffffff &&
-            frames::record(static_cast<FrameNumber>(first)).state != FrameState::Absent) {
-            return fail(Error::BadArgument);
-        }
-    }
+    if (!machine::may_be_device(physical, pages * 4096, (rights & abi::kWrite) != 0)) return fail(Error::BadArgument);
+    auto const begun = owner.creating_device;
+    if (begun != kNone && stretch_of(owner, begun)->kind != Stretch::Kind::Own) owner.creating_device = kNone;
     std::uint16_t number;
     if (owner.creating_device == kNone) {
         auto const made = TRY(create(owner, 0, regions, (rights & 3) | abi::kMeta));
         number = static_cast<std::uint16_t>(made);
         owner.creating_device = number;
-        stretch_of(owner, number)->progress = 0;
+        auto* fresh = stretch_of(owner, number);
+        fresh->progress = 0;
+        fresh->reserved[0] = static_cast<std::uint32_t>(physical >> 12);
+        fresh->reserved[1] = static_cast<std::uint32_t>(physical >> 44);
+        fresh->reserved[2] = static_cast<std::uint32_t>(pages);
+        fresh->reserved[3] = static_cast<std::uint32_t>(rights);
     } else {
         number = owner.creating_device;
     }
     auto* s = stretch_of(owner, number);
+    if (s->reserved[0] != static_cast<std::uint32_t>(physical >> 12) || s->reserved[1] != physical >> 44 ||
+        s->reserved[2] != pages || s->reserved[3] != rights) {
+        return fail(Error::Busy);  // another one is being made
+    }
     auto const cache = (rights & abi::kWriteCombining) != 0 ? 0x80ull
                        : (rights & abi::kCached) != 0        ? 0
                                                              : paging::kUncached | paging::kWriteThrough;
@@ -285,7 +301,7 @@ Status destroy(Domain& owner, std::uint64_t number) {
             auto const frame = static_cast<FrameNumber>((entry & paging::kAddressMask) >> 12);
             auto const device = (entry & paging::kDevicePage) != 0;
             entry = 0;
-            forget_page(owner, s->base + std::uint64_t{s->progress} * 4096);
+            forget_page(s->base + std::uint64_t{s->progress} * 4096);
             if (!device) {
                 auto& record = frames::record(frame);
                 auto const ours = record.state == FrameState::Owned && record.owner == owner.index;
@@ -312,7 +328,8 @@ Status map(Domain& caller, Domain& target, std::uint64_t number, std::uint64_t p
     auto* s = own(target, number);
     if (s == nullptr || (s->rights & abi::kMeta) == 0) return fail(Error::BadHandle);
     constexpr auto wx = abi::kWrite | abi::kExecute;
-    if ((rights & ~7ull) != 0 || (rights & wx) == wx || (rights & ~std::uint64_t{s->rights}) != 0) {
+    if ((rights & ~7ull) != 0 || (rights & abi::kRead) == 0 || (rights & wx) == wx ||
+        (rights & ~std::uint64_t{s->rights}) != 0) {
         return fail(Error::BadArgument);
     }
     auto* entry = leaf_entry(target, *s, page);
@@ -348,7 +365,7 @@ Status unmap(Domain& target, std::uint64_t number, std::uint64_t page) {
     *entry = 0;
     record.reserved = 0;
     frames::unmapped(frame);
-    forget_page(target, s->base + page * 4096);
+    forget_page(s->base + page * 4096);
     return frame;
 }
 
@@ -394,8 +411,10 @@ Status map_batch(Domain& owner, std::uint64_t number, std::uint64_t page, std::u
     std::uint64_t done = 0;
     for (; done < count && done < 4; ++done) {
         auto* entry = leaf_entry(owner, *s, page + done);
-        if (entry == nullptr) return fail(Error::BadArgument);
-        if (*entry != 0) return fail(Error::Exists);
+        if (entry == nullptr || *entry != 0) {
+            if (done > 0) break;
+            return fail(entry == nullptr ? Error::BadArgument : Error::Exists);
+        }
         auto const frame = frames::take(owner, FrameState::Owned);
         if (!frame) {
             if (done > 0) break;
@@ -415,7 +434,7 @@ Status give(Domain& from, Domain& to, std::uint64_t number, std::uint64_t page,
     auto* sink = own(to, number);
     if (source == nullptr || sink == nullptr) return fail(Error::BadHandle);
     constexpr auto wx = abi::kWrite | abi::kExecute;
-    if ((rights & ~7ull) != 0 || rights == 0 || (rights & wx) == wx ||
+    if ((rights & ~7ull) != 0 || (rights & abi::kRead) == 0 || (rights & wx) == wx ||
         (rights & ~std::uint64_t{sink->rights}) != 0) {
         return fail(Error::BadArgument);
     }
@@ -432,7 +451,7 @@ Status give(Domain& from, Domain& to, std::uint64_t number, std::uint64_t page,
     }
     TRY_VOID(frames::give(from, to, n));
     *old = 0;
-    forget_page(from, source->base + own_page * 4096);
+    forget_page(source->base + own_page * 4096);
     record.reserved = (rights & abi::kWrite) != 0 ? kFrameWritable : 0;
     *entry = paging::make_entry(physical, rights);
     return n;
@@ -461,7 +480,9 @@ Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint6
 
 Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std::uint64_t rights) {
     auto* owner = domains::find(owner_id);
-    if (owner == nullptr || owner->state == DomainState::Dead || owner == &target) return fail(Error::BadHandle);
+    if (owner == nullptr || !owner->furnished || owner->state == DomainState::Dead || owner == &target) {
+        return fail(Error::BadHandle);
+    }
     auto* s = own(*owner, number);
     if (s == nullptr) return fail(Error::BadHandle);
     if (s->offered_index != target.index || s->offered_generation != target.generation ||
@@ -504,6 +525,7 @@ Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std:
         target.accepting_stretch = kNone;
         return fail(Error::NotOffered);
     }
+    if (a->flags != 0) return fail(Error::Busy);  // being revoked, and the two count in the same place
     std::uint32_t budget = kTakesPerStep, work = 0;
     while (a->progress < a->regions) {
         if (work++ == kRegionsPerStep) return fail(Error::Again);

@@ -17,14 +17,21 @@ class KernelPrivilegedSection {
 public:
     /// units: `bound` in instructions, 1 to 5,000
     explicit KernelPrivilegedSection(std::uint64_t bound = 500) {
-        if (sys::call(abi::Call::KpsEnter, bound) != 0) {
+        auto const entered = sys::call(abi::Call::KpsEnter, bound);
+        nested_ = entered == static_cast<std::int64_t>(abi::Error::InSection);
+        if (entered != 0 && !nested_) {
             sys::log("kernel-privileged section without the privilege\n");
             sys::exit(0xf8);
         }
     }
-    ~KernelPrivilegedSection() { sys::call(abi::Call::KpsLeave); }
+    ~KernelPrivilegedSection() {
+        if (!nested_) sys::call(abi::Call::KpsLeave);
+    }
     KernelPrivilegedSection(KernelPrivilegedSection const&) = delete;
     KernelPrivilegedSection& operator=(KernelPrivilegedSection const&) = delete;
+
+private:
+    bool nested_;  ///< inside another one: the outer's bound holds, and only the outer leaves
 };
 
 /// Port access, for use inside a section only.
