@@ -1,14 +1,14 @@
 """`peg bench`: what things cost, in counted guest instructions.
 
-Benchmarks are functions bench_... in tests/bench/*_bench.py (tools/peg/guest.py says how they are
-written). Each returns rows: dicts with metric, unit, min, median, max, n and, if it applies, limit,
-limit_on ("max" or "median"), cr3_writes, ring_crossings. A row over its limit fails the run.
+NAMEs are metrics or groups, by the beginning of their names; `guarantees` is the run that counts
+missed deadlines. A row over its limit fails the run, and so does a group whose two runs differ.
 """
 
 import argparse
 import json
 import pathlib
 
+import bench_rows
 import build
 import guest
 import packages
@@ -21,67 +21,96 @@ SUMMARY = "measure costs in guest instructions and compare them with their limit
 def add_arguments(parser):
     parser.description = __doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("names", nargs="*", metavar="NAME",
-                        help="benchmarks, by the beginning of their names (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="metrics or groups (all)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE",
                         help="write one JSON object a line")
+    parser.add_argument("--long", action="store_true",
+                        help="as many samples as the limits are stated for, not CI's share")
+    parser.add_argument("--breakdown", action="store_true",
+                        help="instead: say in which functions the instructions are")
     parser.add_argument("--list", action="store_true", help="name the benchmarks, run none")
-
-
-def over_limit(row):
-    """Whether a row breaks its limit."""
-    return row.get("limit") is not None and row[row.get("limit_on", "max")] > row["limit"]
 
 
 def show(row):
     """One line of the table."""
-    def number(key):
-        value = row.get(key)
+    def number(value):
         return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:g}"
-    limit = number("limit") + (" " + row.get("limit_on", "max") if row.get("limit") else "")
-    say(f"{row['metric']:32} {number('min'):>10} {number('median'):>10} {number('max'):>10} "
-        f"{number('n'):>9} {limit:>14}  {row['unit']}{'  OVER' if over_limit(row) else ''}")
+    limit = bench_rows.limit_of(row)
+    verdict = "" if limit is None else "OVER" if bench_rows.over_limit(row) else "ok"
+    bound = "" if limit is None else number(limit[0]) + (" median" if limit[1] == "median" else "")
+    rival = bench_rows.longest(bench_rows.RIVALS, row["metric"]) or ""
+    say(f"{row['metric']:28} {number(row['min']):>9} {number(row['median']):>9} "
+        f"{number(row['max']):>9} {number(row['n']):>8} {number(row['cr3_writes']):>5} "
+        f"{number(row['ring_crossings']):>5} {bound:>14} {verdict:5} {row['unit']:18} {rival}")
 
 
 def chosen(names):
-    """The benchmarks that the names on the command line mean."""
+    """The benchmarks that the names on the command line mean, each with the rows asked for."""
     all_cases = guest.cases("bench", "bench")
     if not names:
-        return all_cases
-    cases = []
+        return [(case, None) for case in all_cases]
+    cases = {}
     for name in names:
-        found = [case for case in all_cases
-                 if case.name.startswith(name) or case.name.split("/")[1].startswith(name)]
+        found = False
+        for case in all_cases:
+            short = case.name.split("/")[1]
+            if case.name.startswith(name) or short.startswith(name):
+                cases[case.name] = (case, None)
+                found = True
+            elif any(metric.startswith(name) for metric in getattr(case.function, "metrics", ())):
+                rows = cases.get(case.name, (case, []))[1]
+                cases[case.name] = (case, None if rows is None else [*rows, name])
+                found = True
         if not found:
-            raise UsageError(f"no benchmark is called {name}")
-        cases += [case for case in found if case not in cases]
-    return cases
+            raise UsageError(f"no metric and no group is called {name}")
+    return list(cases.values())
+
+
+def combine(rows):
+    """The rows of the parts of irq_off_max become one row at the end."""
+    parts = [row for row in rows if row["metric"].startswith("irq_off_max/")]
+    rest = [row for row in rows if row not in parts]
+    if parts:
+        worst = max(parts, key=lambda row: row["max"])
+        rest.append({**worst, "metric": "irq_off_max", "n": len(parts)})
+    return rest
 
 
 def run(options):
     cases = chosen(options.names)
     if options.list:
-        for case in cases:
-            say(case.name)
+        for case, _ in cases:
+            say(" ".join([case.name, *getattr(case.function, "metrics", ())]))
         return 0
     if not cases:
-        raise PegError("there are no benchmarks yet (tests/bench/*_bench.py)")
+        raise PegError("there are no benchmarks (tests/bench/*_bench.py)")
     packages.need("run")
     build.build("x86_64")
-    rows = []
-    say(f"{'metric':32} {'min':>10} {'median':>10} {'max':>10} {'n':>9} {'limit':>14}  unit")
-    failures = []
-    for case in cases:
+    if not options.breakdown:
+        say(f"{'metric':28} {'min':>9} {'median':>9} {'max':>9} {'n':>8} {'cr3':>5} {'rings':>5} "
+            f"{'limit':>14} {'':5} {'unit':18} rivals")
+    rows, failures = [], []
+    for case, wanted in cases:
+        context = guest.Context("bench", case.name)
+        context.long = options.long
+        context.breakdown = options.breakdown
         try:
-            for row in case.function(guest.Context("bench", case.name)) or ():
+            for row in case.function(context) or ():
+                if wanted is not None and not row["metric"].startswith(tuple(wanted)):
+                    continue
                 rows.append(row)
-                show(row)
+                if not row["metric"].startswith("irq_off_max/"):
+                    show(row)
         except AssertionError as error:
             failures.append(case.name)
             say(f"FAILED {case.name}: {error}")
+    combined = combine(rows)
+    if len(combined) != len(rows):
+        show(combined[-1])
     if options.json:
-        options.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    over = [row["metric"] for row in rows if over_limit(row)]
-    step(f"{len(rows)} metrics, {len(over)} over their limit, {len(failures)} not measured"
+        options.json.write_text("".join(
+            json.dumps({key: row[key] for key in bench_rows.KEYS}) + "\n" for row in combined))
+    over = [row["metric"] for row in combined if bench_rows.over_limit(row)]
+    step(f"{len(combined)} metrics, {len(over)} over their limit, {len(failures)} not measured"
          + (": " + " ".join(over + failures) if over or failures else ""))
     return 1 if over or failures else 0

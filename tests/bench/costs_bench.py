@@ -1,0 +1,96 @@
+"""Costs: each group boots the bench domain twice, compares the two runs, and reports its rows."""
+
+import archives
+import bench_breakdown
+import bench_rows
+
+# Group: the metrics it reports, memory of the machine in MiB, host seconds at most.
+GROUPS = {
+    "calls": (("null_syscall", "kps_section", "switch"), 512, 120),
+    "events": (("event_send_async", "event_sync_roundtrip", "activation_event",
+                "activation_fault"), 512, 120),
+    "memory": (("fault_to_domain", "map_page", "unmap_page", "map_batch", "appel1", "appel2"),
+               512, 120),
+    "interrupts": (("irq_to_domain",), 512, 120),
+    "decisions": (("sched_decision_n10",), 512, 120),
+    "life": (("domain_create_destroy", "idle_memory"), 512, 120),
+    "timers": (("timer_wakeup",), 512, 1800),
+    "timers_fpu": (("timer_wakeup_fpu",), 512, 600),
+    "crowd": (("event_send_async_n10000", "event_sync_roundtrip_n10000", "sched_decision_n10000",
+               "sched_all_due", "idle_memory_n10000"), 2048, 1800),
+    "throw": (("kps_throw",), 512, 120),
+}
+
+MANIFEST = """\
+domain bench {{
+    image bench
+    spare weight 10
+    memory {memory}MiB
+    slots 16
+    endpoints 256
+    privileges {{ kps control_contracts create_domains read_trace control_machine }}
+    irq 8
+    argument "{argument}"
+}}
+{more}
+"""
+# Hogs and programs that a bench without FPU state cannot start itself.
+MORE = {
+    "timers_fpu": "domain bench_fpu_hog { image bench_fpu_hog fpu spare weight 1 memory 1MiB }\n",
+    "throw": "domain bench_throw { image bench_throw fpu contract 50ms/100ms memory 16MiB "
+             "stack 256KiB privileges { kps control_machine } }\n",
+}
+
+
+def make_archive(context, group, argument, memory_mib):
+    """The boot archive in which the bench runs `group`."""
+    manifest = context.folder / "bench.manifest"
+    if group == "throw":
+        manifest.write_text(MORE[group])
+    else:
+        manifest.write_text(MANIFEST.format(memory=memory_mib - 160, argument=argument,
+                                            more=MORE.get(group, "")))
+    return archives.make(f"bench_{group}", manifest, built=True)
+
+
+def checked(booted):
+    """Rows and notes of a boot that ended well."""
+    rows, notes = bench_rows.parse(booted.text)
+    booted.need_success()
+    return rows, notes
+
+
+def group_function(group):
+    """The benchmark of one group."""
+    metrics, memory_mib, seconds = GROUPS[group]
+
+    def measure(context):
+        words = [group] + (["long"] if context.long else [])
+        if context.breakdown:
+            archive = make_archive(context, group, " ".join([*words, "trace"]), memory_mib)
+            bench_breakdown.show(context, archive, memory_mib, seconds)
+            return []
+        archive = make_archive(context, group, " ".join(words), memory_mib)
+        texts = []
+        for _ in range(2):
+            booted = context.boot(seconds=seconds, archive=archive, memory_mib=memory_mib,
+                                  screen=False)
+            rows, notes = checked(booted)
+            texts.append(booted.text)
+        assert texts[0] == texts[1], "two runs differ"
+        if "entry_max" in notes:
+            rows.append({"metric": f"irq_off_max/{group}", "unit": "instructions",
+                         "min": notes["entry_max"], "median": notes["entry_max"],
+                         "max": notes["entry_max"], "n": 1, "cr3_writes": None,
+                         "ring_crossings": None})
+        return rows
+
+    measure.metrics = metrics
+    measure.seconds = seconds * 2
+    return measure
+
+
+def benches():
+    """All groups."""
+    for group in GROUPS:
+        yield group, group_function(group)

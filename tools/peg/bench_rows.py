@@ -1,0 +1,86 @@
+"""What the rows of `peg bench` mean: their limits, and what rivals need for the same.
+
+LIMITS: the beginning of a metric's name: (limit, what it holds for). The longest that fits counts.
+RIVALS: figures of seL4 and Linux in the same unit, taken in the same emulator with the same time
+base; docs/costs.md says how.
+"""
+
+LIMITS = {
+    "null_syscall": (60, "max"),
+    "event_send_async": (150, "max"),
+    "event_sync_roundtrip": (300, "max"),
+    "switch": (200, "max"),
+    "activation": (250, "max"),
+    "timer_wakeup": (1000, "max"),
+    "irq_to_domain": (350, "median"),
+    "irq_to_domain_max": (1000, "max"),
+    "sched_decision": (600, "max"),
+    "sched_decision_growth": (250, "max"),
+    "sched_all_due": (700, "max"),
+    "kps_section": (120, "max"),
+    "kps_throw": (20_000, "max"),
+    "fault_to_domain": (400, "max"),
+    "map_page": (400, "max"),
+    "appel1": (2000, "max"),
+    "appel2": (800, "max"),
+    "domain_create_destroy": (20_000, "median"),
+    "irq_off_max": (700, "max"),
+    "idle_memory": (40 * 1024, "max"),
+}
+
+RIVALS = {
+    "event_send_async": "seL4 358",
+    "event_sync_roundtrip": "seL4 415, with budgets 510",
+    "switch": "seL4 260, Linux about 970",
+    "timer_wakeup_spin": "Linux deadline class 3,715 median",
+    "irq_to_domain": "seL4 356, with budgets 690",
+    "fault_to_domain": "Linux 2,754 one way, seL4 1,303",
+    "map_page": "seL4 718",
+    "unmap_page": "seL4 about 569",
+    "appel1": "Linux 24,034",
+    "appel2": "Linux 13,597",
+    "domain_create_destroy": "Linux 135,891",
+}
+
+KEYS = ("metric", "unit", "min", "median", "max", "n", "cr3_writes", "ring_crossings")
+
+
+def longest(table, metric):
+    """The entry of `table` whose key is the longest beginning of `metric`."""
+    keys = [key for key in table if metric.startswith(key)]
+    return table[max(keys, key=len)] if keys else None
+
+
+def limit_of(row):
+    """(limit, "max" or "median"), or None."""
+    return longest(LIMITS, row["metric"])
+
+
+def over_limit(row):
+    """Whether a row breaks its limit."""
+    limit = limit_of(row)
+    return limit is not None and (row[limit[1]] is None or row[limit[1]] > limit[0])
+
+
+def parse(text):
+    """(rows, notes) of what a bench domain has written: "@row ..." and "@note ..." lines."""
+    rows, notes = [], {}
+    for line in text.splitlines():
+        _, mark, rest = line.partition("@")
+        words = rest.split()
+        if not mark or not words:
+            continue
+        if words[0] == "row" and len(words) == 9:
+            low, median, high, n, writes, crossings = (int(word) for word in words[3:])
+            rows.append({"metric": words[1], "unit": words[2],
+                         "min": low if n else None, "median": median if n else None,
+                         "max": high if n else None, "n": n,
+                         "cr3_writes": writes / 100 if writes >= 0 else None,
+                         "ring_crossings": crossings if crossings >= 0 else None})
+        elif words[0] == "note" and len(words) == 3:
+            notes[words[1]] = int(words[2])
+        elif words[0] == "entry_max":
+            notes["entry_max"] = max(notes.get("entry_max", 0), int(words[2]))
+        elif words[0] == "failed":
+            raise AssertionError(f"the bench gave up: {' '.join(words[1:])}")
+    return rows, notes
