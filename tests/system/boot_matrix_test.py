@@ -132,8 +132,8 @@ def flipped(at):
 
 
 def panic_page(words_in_file=False, **machine):
-    """A case: the panic's page can be read on the screen, with or without a serial line. The kernel is
-    told to panic by the emulator, or by a file on the boot partition."""
+    """A case: the panic's page can be read on the screen, with or without a serial line. The
+    kernel is told to panic by the emulator, or by a file on the boot partition."""
     def case(context):
         pictures = []
 
