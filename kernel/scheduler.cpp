@@ -350,10 +350,9 @@ void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
     std::int64_t const scaled = ran.ns() << virtual_shift;
     e.spare_used_ += scaled;
     std::int64_t const served = remainder_ + scaled;
-    std::int64_t const before = virtual_time_;
     virtual_time_ += served / weight_total_;
     remainder_ = served % weight_total_;
-    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++) caught_up(before);
+    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++) caught_up();
 }
 
 bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
@@ -434,11 +433,11 @@ void Scheduler::leave(SchedulingEntity& e) {
     ahead_.insert(node);
 }
 
-/// The fluid share has caught up with somebody who has left, at some time since it was `before`:
-/// from then on the others have had its share too.
-void Scheduler::caught_up(std::int64_t before) {
+/// The fluid share has caught up with somebody who has left: since then the others have had its
+/// share too. (Not of what virtual time was advanced without service.)
+void Scheduler::caught_up() {
     SchedulingEntity& e = *of_ahead(ahead_.first());
-    std::int64_t const late = virtual_time_ - std::max(ahead_node(e).deadline, before);
+    std::int64_t const late = virtual_time_ - std::max(ahead_node(e).deadline, advanced_to_);
     std::int64_t const weight = e.spare_weight_;
     retire(e);
     if (weight_total_ == 0) return;
@@ -495,7 +494,7 @@ TreeNode* Scheduler::pick_spare() {
     if (node == nullptr) {
         node = spare_.first_future();
         if (node == nullptr) return nullptr;
-        virtual_time_ = node->key;
+        virtual_time_ = advanced_to_ = node->key;
         remainder_ = 0;
     }
     return node;

@@ -259,7 +259,7 @@ private:
     static void end_request(SchedulingEntity& e);
     void file_request(SchedulingEntity& e);
     RARELY_CALLED void next_request(SchedulingEntity& e);
-    RARELY_CALLED void caught_up(std::int64_t before);
+    RARELY_CALLED void caught_up();
     void lose_weight(std::int64_t weight);
     void retire(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);
@@ -287,6 +287,7 @@ private:
     EligibleQueue spare_;
     Tree<Order::Deadline> timeouts_;       ///< spare nodes, by the instant of the time-out
     std::int64_t virtual_time_ = 0;
+    std::int64_t advanced_to_ = INT64_MIN; ///< where it went last without service
     Tree<Order::Deadline> ahead_;          ///< not competing, served ahead of their share
     std::int64_t remainder_ = 0;           ///< of virtual time, 0 <= remainder_ < weight_total_
     std::int64_t weight_total_ = 0;        ///< of those who compete and those in `ahead_`

@@ -39,11 +39,11 @@ using Bytes = std::array<std::int8_t, 128>;
 
 /// Writes and reads the private state of an entity, relative to an instant.
 struct SchedulerProbe {
-    static void save(SchedulingEntity const& e, Scheduler const& s, std::int64_t now,
-                     std::int8_t*& out) {
+    static void save(SchedulingEntity const& e, std::int64_t now, std::int8_t*& out) {
         auto put = [&out](std::int64_t v) { *out++ = static_cast<std::int8_t>(v); };
         put(e.runnable_);
-        bool const may_keep = s.keep_allowed_ && e.deadline_ > now;
+        // That others' contracts rule it out is for the scheduler to know, not assumed here.
+        bool const may_keep = e.deadline_ > now;
         if (!e.runnable_ && e.release_ <= now && !may_keep && save_tokens(e, now, out)) return;
         put(e.release_ - now);
         put(e.deadline_ - now);
@@ -58,7 +58,9 @@ struct SchedulerProbe {
         }
     }
 
-    static void load(SchedulingEntity& e, Scheduler& s, std::int64_t now, std::int8_t const*& in) {
+    /// `lazy`: as if filed before its release, which has come meanwhile.
+    static void load(SchedulingEntity& e, Scheduler& s, std::int64_t now, bool lazy,
+                     std::int8_t const*& in) {
         auto get = [&in] { return static_cast<std::int64_t>(*in++); };
         e.runnable_ = get() != 0;
         e.release_ = now + get();
@@ -70,7 +72,7 @@ struct SchedulerProbe {
             e.chunks_[i].available = now + get();
             e.chunks_[i].size = get();
         }
-        s.file(e, now);
+        s.file(e, lazy ? now - 2 * e.period_ : now - 1);
     }
 
     static void print_chunks(SchedulingEntity const& e, std::int64_t now) {
@@ -410,7 +412,7 @@ private:
         for (int i = 0; i < set_.count; i++) {
             if (SchedulerProbe::current(scheduler) == &bench_.world().entities[i])
                 bytes[0] = static_cast<std::int8_t>(i);
-            SchedulerProbe::save(bench_.world().entities[i], scheduler, now, out);
+            SchedulerProbe::save(bench_.world().entities[i], now, out);
             oracles[i].save(static_cast<int>(now), triple(i), all_implicit_, out);
         }
         if (out > bytes.data() + bytes.size()) std::abort();
@@ -422,7 +424,8 @@ private:
         std::int8_t const* in = state.data();
         int const current = *in++;
         for (int i = 0; i < set_.count; i++) {
-            SchedulerProbe::load(bench_.world().entities[i], bench_.world().scheduler, origin, in);
+            SchedulerProbe::load(bench_.world().entities[i], bench_.world().scheduler, origin,
+                                 i % 2 == 0, in);
             loaded_[i].load(static_cast<int>(origin), in);
         }
         SchedulerProbe::set_current(bench_.world().scheduler,
