@@ -8,6 +8,7 @@
 
 namespace nemesis::kernel {
 
+/// What admission adds to every contract.
 constexpr BookedCosts booked_costs() {
     return BookedCosts{.per_switch = Duration::ns(700),
                        .per_timer = Duration::ns(300),

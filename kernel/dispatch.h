@@ -11,7 +11,7 @@
 // return start over from it.
 // Time is charged from the moment a domain leaves the kernel to the moment it enters it again; what
 // the kernel uses in between is booked as reserve, not charged to slices.
-// Source: PEG94 "Virtual-Processor Model", "Domain Scheduling"; architecture K4-K7.
+// Source: PEG94 "Virtual-Processor Model", "Domain Scheduling".
 
 #include "kernel/cpu.h"
 #include "kernel/domain.h"
@@ -25,6 +25,8 @@ inline constexpr std::int64_t kBoundaryNs = 20;
 // Shared with the entry functions in dispatch.cpp.
 void note_interrupt(Cpu& cpu, Instant entered, Instant now);
 
+/// The running domain gives the processor up: until an event or `until`, or until chosen again. What
+/// a call keeps is in its slot already.
 [[noreturn]] void suspend(Domain& d, Instant until);
 [[noreturn]] void yield(Domain& d);
 /// `sender` has answered `donor`, which runs next; the sender waits until `until`.

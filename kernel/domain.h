@@ -7,7 +7,7 @@
 //
 // Life: Created (being furnished by its parent) -> Alive -> Dead (never runs again; its parent gets an
 // event and reclaims it in bounded steps) -> gone, index reusable.
-// Source: PEG94 "Virtual-Processor Model"; architecture K1-K3, K9.
+// Source: PEG94 "Virtual-Processor Model"; docs/stories/life_of_a_domain.md.
 
 #include <cstddef>
 #include <cstdint>
@@ -58,6 +58,7 @@ inline constexpr std::uint32_t kNoDomain = 0xffffffff;
 inline constexpr std::uint32_t kEndpointsPerPage = 128;
 inline constexpr std::uint32_t kStretchesPerPage = 64;
 
+/// The kernel object of a domain. owner: its own quota pays for it
 struct Domain {
     // Read by the entry code, at asserted offsets.
     abi::DibRw* rw;

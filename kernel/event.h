@@ -5,12 +5,12 @@
 // bit. The kernel keeps no queue and loses nothing: user level compares counts. Asynchronous
 // send wakes a suspended receiver. Synchronous send lets the receiver run on the sender's
 // reservation: the scheduler's entity stays the sender's (the payer), only the running domain
-// changes, so the path touches no queue and no timer.
+// changes, so the path touches no queue, and the timer only for a time-out that comes first.
 //
 // A donation ends when the receiver answers, suspends or dies, when its time-out passes, or when
 // the payer's budget is spent. Receivers end all donations to them at once by growing
 // `serve_epoch`: each donor notices when it is next dispatched. No list is walked.
-// Source: PEG94 "Events"; architecture K6.
+// Source: PEG94 "Events"; decisions 0006, 0007.
 
 #include <cstdint>
 
@@ -24,10 +24,14 @@ inline constexpr int kChainMax = 8;
 /// Grows the count of `d`'s endpoint and wakes it if it waits. O(1) plus the scheduler's wake.
 void raise(Domain& d, std::uint32_t endpoint);
 
+/// Asynchronous send: count, pending bit, wake. errors: BadHandle, PeerDead
 std::int64_t send(Domain& sender, std::uint64_t endpoint);
-/// Does not return when the sender gives up the processor.
+/// Synchronous send, or the answer to one; does not return when the sender gives up the processor.
+/// errors: BadHandle, PeerDead, Pending
 std::int64_t send_sync(Domain& sender, std::uint64_t endpoint, std::int64_t until);
 
+/// The two halves of connecting: `peer` is named, and only it can accept. O(1).
+/// errors: BadHandle, Busy, NotOffered
 std::int64_t offer(Domain& target, std::uint64_t endpoint, abi::DomainId peer);
 std::int64_t accept(Domain& target, std::uint64_t endpoint, abi::DomainId peer, std::uint64_t peer_endpoint);
 /// Disconnects; the peer's end becomes Dead and gets an event. O(1).
@@ -38,7 +42,7 @@ Domain& runner_for(Domain& payer, Instant now);
 
 /// `donor` dies: the receiver goes on by itself.
 void donor_died(Domain& donor, Instant now);
-/// Takes a pending wake back: `d` has been given up by its receiver and waits on its own.
+/// The payer's budget is spent: its receiver goes on by itself, the payer waits for the answer.
 void donation_spent(Domain& payer, Instant now);
 
 }  // namespace nemesis::kernel::events

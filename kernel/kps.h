@@ -5,7 +5,7 @@
 // the timer is the watchdog. It is drawn nearer to the section's end if it was set later. Any
 // exception, and the timer past the end, ends section and domain. Masked is what goes through
 // the interrupt controller; a section that clears the interrupt flag itself and then loops is not
-// covered (the privilege is trust: architecture K8).
+// covered (the privilege is trust: decision 0010).
 // Source: PEG94 "Kernel Privileged Sections", figure 5.
 
 #include <cstdint>

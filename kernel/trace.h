@@ -19,6 +19,7 @@ static_assert(offsetof(TraceHeader, written) == TRACE_WRITTEN && sizeof(TraceHea
               static_cast<int>(TraceKind::Switch) == TRACE_SWITCH &&
               static_cast<int>(TraceStop::SentSync) == TRACE_SENT_SYNC);
 
+/// Writes a record of what happens now; below, those that are written from several places.
 inline void record(TraceKind kind, std::uint16_t detail, std::uint32_t domain, std::uint64_t a, std::uint64_t b) {
     ring.write(arch::clock::now(), kind, detail, domain, a, b);
 }

@@ -27,6 +27,7 @@ using FaultHandler = FaultAction (*)(void* self, abi::FaultRecord const& fault, 
 
 inline constexpr std::uint32_t kClosuresInline = 224;
 
+/// One a domain, at the address its creator chose. shape: fits abi::kStatePages pages
 struct State {
     State* self;
     abi::Environment* environment;
@@ -63,6 +64,7 @@ inline State& state() {
     return *s;
 }
 
+/// What the kernel tells this domain, and what its creator told it.
 inline abi::DibRo const& dib() { return *state().ro; }
 inline abi::Environment const& environment() { return *state().environment; }
 

@@ -15,6 +15,7 @@ namespace nemesis::sys {
 
 using Word = std::uint64_t;
 
+/// Any call, with up to three arguments, or six. Returns what the kernel leaves in rax.
 inline std::int64_t call(abi::Call number, Word a = 0, Word b = 0, Word c = 0) {
     std::int64_t result;
     asm volatile("syscall"
@@ -44,6 +45,7 @@ inline std::int64_t call_giving_up(abi::Call number, Word a = 0, Word b = 0) {
     return result;
 }
 
+/// The calls that need no repetition, by their names. Meaning: kernel/abi/syscalls.h.
 inline std::int64_t null() { return call(abi::Call::Null); }
 inline std::int64_t suspend(std::int64_t until) { return call_giving_up(abi::Call::Suspend, static_cast<Word>(until)); }
 inline std::int64_t yield() { return call_giving_up(abi::Call::Yield); }
@@ -79,6 +81,7 @@ std::int64_t until_done(F&& step) {
     }
 }
 
+/// The calls that work in steps, repeated until they are done, and those beside them.
 inline std::int64_t stretch_create(abi::DomainId target, Word address, Word regions, Word rights) {
     return until_done([&] { return call6(abi::Call::StretchCreate, target, address, regions, rights); });
 }
@@ -118,7 +121,7 @@ inline std::int64_t domain_destroy(abi::DomainId target) {
     return until_done([&] { return call(abi::Call::DomainDestroy, target); });
 }
 inline std::int64_t domain_inspect(abi::DomainId target) { return call(abi::Call::DomainInspect, target); }
-/// `fits`, if not null, receives the largest slice that would be admitted after Refused.
+/// `second`, if not null, receives the second result: after Refused the largest slice that would fit.
 inline std::int64_t contract_set(abi::DomainId target, std::int64_t slice, std::int64_t period,
                                  std::int64_t deadline, Word weight, std::int64_t* second = nullptr) {
     for (;;) {

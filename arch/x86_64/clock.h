@@ -13,6 +13,7 @@
 
 namespace nemesis::arch::clock {
 
+/// How counter and timer run, measured at the boot.
 struct Parameters {
     std::uint64_t tsc_base;
     std::uint64_t multiplier;  ///< ns per tick, fixed point with 32 bits of fraction

@@ -12,6 +12,8 @@ inline std::uint64_t rdtsc() {
     asm volatile("rdtsc" : "=a"(lo), "=d"(hi));
     return (std::uint64_t{hi} << 32) | lo;
 }
+/// One instruction each, under the name of what it does: ports, model-specific and control registers.
+/// context: ring 0
 inline void out8(std::uint16_t port, std::uint8_t v) { asm volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
 inline void out16(std::uint16_t port, std::uint16_t v) { asm volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
 inline void out32(std::uint16_t port, std::uint32_t v) { asm volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
@@ -61,6 +63,7 @@ inline void write_xcr0(std::uint64_t v) {
     asm volatile("xsetbv" ::"c"(0), "a"(static_cast<std::uint32_t>(v)), "d"(0));
 }
 
+/// What CPUID answers for a leaf and subleaf. Any context.
 struct CpuidResult {
     std::uint32_t eax, ebx, ecx, edx;
 };

@@ -21,6 +21,7 @@ inline constexpr Entry kAddressMask = 0x000f'ffff'ffff'f000ull;
 /// Software bit of a leaf entry: a device page, not a frame.
 inline constexpr Entry kDevicePage = 1ull << 9;
 
+/// Where `address` is found in a table of `level` (0: leaf), and the table that an entry leads to.
 constexpr unsigned index_at(std::uint64_t address, unsigned level) {
     return (address >> (12 + 9 * level)) & 511;
 }

@@ -19,6 +19,7 @@
 
 namespace nemesis::manager {
 
+/// What a new child is given. units: pages of 4 KiB, frames, bytes
 struct ChildOptions {
     std::string_view name;
     std::string_view arguments;
@@ -41,6 +42,7 @@ struct Child {
     std::uint32_t next_endpoint = 2;  ///< 0 and 1 stay free for the program
 };
 
+/// Why a step of building a child failed.
 enum class ManagerError {
     BadImage,       ///< the reason is logged
     Refused,        ///< the kernel refused a call: the reason is logged

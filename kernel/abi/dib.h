@@ -57,6 +57,7 @@ constexpr std::uint32_t kEndpointsMax = 4096;
 constexpr std::uint32_t kSlotsMax = 255;
 constexpr std::uint32_t kArgumentWords = 32;
 
+/// The last fault, as the kernel found it.
 struct FaultRecord {
     std::uint64_t vector;   ///< x86 exception number
     std::uint64_t error;    ///< error code pushed by the processor, 0 where there is none

@@ -29,6 +29,7 @@ struct ChannelRecord {
     std::uint64_t outgoing_bytes, incoming_bytes;
 };
 
+/// The start-up record: one page that the creator writes before the domain starts.
 struct Environment {
     std::uint64_t magic;
     std::uint64_t image_begin, image_end;

@@ -8,6 +8,7 @@
 
 namespace nemesis::abi {
 
+/// Why a call did nothing, and what is left to do.
 enum class Error : std::int64_t {
     None = 0,
     BadCall = -1,        ///< no such call: check the number against kernel/abi/syscalls.h

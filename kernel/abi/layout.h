@@ -1,5 +1,5 @@
 #pragma once
-// The map of the single address space, as every domain sees it (A1-A4).
+// The map of the single address space, as every domain sees it.
 //
 //   0000'0000'0000 .. 1fff'ffff'ffff   free for device memory and stretches outside slots
 //   2000'0000'0000 .. 207f'ffff'ffff   global window: time page, libnemesis; same in every domain

@@ -14,6 +14,7 @@
 
 namespace nemesis::abi {
 
+/// The numbers of the calls, each with its description.
 enum class Call : std::uint32_t {
     /// null(): does nothing. bound 30.
     Null = 0,
@@ -91,8 +92,8 @@ enum class Call : std::uint32_t {
     /// domain_inspect(target): fills DibRw::arguments with DomainStatus. bound 150.
     DomainInspect = 22,
 
-    /// contract_set(target, slice, period, deadline, weight): ns. Right: privilege
-    /// ControlContracts. Errors: Refused (second result: largest slice that fits), Busy,
+    /// contract_set(target, slice, period, deadline, weight): ns. Any domain may be the target. Right:
+    /// privilege ControlContracts. Errors: Refused (second result: largest slice that fits), Busy,
     /// BadArgument, Again (call again with the same arguments). bound 700.
     ContractSet = 23,
     /// guarantees_set(on): off: contracts are ignored and everybody shares equally. Right:
@@ -133,7 +134,7 @@ enum class Call : std::uint32_t {
     FramePhysical = 36,
     /// measure(what): kernel counters for the benches: see MeasureWord.
     Measure = 37,
-    /// stretch_move(target, stretch, page, own_stretch, own_page, rights): moves a mapped frame from an
+    /// frame_give(target, stretch, page, own_stretch, own_page, rights): moves a mapped frame from an
     /// own page to a page of a child, with its ownership and quota. Errors: NotMapped, Exists. bound 600.
     FrameGive = 38,
     /// exit(code): the caller dies; its parent gets an event. (does not return)

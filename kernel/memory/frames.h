@@ -19,6 +19,7 @@ struct Domain;
 using FrameNumber = std::uint32_t;
 inline constexpr FrameNumber kNoFrame = 0xffffffff;
 
+/// What a frame is used for.
 enum class FrameState : std::uint8_t {
     Absent,   ///< no RAM, or the kernel's own
     Dirty,    ///< free, content of somebody
@@ -28,6 +29,7 @@ enum class FrameState : std::uint8_t {
     Orphan,   ///< owner dead, still mapped by others (shared text)
 };
 
+/// The record of one frame. shape: 16 bytes, one for each frame of the machine
 struct Frame {
     FrameNumber next, previous;  ///< owner's list or free stock
     std::uint32_t owner;         ///< domain index
@@ -43,6 +45,7 @@ namespace frames {
 void initialise(Frame* table, FrameNumber count);
 void add_range(std::uint64_t base, std::uint64_t bytes);
 
+/// What is known of frame `n`; whether there is such a frame; how many are free, and in all. O(1).
 Frame& record(FrameNumber n);
 bool valid(FrameNumber n);
 std::uint64_t free_count();

@@ -10,6 +10,7 @@
 
 namespace nemesis::kernel::slots {
 
+/// Who has a slot, and how often it was claimed.
 struct Record {
     std::uint32_t slot_plus_one;  ///< 0: never used, 0xffffffff: used once, free now
     std::uint32_t owner;          ///< domain index
@@ -28,6 +29,7 @@ void release(std::uint64_t address, std::uint32_t owner);
 /// Address of `count` neighbouring slots that nobody owns, or 0. bound: 8 tries.
 std::uint64_t find_free(std::uint32_t count);
 
+/// Whether `address` lies in the part of the address space that has slots.
 constexpr bool valid(std::uint64_t address) {
     return address >= abi::kSlotsBase && address < abi::kSlotsEnd - abi::kSlotSize;
 }

@@ -4,7 +4,7 @@
 // An own stretch has one leaf page table a region. An acceptor's upper entries lead to the same
 // leaf tables with its own rights, so what the owner maps appears at every acceptor at once and a
 // revocation clears one entry a region. No page is ever writable and executable, and a frame
-// that is writable somewhere is mapped nowhere else (A1, A2).
+// that is writable somewhere is mapped nowhere else. Source: PEG94 "Memory Model"; decision 0001.
 // Every function is one bounded step; Again means "call again".
 
 #include <cstdint>
@@ -23,6 +23,8 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
 Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages, std::uint64_t rights);
 Status destroy(Domain& owner, std::uint64_t number);
 
+/// Frames in and out of an own stretch of `target`, by page number. One bounded step each; errors as in
+/// kernel/abi/syscalls.h.
 Status map(Domain& caller, Domain& target, std::uint64_t number, std::uint64_t page,
            std::uint64_t frame, std::uint64_t rights);
 Status unmap(Domain& target, std::uint64_t number, std::uint64_t page);
@@ -33,6 +35,8 @@ Status give(Domain& from, Domain& to, std::uint64_t number, std::uint64_t page,
             std::uint64_t own_number, std::uint64_t own_page, std::uint64_t rights);
 Status physical_address(Domain& owner, std::uint64_t number, std::uint64_t page);
 
+/// Sharing: `offer` names the peer and the most it may have, `accept` is the peer's step, `revoke` takes
+/// the right away again. errors: BadHandle, BadArgument, NotOffered, NotPermitted, Busy, Again
 Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint64_t rights);
 Status accept(Domain& target, abi::DomainId owner, std::uint64_t number, std::uint64_t rights);
 Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer);

@@ -5,7 +5,7 @@
 // wakes sleepers whose time has come, then continues the thread with the earliest deadline; with
 // nothing to run it suspends until the next sleeper's time. A domain without threads is purely
 // event-driven: the same loop, nothing to continue.
-// Source: PEG94 "Virtual-Processor Model" and "Events"; K4, K6.
+// Source: PEG94 "Virtual-Processor Model" and "Events".
 
 #include "libnemesis/state.h"
 

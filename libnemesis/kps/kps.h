@@ -6,7 +6,7 @@
 // ever runs privileged. Needs the privilege Kps; without it the domain ends: code that
 // continued unprivileged would fault at its first privileged instruction anyway. Inside: no system
 // call, no page that may fault, at most `bound` instructions (default 500).
-// Source: PEG94 "Kernel Privileged Sections"; K8.
+// Source: PEG94 "Kernel Privileged Sections", figure 5.
 
 #include "libnemesis/state.h"
 #include "libnemesis/syscalls.h"

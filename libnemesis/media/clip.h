@@ -42,6 +42,7 @@ struct ClipIndexEntry {
 };
 static_assert(sizeof(ClipIndexEntry) == 16);
 
+/// Why bytes are no clip.
 enum class ClipError {
     Truncated,       ///< shorter than the header says
     NotAClip,

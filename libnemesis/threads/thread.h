@@ -34,6 +34,7 @@ private:
     Thread* last_ = nullptr;
 };
 
+/// One thread. Must outlive its run.
 class Thread {
 public:
     struct Options {
