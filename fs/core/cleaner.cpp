@@ -184,6 +184,44 @@ Task Store::bury_garbage() {
     }
 }
 
+/// Cuts up all dead trees that the garbage file and the ring name, so that the pass that follows sees
+/// their blocks as garbage and does not move them.
+Task Store::expand_all() {
+    u32 count = 0;
+    for (u64 page = 0; page * block_bytes < root_[garbage_file].size;) {
+        if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
+        ++run_;
+        fault_ = Error::None;
+        missing_first_ = missing_last_ = nullptr;
+        Frame* f = get(garbage_file, BlockKind::Data, 0, page);
+        for (u64 k = 1; !f && fault_ == Error::None && k < 8; ++k) {
+            if ((page + k) * block_bytes < root_[garbage_file].size) {
+                get(garbage_file, BlockKind::Data, 0, page + k);
+            }
+        }
+        if (missing_first_) read_blocks(missing_first_).detach();
+        missing_first_ = missing_last_ = nullptr;
+        if (!f && fault_ == Error::None) {
+            co_await changed();
+            continue;
+        }
+        for (u32 i = 0; f && i < records_per_block && count < options_.sort_entries; ++i) {
+            if (page * records_per_block + i >= root_[garbage_file].size / sizeof(Record)) break;
+            Record const r = reinterpret_cast<Record*>(f->data)[i];
+            if (r.type() == RecordType::GarbageTree) sort_[count++] = r;
+        }
+        ++page;
+    }
+    for (u64 i = ring_begin_; i < ring_end_ && count < options_.sort_entries; ++i) {
+        Record const r = ring_[i % options_.garbage_ring];
+        if (r.type() == RecordType::GarbageTree) sort_[count++] = r;
+    }
+    for (u32 i = 0; i < count; ++i) {
+        co_await expand_tree(sort_[i].value);
+        if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
+    }
+}
+
 Task Store::clean_once() {
     if (buried_garbage_ != 0) {
         // Summaries name these blocks as the garbage file's: they are cut up before any segment is a
@@ -192,7 +230,10 @@ Task Store::clean_once() {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         buried_garbage_ = 0;
     }
-    if (root_[old_garbage_file].size == 0) co_await rotate_garbage();
+    if (root_[old_garbage_file].size == 0) {
+        co_await expand_all();
+        co_await rotate_garbage();
+    }
     u64 const entries = root_[old_garbage_file].size / sizeof(Record);
     while (clean_cursor_ < entries) {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
@@ -341,7 +382,9 @@ Task Store::clean_chunk(u64 from, u64 to) {
             blocks += sort_[i].length();
             if (blocks > most) most = blocks < segment_blocks ? blocks : segment_blocks;
         }
-        if (most / 2 > threshold) threshold = most / 2;
+        // With less than a fifth of garbage, moving costs more space than it gives.
+        u32 const floor = most / 2 > 48 ? most / 2 : 48;
+        if (floor > threshold) threshold = floor;
     }
     for (u32 i = 0; i < count;) {
         Record const r = sort_[i];

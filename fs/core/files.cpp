@@ -795,6 +795,13 @@ bool Store::op_write(Request& r) {
     if (r.offset + r.length < r.offset || r.offset + r.length > size_max) {
         return finish(r, Error::TooBig);
     }
+    if (r.length == 0) {
+        Pnode* p = live_pnode(r, r.pnode);
+        if (!p) return false;
+        if (p->type != PnodeType::File) {
+            return finish(r, p->type == PnodeType::Directory ? Error::IsDirectory : Error::Invalid);
+        }
+    }
     while (r.progress < r.length) {
         if (!may_change(r)) {
             ask_room();

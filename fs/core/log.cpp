@@ -18,10 +18,10 @@ constexpr u64 freeing_flag = u64{1} << 5;   // in memory only: free after the ne
 
 bool Store::space_for(u64 blocks, bool freeing) const {
     u64 const dirty = dirty_user_ + dirty_system_ + blocks;
-    u64 const need = dirty / 100 + 4;
+    u64 const need = dirty / 100 + 3;
     u64 const percent = superblock_.segments * options_.reserve_percent / 100;
     u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
-    return segments_free_ >= need + (freeing ? reserve / 4 : reserve);
+    return segments_free_ >= need + (freeing ? 0 : reserve);
 }
 
 /// Whether a changing operation may start now; false: it waits.

@@ -40,7 +40,7 @@ struct Options {
     u32 reserve_segments = 16;     // kept for deletion and cleaning, at least
     u32 reserve_percent = 2;
     u32 held_max = 4096;           // files open at once
-    u32 sort_entries = 65536;      // garbage entries a cleaning pass sorts at once
+    u32 sort_entries = 1048576;     // garbage entries a cleaning pass sorts at once
     u32 clean_threshold = 32;      // blocks of garbage below which a segment is carried over; 0: all cleaned
     bool clean_automatically = true;
 };
@@ -364,6 +364,7 @@ private:
     Task until_may_change();
     Task until_checkpoint();
     Task expand_tree(u64 number);
+    Task expand_all();
     Task rotate_garbage();
     Task bury_garbage();
     Task clean_chunk(u64 from, u64 to);

@@ -14,7 +14,7 @@ Options small_options() {
     o.partials = 2;
     o.checkpoint_segments = 8;
     o.held_max = 64;
-    o.sort_entries = 2048;
+    o.sort_entries = 16384;
     o.reserve_segments = 8;
     o.clean_threshold = 0;
     return o;

@@ -414,7 +414,15 @@ RowResult row_no_space(RowOptions const& o) {
                 Error const want = model.apply(s);
                 Error const got = apply(c, m, s);
                 ++cases;
-                if (want != got) problem = "delete when full: " + std::to_string(static_cast<int>(got));
+                if (want != got) {
+                    Statistics const t = m.store().statistics();
+                    problem = "delete when full: " + std::to_string(static_cast<int>(got)) + ", file " +
+                              std::to_string(i) + " of " + std::to_string(files) + ", " +
+                              std::to_string(t.segments_free) + " of " + std::to_string(t.segments) +
+                              " segments free, " + std::to_string(t.segments_cleaned) + " cleaned, " +
+                              std::to_string(t.checkpoints) + " checkpoints, files of " +
+                              std::to_string(bytes);
+                }
             }
             ++files;
         }

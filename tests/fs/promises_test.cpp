@@ -1,0 +1,296 @@
+// Goal: each published promise of the file store by itself. Method: given a small store on simulated
+// disks, when something is done, then what is promised holds.
+
+#include "fs/check/check.h"
+#include "fs/core/crc32c.h"
+#include "fs/simulator/model.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <set>
+
+namespace nemesis::fs::simulator {
+namespace {
+
+class Promises : public testing::Test {
+protected:
+    void start(u64 segments = 64, Options options = small_options()) {
+        image = Image(blocks_for(segments));
+        format(image, pool);
+        mount(options);
+    }
+    void mount(Options options = small_options()) {
+        machine.emplace(image, pool, memory, options);
+        ASSERT_TRUE(machine->mount());
+        client.emplace(*machine);
+    }
+    std::string check() {
+        check::Report const r = check::run(
+            [&](u32 d, u64 n, u8* out) {
+                u8 const* data = image.at(d, n);
+                if (data) std::memcpy(out, data, block_bytes);
+                else std::memset(out, 0, block_bytes);
+                return true;
+            },
+            image.blocks_per_disk);
+        return r.clean ? "" : r.problems.front();
+    }
+    BlockPool pool;
+    Memory memory;
+    Image image;
+    std::optional<Machine> machine;
+    std::optional<Client> client;
+};
+
+TEST(Crc32c, is_the_published_polynomial) {
+    EXPECT_EQ(crc32c("123456789", 9), 0xE3069283u);
+    std::vector<u8> block(block_bytes);
+    for (u32 i = 0; i < block_bytes; ++i) block[i] = static_cast<u8>(i * 7 + i / 256);
+    EXPECT_EQ(crc32c_block(block.data()), crc32c(block.data(), block_bytes));
+}
+
+TEST_F(Promises, an_open_unlinked_file_is_readable_until_released_and_gone_after) {
+    start();
+    ASSERT_EQ(client->create("f"), Error::None);
+    ASSERT_EQ(client->write("f", 0, "hello"), Error::None);
+    u64 number = 0;
+    ASSERT_EQ(client->hold("f", &number), Error::None);
+    ASSERT_EQ(client->unlink("f"), Error::None);
+    std::string out;
+    EXPECT_EQ(client->read_number(number, 0, 5, &out), Error::None);
+    EXPECT_EQ(out, "hello");
+    ASSERT_EQ(client->fsync(), Error::None);
+    EXPECT_EQ(check(), "");
+    ASSERT_EQ(client->release(number), Error::None);
+    EXPECT_EQ(client->read_number(number, 0, 5, &out), Error::Stale);
+    ASSERT_EQ(client->fsync(), Error::None);
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, a_crash_with_an_open_unlinked_file_leaves_no_trace_of_it) {
+    start();
+    ASSERT_EQ(client->create("f"), Error::None);
+    ASSERT_EQ(client->write("f", 0, std::string(50000, 'x')), Error::None);
+    u64 number = 0;
+    ASSERT_EQ(client->hold("f", &number), Error::None);
+    ASSERT_EQ(client->unlink("f"), Error::None);
+    ASSERT_EQ(client->fsync(), Error::None);
+    mount();
+    ASSERT_TRUE(machine->sync());
+    std::string out;
+    EXPECT_EQ(client->read_number(number, 0, 5, &out), Error::Stale);
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, files_reach_eight_tebibytes_with_holes) {
+    start();
+    ASSERT_EQ(client->create("f"), Error::None);
+    u64 const far = u64{8} << 40;
+    ASSERT_EQ(client->write("f", far - 3, "end"), Error::None);
+    ASSERT_EQ(client->write("f", 5, "begin"), Error::None);
+    ASSERT_EQ(client->fsync(), Error::None);
+    mount();
+    Attributes a;
+    ASSERT_EQ(client->lookup("f", &a), Error::None);
+    EXPECT_EQ(a.size, far);
+    std::string out;
+    ASSERT_EQ(client->read("f", far - 6, 100, &out), Error::None);
+    EXPECT_EQ(out, std::string(3, 0) + "end");
+    ASSERT_EQ(client->read("f", u64{4} << 40, 4096, &out), Error::None);
+    EXPECT_EQ(out, std::string(4096, 0));
+    ASSERT_EQ(client->truncate("f", 7), Error::None);
+    ASSERT_EQ(client->truncate("f", 12), Error::None);
+    ASSERT_EQ(client->read("f", 5, 100, &out), Error::None);
+    EXPECT_EQ(out, std::string("be") + std::string(5, 0));
+    ASSERT_EQ(client->fsync(), Error::None);
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, deleting_a_large_file_writes_a_constant_number_of_blocks_also_when_full) {
+    start(96);
+    ASSERT_EQ(client->create("big"), Error::None);
+    for (u32 i = 0; i < 40; ++i) {
+        ASSERT_EQ(client->write("big", u64{i} << 20, std::string(1 << 20, 'b')), Error::None);
+    }
+    ASSERT_EQ(client->create("fill"), Error::None);
+    Error e = Error::None;
+    for (u64 i = 0; e == Error::None; ++i) e = client->write("fill", i << 16, std::string(1 << 16, 'f'));
+    ASSERT_EQ(e, Error::NoSpace);
+    ASSERT_EQ(client->fsync(), Error::None);
+    u64 const before = machine->disks.blocks_written + machine->disks.blocks_read;
+    ASSERT_EQ(client->unlink("big"), Error::None);
+    ASSERT_EQ(client->fsync(), Error::None);
+    EXPECT_LT(machine->disks.blocks_written + machine->disks.blocks_read - before, 40u);
+    u64 const free_before = machine->store().statistics().segments_free;
+    ASSERT_TRUE(machine->clean());
+    ASSERT_TRUE(machine->clean());
+    EXPECT_GT(machine->store().statistics().segments_free, free_before + 30);
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, a_directory_of_many_entries_keeps_its_cookies_while_it_changes) {
+    Options o = small_options();
+    o.frames = 4096;
+    o.garbage_ring = 32768;
+    start(256, o);
+    ASSERT_EQ(client->mkdir("d"), Error::None);
+    Attributes d;
+    ASSERT_EQ(client->lookup("d", &d), Error::None);
+    u32 const many = 20000;
+    auto const in_d = [&](Op op, u32 i) {
+        std::string const name = "entry-" + std::to_string(i);
+        Request r;
+        r.op = op;
+        r.pnode = d.pnode;
+        r.name = {name.data(), static_cast<u32>(name.size())};
+        EXPECT_TRUE(machine->call(r));
+        return r.error;
+    };
+    for (u32 i = 0; i < many; ++i) ASSERT_EQ(in_d(Op::Create, i), Error::None) << i;
+    // Half of the walk, then every third entry goes and new ones come, then the rest of the walk.
+    std::set<std::string> seen;
+    u64 cookie = 0;
+    std::vector<u8> buffer(4096);
+    u32 calls = 0;
+    for (;;) {
+        Request r;
+        r.op = Op::ReadDirectory;
+        r.pnode = d.pnode;
+        r.offset = cookie;
+        r.buffer = buffer.data();
+        r.length = buffer.size();
+        ASSERT_TRUE(machine->call(r));
+        ASSERT_EQ(r.error, Error::None);
+        if (r.count == 0) break;
+        for (u64 at = 0; at < r.count;) {
+            DirectoryItem item;
+            std::memcpy(&item, buffer.data() + at, sizeof item);
+            std::string const name(reinterpret_cast<char*>(buffer.data() + at + sizeof item),
+                                   item.name_length);
+            EXPECT_TRUE(seen.insert(name).second) << "twice: " << name;
+            cookie = item.cookie;
+            at += (sizeof item + item.name_length + 7) / 8 * 8;
+        }
+        if (++calls == 100) {
+            for (u32 i = 0; i < many; i += 3) ASSERT_EQ(in_d(Op::Unlink, i), Error::None);
+            for (u32 i = 0; i < 3000; ++i) ASSERT_EQ(in_d(Op::Create, many + i), Error::None);
+        }
+    }
+    for (u32 i = 0; i < many; ++i) {
+        if (i % 3) EXPECT_TRUE(seen.contains("entry-" + std::to_string(i))) << i;
+    }
+    ASSERT_EQ(client->fsync(), Error::None);
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, most_of_what_dies_within_the_write_delay_never_reaches_a_disk) {
+    Options o = small_options();
+    o.frames = 2048;
+    o.garbage_ring = 8192;
+    start(128, o);
+    u64 written = 0;
+    Random random(7);
+    std::vector<std::pair<std::string, Instant>> dies;
+    // A file of 16 KiB every second; seven of ten die before they are 30 s old.
+    for (u32 i = 0; i < 600; ++i) {
+        std::string const name = "f" + std::to_string(i);
+        ASSERT_EQ(client->create(name), Error::None);
+        ASSERT_EQ(client->write(name, 0, std::string(16384, 'w')), Error::None);
+        written += 4;
+        if (random.below(10) < 7) {
+            dies.emplace_back(name, machine->now + Duration::ms(static_cast<i64>(random.below(15000))));
+        }
+        machine->later(Duration::s(1));
+        std::erase_if(dies, [&](auto const& d) {
+            if (d.second > machine->now) return false;
+            EXPECT_EQ(client->unlink(d.first), Error::None);
+            return true;
+        });
+    }
+    ASSERT_EQ(client->fsync(), Error::None);
+    Statistics const s = machine->store().statistics();
+    RecordProperty("never_written_blocks", static_cast<int>(s.never_written));
+    // 70 % of the files die; of their blocks most died in memory.
+    EXPECT_GT(static_cast<double>(s.never_written), 0.65 * 0.7 * static_cast<double>(written));
+}
+
+TEST_F(Promises, permissions_hold_with_supplementary_groups) {
+    start();
+    ASSERT_EQ(client->create("f", PnodeType::File, 0640), Error::None);
+    Attributes a;
+    ASSERT_EQ(client->lookup("f", &a), Error::None);
+    Request own;
+    own.op = Op::SetAttributes;
+    own.pnode = a.pnode;
+    own.flags = set_uid | set_gid;
+    own.attributes.uid = 100;
+    own.attributes.gid = 200;
+    ASSERT_TRUE(machine->call(own));
+    u32 const groups[] = {7, 200};
+    Request r;
+    r.op = Op::Truncate;
+    r.pnode = a.pnode;
+    r.who.checked = true;
+    r.who.uid = 101;
+    r.who.gid = 1;
+    r.who.groups = groups;
+    r.who.group_count = 2;
+    ASSERT_TRUE(machine->call(r));
+    EXPECT_EQ(r.error, Error::AccessDenied);  // the group may read only
+    ASSERT_EQ(client->chmod("f", 0660), Error::None);
+    ASSERT_TRUE(machine->call(r));
+    EXPECT_EQ(r.error, Error::None);
+    r.who.group_count = 1;
+    ASSERT_TRUE(machine->call(r));
+    EXPECT_EQ(r.error, Error::AccessDenied);
+}
+
+TEST_F(Promises, two_lost_disks_give_errors_and_never_wrong_data) {
+    start();
+    Model model;
+    for (u32 i = 0; i < 20; ++i) {
+        for (Step const& s : {Step{StepKind::Create, "f" + std::to_string(i), "", 0, 0, 'a'},
+                              Step{StepKind::Append, "f" + std::to_string(i), "", 0, 30000,
+                                   static_cast<u8>('a' + i)}}) {
+            ASSERT_EQ(apply(*client, *machine, s), model.apply(s));
+        }
+    }
+    ASSERT_TRUE(machine->unmount());
+    machine.emplace(image, pool, memory);
+    machine->disks.faults.dead[1] = machine->disks.faults.dead[3] = true;
+    bool const mounted = machine->mount();
+    client.emplace(*machine);
+    if (mounted) {
+        EXPECT_EQ(machine->store().health(), Health::ReadOnly);
+        EXPECT_EQ(client->create("new"), Error::ReadOnly);
+        for (u32 i = 0; i < 20; ++i) {
+            std::string out;
+            Error const e = client->read("f" + std::to_string(i), 0, 30000, &out);
+            if (e == Error::None) {
+                Step const s{StepKind::Append, "", "", 0, 30000, static_cast<u8>('a' + i)};
+                EXPECT_EQ(out, content(s));
+            }
+        }
+    }
+}
+
+TEST_F(Promises, cleaning_frees_wholly_dead_segments_without_reading_them) {
+    Options o = small_options();
+    start(128, o);
+    ASSERT_EQ(client->create("keep"), Error::None);
+    ASSERT_EQ(client->create("f"), Error::None);
+    for (u32 i = 0; i < 40; ++i) {
+        ASSERT_EQ(client->write("f", u64{i} << 20, std::string(1 << 20, 'f')), Error::None);
+    }
+    ASSERT_EQ(client->fsync(), Error::None);
+    ASSERT_EQ(client->unlink("f"), Error::None);
+    ASSERT_TRUE(machine->clean());
+    Statistics const s = machine->store().statistics();
+    EXPECT_GT(s.segments_dead, 30u);
+    EXPECT_LT(s.moved_blocks, 300u);
+    EXPECT_EQ(check(), "");
+}
+
+}  // namespace
+}  // namespace nemesis::fs::simulator
