@@ -1,10 +1,13 @@
 #pragma once
 // The connections and data that this domain's creator furnished, found by name.
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "kernel/abi/environment.h"
-#include "libnemesis/base/ring.h"
+#include "libnemesis/base/ring.h"  // what most channels carry
 #include "libnemesis/state.h"
 
 namespace nemesis {
@@ -14,7 +17,9 @@ inline abi::ChannelRecord const* find_channel(std::string_view name) {
     auto const& env = environment();
     for (std::uint32_t i = 0; i < env.channel_count && i < abi::kChannelsMax; ++i) {
         auto const& record = env.channels[i];
-        if (std::string_view(record.name, __builtin_strnlen(record.name, sizeof(record.name))) == name) return &record;
+        std::size_t length = 0;
+        while (length < sizeof(record.name) && record.name[length] != 0) ++length;
+        if (std::string_view(record.name, length) == name) return &record;
     }
     return nullptr;
 }

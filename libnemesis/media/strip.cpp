@@ -3,6 +3,7 @@
 
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/channel.h"
+#include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
@@ -22,7 +23,7 @@ Strip take_strip(std::string_view name, Instant until) {
     __atomic_store_n(&request->magic, strip_magic, __ATOMIC_RELEASE);
     sys::send(channel->endpoint);
     while (__atomic_load_n(&answer->magic, __ATOMIC_ACQUIRE) != strip_magic) {
-        if (until <= now() || sys::call(abi::Call::Send, channel->endpoint) < 0) {
+        if (until <= now()) {
             log::line("the display does not answer");
             attach(channel->endpoint, {});
             return {};

@@ -1,10 +1,12 @@
 // clip: makes clips and compares screens with them.
 //   clip make SCENE WIDTHxHEIGHT FRAMES OUT         a computed scene at 25 frames a second
-//   clip pack WIDTHxHEIGHT PERIOD_NS OUT            raw pictures (rgb24) from the standard input
+//   clip pack WIDTHxHEIGHT PERIOD_NS BYTES OUT      raw pictures (rgb24) from the standard input,
+//       each compressed to at most BYTES, so that its decoding has a bound
 //   clip info CLIP                                  what is in it, as JSON
 //   clip frame CLIP N OUT                           one frame, decoded, as PPM
 //   clip compare CLIP LEFT TOP                      a screen (screen_picture.h) from the standard
 //       input: which frame does it show at (LEFT, TOP), and how many pixels differ from it? As JSON
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -62,11 +64,13 @@ Done make(std::string_view scene, std::string_view shape, std::string_view frame
     return write_clip(writer, out);
 }
 
-Done pack(std::string_view shape, std::string_view period, std::string const& out) {
+Done pack(std::string_view shape, std::string_view period, std::string_view most, std::string const& out) {
     auto const s = TRY(size(shape));
     auto const ns = number(period);
     if (!ns || *ns == 0) return fail("'" + std::string(period) + "' is no period");
-    ClipWriter writer(s.width, s.height, Duration::ns(static_cast<std::int64_t>(*ns)), kQuality);
+    auto const bytes = number(most);
+    if (!bytes || *bytes == 0) return fail("'" + std::string(most) + "' is no number of bytes");
+    ClipWriter writer(s.width, s.height, Duration::ns(static_cast<std::int64_t>(*ns)), kQuality, *bytes);
     Picture picture{s.width, s.height, std::vector<std::uint8_t>(std::size_t{s.width} * s.height * 3)};
     while (writer.count() < media::clip_frames_max &&
            std::fread(picture.rgb.data(), 1, picture.rgb.size(), stdin) == picture.rgb.size()) {
@@ -90,12 +94,16 @@ Result<Opened, std::string> open(std::string const& path) {
 
 Done info(std::string const& path) {
     auto const opened = TRY(open(path));
-    std::uint64_t damaged = 0;
-    for (std::uint32_t i = 0; i < opened.clip.frame_count(); i++) damaged += !opened.clip.intact(i);
-    std::printf("{\"width\": %u, \"height\": %u, \"frames\": %u, \"period_ns\": %lld, \"bytes\": %zu, \"damaged\": %llu}\n",
+    std::uint64_t damaged = 0, largest = 0;
+    for (std::uint32_t i = 0; i < opened.clip.frame_count(); i++) {
+        damaged += !opened.clip.intact(i);
+        largest = std::max<std::uint64_t>(largest, opened.clip.frame(i).size());
+    }
+    std::printf("{\"width\": %u, \"height\": %u, \"frames\": %u, \"period_ns\": %lld, \"bytes\": %zu, \"largest\": %llu, "
+                "\"damaged\": %llu}\n",
                 opened.clip.width(), opened.clip.height(), opened.clip.frame_count(),
                 static_cast<long long>(opened.clip.period().ns()), opened.bytes.size(),
-                static_cast<unsigned long long>(damaged));
+                static_cast<unsigned long long>(largest), static_cast<unsigned long long>(damaged));
     return {};
 }
 
@@ -155,11 +163,11 @@ Done compare(std::string const& path, std::string_view left_text, std::string_vi
 
 Done run(std::vector<std::string> const& a) {
     if (a.size() == 5 && a[0] == "make") return make(a[1], a[2], a[3], a[4]);
-    if (a.size() == 4 && a[0] == "pack") return pack(a[1], a[2], a[3]);
+    if (a.size() == 5 && a[0] == "pack") return pack(a[1], a[2], a[3], a[4]);
     if (a.size() == 2 && a[0] == "info") return info(a[1]);
     if (a.size() == 4 && a[0] == "frame") return frame(a[1], a[2], a[3]);
     if (a.size() == 4 && a[0] == "compare") return compare(a[1], a[2], a[3]);
-    return fail(std::string("usage: clip make SCENE WxH FRAMES OUT | pack WxH PERIOD_NS OUT | info CLIP | "
+    return fail(std::string("usage: clip make SCENE WxH FRAMES OUT | pack WxH PERIOD_NS BYTES OUT | info CLIP | "
                             "frame CLIP N OUT | compare CLIP LEFT TOP"));
 }
 

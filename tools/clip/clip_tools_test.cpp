@@ -39,6 +39,15 @@ TEST(ClipTools, NumbersSurviveCompressionEvenWhenItIsRough) {
     }
 }
 
+TEST(ClipTools, FramesAreMadeToFit) {
+    ClipWriter writer(320, 240, Duration::ms(40), 82, 20'000);
+    Picture noise{320, 240, std::vector<std::uint8_t>(320 * 240 * 3)};
+    for (std::size_t k = 0; k < noise.rgb.size(); k++) noise.rgb[k] = static_cast<std::uint8_t>(k * k * 31 >> 4);
+    ASSERT_TRUE(writer.add(std::move(noise)).has_value());
+    auto const bytes = writer.finish();
+    EXPECT_LE(media::Clip::open(*bytes)->frame(0).size(), 20'000u);
+}
+
 TEST(ClipTools, ScenesRepeatWithoutAJump) {
     for (auto const* name : {"spheres", "shore"}) {
         auto const first = paint_scene(name, 256, 144, 0.0), last = paint_scene(name, 256, 144, 0.998);

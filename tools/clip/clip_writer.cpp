@@ -22,8 +22,8 @@ void stamp(Picture& picture, std::uint32_t number) {
     }
 }
 
-ClipWriter::ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality)
-    : width_(width), height_(height), period_(period), quality_(quality), compressor_(tjInitCompress()) {}
+ClipWriter::ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality, std::uint64_t bytes_max)
+    : width_(width), height_(height), period_(period), quality_(quality), bytes_max_(bytes_max), compressor_(tjInitCompress()) {}
 
 ClipWriter::~ClipWriter() { tjDestroy(compressor_); }
 
@@ -32,10 +32,16 @@ Result<void, std::string> ClipWriter::add(Picture picture) {
     stamp(picture, count());
     unsigned char* jpeg = nullptr;
     unsigned long bytes = 0;
-    auto const result = tjCompress2(compressor_, picture.rgb.data(), static_cast<int>(width_), 0,
-                                    static_cast<int>(height_), TJPF_RGB, &jpeg, &bytes, TJSAMP_420,
-                                    quality_, TJFLAG_ACCURATEDCT);
-    if (result != 0) return fail(std::string(tjGetErrorStr2(compressor_)));
+    for (int quality = quality_;; quality -= 8) {
+        auto const result = tjCompress2(compressor_, picture.rgb.data(), static_cast<int>(width_), 0,
+                                        static_cast<int>(height_), TJPF_RGB, &jpeg, &bytes, TJSAMP_420,
+                                        quality, TJFLAG_ACCURATEDCT);
+        if (result != 0) {
+            tjFree(jpeg);
+            return fail(std::string(tjGetErrorStr2(compressor_)));
+        }
+        if (bytes <= bytes_max_ || quality <= 9) break;
+    }
     auto const* begin = reinterpret_cast<std::byte const*>(jpeg);
     frames_.emplace_back(begin, begin + bytes);
     tjFree(jpeg);

@@ -19,8 +19,10 @@ void stamp(Picture& picture, std::uint32_t number);
 /// Collects pictures of one size.
 class ClipWriter {
 public:
-    /// requires: sides fit a clip; quality 1..100
-    ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality);
+    /// requires: sides fit a clip; quality 1..100. Frames that come out larger than `bytes_max` are
+    /// compressed again at lower quality until they fit: what a frame costs to decode grows with it.
+    ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality,
+               std::uint64_t bytes_max = UINT64_MAX);
     ~ClipWriter();
     ClipWriter(ClipWriter const&) = delete;
     ClipWriter& operator=(ClipWriter const&) = delete;
@@ -35,6 +37,7 @@ private:
     std::uint32_t width_, height_;
     Duration period_;
     int quality_;
+    std::uint64_t bytes_max_;
     void* compressor_;
     std::vector<std::vector<std::byte>> frames_;
 };

@@ -18,11 +18,18 @@ def image_names(manifest):
     return names
 
 
+def data_names(manifest):
+    """The data of the archive that a manifest's domains are given."""
+    text = re.sub(r"#.*", "", manifest.read_text())
+    return set(re.findall(r"(?m)(?<![\w\"])data\s+([\w./-]+)", text))
+
+
 def make(name, manifest, data=(), extra_images=(), built=False):
     """Build boot/NAME.archive from the manifest at `manifest` (relative to the repository).
 
-    data: pairs of an archive name and a file; extra_images: names of programs that are loaded at run
-    time. built: the x86_64 configuration is up to date. Returns the archive's path.
+    data: pairs of an archive name and a file, instead of boot/data/NAME for what the manifest names;
+    extra_images: names of programs that are loaded at run time. built: the x86_64 configuration is
+    up to date. Returns the archive's path.
     """
     manifest = ROOT / manifest
     if not built:
@@ -34,7 +41,8 @@ def make(name, manifest, data=(), extra_images=(), built=False):
     entries = [f"library:libnemesis={find('libnemesis')}", f"manifest:manifest={compiled}"]
     for image in sorted({"init", *image_names(manifest), *extra_images}):
         entries.append(f"image:{image}={find(image)}")
-    entries += [f"data:{entry}={path}" for entry, path in data]
+    files = {entry: BOOT / "data" / entry for entry in data_names(manifest)} | dict(data)
+    entries += [f"data:{entry}={path}" for entry, path in sorted(files.items())]
     archive = BOOT / f"{name}.archive"
     run([tool, "pack", archive, *entries])
     return archive
