@@ -213,15 +213,15 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
 }
 
 /// Asks the scheduler and runs its choice, or waits.
-[[noreturn]] static void decide_and_enter(Cpu& cpu, Instant entered) {
+[[noreturn]] static void decide_and_enter(Cpu& cpu, Instant entered, Instant now) {
     for (;;) {
-        auto now = arch::clock::now();
         cpu.reschedule = false;
         auto* const paid = cpu.payer;
         auto const allocated = cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated);
         auto const decision = cpu.scheduler->decide(now);
         if (paid != nullptr && paid->donates_to != nullptr && allocated && paid->entity.release() > now) [[unlikely]] {
             events::donation_spent(*paid, now);  // only decide turns a spent budget into the next release
+            now = arch::clock::now();
             continue;
         }
         cpu.kind = static_cast<std::uint32_t>(decision.kind);
@@ -248,8 +248,8 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
         }
         cpu.payer = domain_of(decision.entity);
         auto& runner = events::runner_for(*cpu.payer, now);
-        if (cpu.reschedule) [[unlikely]] continue;  // a donation has ended: somebody else woke
         now = arch::clock::now();
+        if (cpu.reschedule) [[unlikely]] continue;  // a donation has ended: somebody else woke
         note_entry(cpu, entered, now);
         cpu.payer->overhead_ns += (now - entered).ns();
         cpu.dispatched_at = now;
@@ -282,8 +282,9 @@ void preempt_soon() {
 
 void reschedule(Instant entered) {
     auto& cpu = this_cpu();
-    charge(cpu, entered, arch::clock::now());
-    decide_and_enter(cpu, entered);
+    auto const now = arch::clock::now();
+    charge(cpu, entered, now);
+    decide_and_enter(cpu, entered, now);
 }
 
 /// Blocks a domain that may have run on a donation only, its own entity blocked already.
@@ -304,7 +305,7 @@ void suspend(Domain& d, Instant until) {
     ++d.serve_epoch;  // whatever was donated to it ends
     ++d.ro->deactivations;
     block_entity(cpu, d.entity, entered, until);
-    decide_and_enter(cpu, entered);
+    decide_and_enter(cpu, entered, entered);
 }
 
 void yield(Domain& d) {
@@ -312,7 +313,7 @@ void yield(Domain& d) {
     auto const entered = arch::clock::now();
     save_bases_at_call(d);
     charge(cpu, entered, entered);
-    decide_and_enter(cpu, entered);
+    decide_and_enter(cpu, entered, entered);
 }
 
 void give_up_donating(Domain& sender) {
@@ -328,7 +329,7 @@ void give_up_donating(Domain& sender) {
     if (cpu.reschedule) [[unlikely]] {
         auto const entered = arch::clock::now();
         charge(cpu, entered, entered);
-        decide_and_enter(cpu, entered);
+        decide_and_enter(cpu, entered, entered);
     }
     if (sender.donation_until < cpu.armed) [[unlikely]] arm_timer(sender.donation_until);
     enter(cpu, *next, arch::clock::now());
@@ -351,7 +352,7 @@ void give_up_to(Domain& sender, Domain& donor, Instant until) {
         block_entity(cpu, sender.entity, entered, until);
     }
     if (!donor.entity.runnable()) cpu.scheduler->wake(donor.entity, entered);
-    decide_and_enter(cpu, entered);
+    decide_and_enter(cpu, entered, entered);
 }
 
 std::int64_t resume(Domain& d, std::uint64_t n) {
@@ -367,11 +368,11 @@ void leave_dead() {
     auto const entered = arch::clock::now();
     if (cpu.payer != nullptr) charge(cpu, entered, entered);
     cpu.current = nullptr;
-    decide_and_enter(cpu, entered);
+    decide_and_enter(cpu, entered, entered);
 }
 
 void start() {
-    run_on_kernel_stack([](void*) { decide_and_enter(this_cpu(), arch::clock::now()); }, nullptr);
+    run_on_kernel_stack([](void*) { decide_and_enter(this_cpu(), arch::clock::now(), arch::clock::now()); }, nullptr);
 }
 
 void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error, std::uint64_t address) {
@@ -431,7 +432,7 @@ extern "C" [[noreturn]] void interrupt_from_idle(std::uint64_t vector) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::at(cpu.entry_tsc);
     interrupts::handle(static_cast<std::uint8_t>(vector));
-    dispatch::decide_and_enter(cpu, entered);
+    dispatch::decide_and_enter(cpu, entered, arch::clock::now());
 }
 
 /// XRSTOR or IRETQ refused what the domain's slot held.

@@ -61,6 +61,7 @@ void map_dib_page(Domain& d, std::uint64_t at, FrameNumber n, std::uint64_t righ
     auto& entry = paging::table_of(*walk.region)[paging::index_at(at, 0)];
     entry = paging::make_entry(std::uint64_t{n} * 4096, rights);
     frames::record(n).mapped = 1;
+    ++frames::record(static_cast<FrameNumber>(arch::physical_of(&entry) / 4096)).mapped;
 }
 
 Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {

@@ -19,7 +19,9 @@ constexpr std::uint16_t kNone = 0xffff;
 constexpr std::uint8_t kFrameWritable = 1;  ///< Frame::reserved: the one mapping is writable
 constexpr std::uint32_t kTakesPerStep = 2;
 constexpr std::uint32_t kRegionsPerStep = 8;
-constexpr std::uint32_t kPagesPerStep = 3;
+/// Work of one step of a destruction, in entries looked at; a mapped one counts as many.
+constexpr std::uint32_t kDestroyWork = 60;
+constexpr std::uint32_t kMappedPageWork = 22;
 constexpr std::uint32_t kProtectMax = 8;
 constexpr std::uint64_t kRegionsMax = 256;
 
@@ -29,6 +31,12 @@ Entry* leaf_entry(Domain& d, Stretch const& s, std::uint64_t page) {
     auto const walk = paging::walk(d.pml4, s.base + (page >> 9) * abi::kRegionSize);
     if (walk.region == nullptr || (*walk.region & paging::kPresent) == 0) return nullptr;
     return &paging::table_of(*walk.region)[page & 511];
+}
+
+/// How many entries of the leaf table that holds `entry` are in use; kept in the table's own frame
+/// record, so that a destruction knows when it has seen the last.
+std::uint16_t& leaf_use(Entry const* entry) {
+    return frames::record(static_cast<FrameNumber>(arch::physical_of(entry) / 4096)).mapped;
 }
 
 /// Whoever is loaded may have the page by acceptance; an address means the same everywhere.
@@ -171,6 +179,20 @@ Status drop_accepted(Domain& acceptor, std::uint16_t number) {
     return 0;
 }
 
+/// Takes one page of a dying stretch out; its frame is free when nobody else maps it.
+void drop_page(Domain& owner, Entry& entry, std::uint64_t address) {
+    auto const frame = static_cast<FrameNumber>((entry & paging::kAddressMask) >> 12);
+    auto const device = (entry & paging::kDevicePage) != 0;
+    entry = 0;
+    forget_page(address);
+    if (device) return;
+    auto& record = frames::record(frame);
+    auto const ours = record.state == FrameState::Owned && record.owner == owner.index;
+    record.reserved = 0;
+    frames::unmapped(frame);
+    if (ours && record.mapped == 0) frames::release(owner, frame);
+}
+
 }  // namespace
 
 void initialise_table(Domain& d) {
@@ -261,6 +283,7 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
         auto* entry = leaf_entry(owner, *s, s->progress);
         *entry = paging::make_entry(physical + std::uint64_t{s->progress} * 4096, rights & 3) |
                  paging::kDevicePage | cache;
+        ++leaf_use(entry);
         ++s->progress;
     }
     owner.creating_device = kNone;
@@ -289,34 +312,32 @@ Status destroy(Domain& owner, std::uint64_t number) {
     }
     std::uint32_t work = 0;
     while (s->progress < std::uint32_t{s->regions} * 512) {
-        if (work++ == kPagesPerStep) return fail(Error::Again);
         auto const walk = paging::walk(owner.pml4, s->base + (s->progress >> 9) * abi::kRegionSize);
         if (walk.region == nullptr || (*walk.region & paging::kPresent) == 0) {
             s->progress = (s->progress | 511) + 1;
+            if ((work += kMappedPageWork) > kDestroyWork) return fail(Error::Again);
             continue;
         }
         auto* table = paging::table_of(*walk.region);
-        auto& entry = table[s->progress & 511];
-        if (entry != 0) {
-            auto const frame = static_cast<FrameNumber>((entry & paging::kAddressMask) >> 12);
-            auto const device = (entry & paging::kDevicePage) != 0;
-            entry = 0;
-            forget_page(s->base + std::uint64_t{s->progress} * 4096);
-            if (!device) {
-                auto& record = frames::record(frame);
-                auto const ours = record.state == FrameState::Owned && record.owner == owner.index;
-                record.reserved = 0;
-                frames::unmapped(frame);
-                if (ours && record.mapped == 0) frames::release(owner, frame);
+        auto& use = leaf_use(table);
+        while (use != 0) {
+            auto at = s->progress & 511;
+            while (table[at] == 0 && work < kDestroyWork) {
+                ++at;
+                ++work;
             }
+            s->progress = (s->progress & ~511u) | at;
+            if ((work += kMappedPageWork) > kDestroyWork) return fail(Error::Again);
+            drop_page(owner, table[at], s->base + std::uint64_t{s->progress} * 4096);
+            --use;
         }
-        if ((++s->progress & 511) == 0) {
-            auto const leaf = static_cast<FrameNumber>((*walk.region & paging::kAddressMask) >> 12);
-            *walk.region = 0;
-            frames::release(owner, leaf);
-            --owner.kernel_frames;
-            forget_all(owner);
-        }
+        if ((work += kMappedPageWork) > kDestroyWork) return fail(Error::Again);
+        auto const leaf = static_cast<FrameNumber>((*walk.region & paging::kAddressMask) >> 12);
+        *walk.region = 0;
+        frames::release(owner, leaf);
+        --owner.kernel_frames;
+        forget_all(owner);
+        s->progress = (s->progress | 511) + 1;
     }
     release_slots(owner, s->base, s->regions);
     free_number(owner, static_cast<std::uint16_t>(number));
@@ -348,6 +369,7 @@ Status map(Domain& caller, Domain& target, std::uint64_t number, std::uint64_t p
         return fail(Error::Busy);
     }
     ++record.mapped;
+    ++leaf_use(entry);
     record.reserved = writable ? kFrameWritable : 0;
     *entry = paging::make_entry(frame * 4096, rights);
     return 0;
@@ -363,6 +385,7 @@ Status unmap(Domain& target, std::uint64_t number, std::uint64_t page) {
     auto& record = frames::record(frame);
     if (record.state == FrameState::Kernel) return fail(Error::NotPermitted);  // a DIB page
     *entry = 0;
+    --leaf_use(entry);
     record.reserved = 0;
     frames::unmapped(frame);
     forget_page(s->base + page * 4096);
@@ -422,6 +445,7 @@ Status map_batch(Domain& owner, std::uint64_t number, std::uint64_t page, std::u
         }
         auto& record = frames::record(*frame);
         record.mapped = 1;
+        ++leaf_use(entry);
         record.reserved = kFrameWritable;
         *entry = paging::make_entry(std::uint64_t{*frame} * 4096, abi::kRead | abi::kWrite);
     }
@@ -451,6 +475,8 @@ Status give(Domain& from, Domain& to, std::uint64_t number, std::uint64_t page,
     }
     TRY_VOID(frames::give(from, to, n));
     *old = 0;
+    --leaf_use(old);
+    ++leaf_use(entry);
     forget_page(source->base + own_page * 4096);
     record.reserved = (rights & abi::kWrite) != 0 ? kFrameWritable : 0;
     *entry = paging::make_entry(physical, rights);
