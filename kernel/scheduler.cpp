@@ -352,7 +352,21 @@ void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
     std::int64_t const served = remainder_ + scaled;
     virtual_time_ += served / weight_total_;
     remainder_ = served % weight_total_;
-    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++) caught_up();
+    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++)
+        caught_up(*of_ahead(ahead_.first()));
+}
+
+void Scheduler::charge_to(SchedulingEntity& e, Duration cost) {
+    if (!e.contracted_) {
+        e.used_extra_ += cost.ns();
+        return;
+    }
+    e.remaining_ -= cost.ns();
+    e.used_allocated_ += cost.ns();
+}
+
+void Scheduler::yield(SchedulingEntity& e) {
+    if (current_ == &e && current_kind_ == TimeKind::Extra) next_request(e);
 }
 
 bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
@@ -398,6 +412,8 @@ void Scheduler::set_spare_weight(SchedulingEntity& e) {
 /// `e` competes for spare time from now on.
 void Scheduler::join(SchedulingEntity& e) {
     AheadNode& ahead = ahead_node(e);
+    if (ahead.linked() && ahead.deadline <= virtual_time_) [[unlikely]]
+        caught_up(e);  // not yet noticed
     if (ahead.linked()) {
         ahead_.remove(ahead);
         ahead.place = TreeNode::Place::None;
@@ -433,10 +449,9 @@ void Scheduler::leave(SchedulingEntity& e) {
     ahead_.insert(node);
 }
 
-/// The fluid share has caught up with somebody who has left: since then the others have had its
+/// The fluid share has caught up with `e`, which has left: since then the others have had its
 /// share too. (Not of what virtual time was advanced without service.)
-void Scheduler::caught_up() {
-    SchedulingEntity& e = *of_ahead(ahead_.first());
+void Scheduler::caught_up(SchedulingEntity& e) {
     std::int64_t const late = virtual_time_ - std::max(ahead_node(e).deadline, advanced_to_);
     std::int64_t const weight = e.spare_weight_;
     retire(e);

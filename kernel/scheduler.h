@@ -183,6 +183,12 @@ public:
     void block(SchedulingEntity& entity, Instant now, Instant until);
     /// Account `ran` to the entity of the last decision, as the kind of time it was given.
     void charge(SchedulingEntity& entity, Instant now, Duration ran);
+    /// Account kernel work done for an entity whether it runs or not: an interrupt to its driver.
+    /// requires: woken before, if it was to be woken. context: O(1).
+    void charge_to(SchedulingEntity& entity, Duration cost);
+    /// The entity of the last decision lets others go first: in spare time its request ends with what
+    /// it has used; an allocation stays its own. context: O(log n).
+    void yield(SchedulingEntity& entity);
     Dispatch decide(Instant now);
     /// Would decide now choose `woken` instead of the entity of the last decision?
     bool preempts(SchedulingEntity const& woken, Instant now) const;
@@ -259,7 +265,7 @@ private:
     static void end_request(SchedulingEntity& e);
     void file_request(SchedulingEntity& e);
     RARELY_CALLED void next_request(SchedulingEntity& e);
-    RARELY_CALLED void caught_up();
+    RARELY_CALLED void caught_up(SchedulingEntity& e);
     void lose_weight(std::int64_t weight);
     void retire(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);

@@ -499,7 +499,8 @@ private:
             if (!d->runnable) wake(*d, now_);
             scheduler_->wake(d->entity, at(now_));
             if (scheduler_->preempts(d->entity, at(now_))) preempts_ = true;
-            if (costs_on_) now_ += costs_.per_event.ns();
+            // Without a contract nothing is booked: the sender pays for the event.
+            if (costs_on_ && d->oracle.slice > 0) now_ += costs_.per_event.ns();
             deliver_timeouts();
         }
     }
