@@ -1,0 +1,436 @@
+// Synchronous send: the receiver runs on the sender's reservation, and every way for that to end.
+#include "domains/probes/probe.h"
+#include "domains/probes/target.h"
+
+namespace nemesis::probes {
+namespace {
+
+constexpr std::int64_t kMs = 1'000'000;
+constexpr std::uint32_t reason(abi::Reason r) { return static_cast<std::uint32_t>(r); }
+
+// ---- a server: activated on each request, works in[0] ns, answers on the endpoint that asked ------
+// Endpoints 5 to 7 are its clients'. in[1]: what it does: 0 answers, 1 spins for ever, 2 exits, 3 faults,
+// 4 suspends without an answer, 5 passes on over endpoint 8 and waits for that answer.
+// out[0] requests, out[1] time kind, out[2] deadline, out[3] activations_on seen, out[4] spins so far.
+enum Behaviour : std::uint64_t { Answers, SpinsForEver, Exits, Faults, Suspends, PassesOn };
+
+void serve(abi::DibRo const* ro, std::uint32_t endpoint) {
+    auto& mail = mail_of(ro);
+    mail.out[0] = mail.out[0] + 1;
+    mail.out[1] = ro->time_kind;
+    mail.out[2] = static_cast<std::uint64_t>(ro->deadline);
+    mail.out[10 + endpoint] = mail.out[10 + endpoint] + 1;
+    switch (mail.in[1]) {
+        case SpinsForEver:
+            for (;;) mail.out[4] = mail.out[4] + 1;
+        case Exits: sys::exit(5);
+        case Faults: __builtin_trap();
+        case Suspends: sys::suspend(INT64_MAX); return;
+        case PassesOn:
+            while (sys::send_sync(8, INT64_MAX) == code(abi::Error::Pending)) clear_pending(ro);
+            break;
+        default: break;
+    }
+    auto const end = now().ns() + static_cast<std::int64_t>(mail.in[0]);
+    while (now().ns() < end) mail.out[4] = mail.out[4] + 1;
+}
+
+/// Activations stay off: the server is resumed where it waits.
+void server_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    std::uint64_t seen[3] = {};
+    for (;;) {
+        clear_pending(ro);
+        std::uint32_t asked = 0;
+        for (std::uint32_t i = 0; i < 3; ++i) {
+            if (count_of(ro, 5 + i) != seen[i]) {
+                seen[i] = count_of(ro, 5 + i);
+                asked = 5 + i;
+                break;
+            }
+        }
+        if (asked == 0) {
+            mail.out[5] = mail.out[5] + 1;
+            sys::suspend(INT64_MAX);
+            continue;
+        }
+        serve(ro, asked);
+        if (mail.in[1] == Suspends) continue;
+        mail.out[6] = static_cast<std::uint64_t>(sys::send_sync(asked, INT64_MAX));
+    }
+}
+
+// ---- a client: asks over endpoint 5 with time-out in[2] ns after now ------------------------------
+// out[0] rounds, out[1] reason of the activation that ended it, out[2] time it took, out[3] result,
+// out[4] events counted on its endpoint.
+void client_again(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    if (mail.extra[1] != 0) {
+        mail.out[1] = ro->reason;
+        mail.out[2] = static_cast<std::uint64_t>(now().ns()) - mail.extra[1];
+        mail.out[4] = count_of(ro, 5);
+        mail.out[5] = ro->time_kind;
+        mail.out[0] = mail.out[0] + 1;
+    }
+    clear_pending(ro);
+    if (mail.in[3] != 0 && mail.out[0] >= mail.in[3]) {
+        mail.go = 1;
+        mail.extra[1] = 0;
+        for (;;) sys::suspend(INT64_MAX);
+    }
+    activations_on(ro);
+    auto const time = now().ns();
+    mail.extra[1] = static_cast<std::uint64_t>(time);
+    mail.out[3] = static_cast<std::uint64_t>(
+        sys::send_sync(5, mail.in[2] != 0 ? time + static_cast<std::int64_t>(mail.in[2]) : INT64_MAX));
+    rw_of(ro).activations_on = 0;
+    mail.go = 2;
+    for (;;) sys::suspend(INT64_MAX);
+}
+void client_entry(abi::DibRo const* ro) {
+    set_handler(ro, client_again);
+    client_again(ro);
+}
+
+struct Pair {
+    Target client, server;
+};
+/// A server with spare time only by `weight`, and a client with a contract.
+Pair pair(Behaviour behaviour, std::uint32_t weight = 0, std::int64_t slice = 5 * kMs, std::int64_t period = 20 * kMs) {
+    Pair p{make(client_entry, {.slice = slice, .period = period}), make(server_entry, {.weight = weight == 0 ? 1 : weight})};
+    EXPECT(connect(p.client, 5, p.server, 5));
+    p.server.mail->in[1] = behaviour;
+    EXPECT(p.server.start());
+    EXPECT(wait_for([&] { return p.server.mail->out[5] > 0; }));
+    if (weight == 0) EXPECT(p.server.contract(0, 0, 0));
+    return p;
+}
+
+void budget_and_deadline_follow() {
+    auto p = pair(Answers);
+    p.server.mail->in[0] = 100'000;
+    p.client.mail->in[3] = 20;
+    auto const served_before = p.server.status();
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+    EXPECT_EQ(p.client.mail->out[0], 20);
+    EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::Event));
+    EXPECT_EQ(p.server.mail->out[1], static_cast<std::uint64_t>(abi::TimeKind::Donated));
+    EXPECT(p.server.mail->out[2] != 0 && static_cast<std::int64_t>(p.server.mail->out[2]) < now().ns() + 20 * kMs);
+    auto const client = p.client.status(), server = p.server.status();
+    // The client pays for all of it, the server for nothing.
+    EXPECT(client.used_ns >= 20 * 100'000);
+    EXPECT_EQ(server.used_ns, 0);
+    EXPECT_EQ(server.extra_ns, served_before.extra_ns);
+}
+
+void chain() {
+    auto p = pair(PassesOn);
+    auto last = make(server_entry, {.weight = 1});
+    REQUIRE(connect(p.server, 8, last, 6));
+    REQUIRE(last.start());
+    REQUIRE(wait_for([&] { return last.mail->out[5] > 0; }));
+    REQUIRE(last.contract(0, 0, 0));
+    last.mail->in[0] = 50'000;
+    p.client.mail->in[3] = 10;
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+    EXPECT_EQ(last.mail->out[0], 10);
+    EXPECT_EQ(last.mail->out[1], static_cast<std::uint64_t>(abi::TimeKind::Donated));
+    EXPECT(p.client.status().used_ns >= 10 * 50'000);
+    EXPECT_EQ(last.status().used_ns, 0);
+}
+
+/// Three that each ask the next: nobody answers, everybody gets the processor in turn, nobody hangs.
+void ring_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        clear_pending(ro);
+        mail.out[0] = mail.out[0] + 1;
+        sys::send_sync(6, now().ns() + 300'000);
+    }
+}
+void cycles() {
+    Target ring[3];
+    for (auto& t : ring) t = make(ring_entry);
+    for (std::uint32_t i = 0; i < 3; ++i) REQUIRE(connect(ring[i], 6, ring[(i + 1) % 3], 5));
+    for (auto& t : ring) REQUIRE(t.start());
+    REQUIRE(wait_for([&] { return ring[0].mail->out[0] > 200 && ring[1].mail->out[0] > 200 && ring[2].mail->out[0] > 200; }));
+    for (auto& t : ring) EXPECT_EQ(t.status().state, 1);
+    // A cycle of two is question and answer.
+    Target two[2] = {make(ring_entry), make(ring_entry)};
+    REQUIRE(connect(two[0], 6, two[1], 6));
+    for (auto& t : two) REQUIRE(t.start());
+    REQUIRE(wait_for([&] { return two[0].mail->out[0] > 200 && two[1].mail->out[0] > 200; }));
+    // One that asks itself.
+    auto self = make(ring_entry);
+    REQUIRE_EQ(sys::endpoint_offer(self.id, 6, self.id), 0);
+    REQUIRE_EQ(sys::endpoint_accept(self.id, 5, self.id, 6), 0);
+    REQUIRE(self.start());
+    REQUIRE(wait_for([&] { return self.mail->out[0] > 200; }));
+}
+
+void urgent_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        auto const end = now().ns() + 50'000;
+        while (now().ns() < end) mail.out[0] = mail.out[0] + 1;
+        sys::suspend(now().ns() + 150'000);
+        clear_pending(ro);
+    }
+}
+
+/// A more urgent domain takes the processor from a receiver; it goes on with what was donated.
+void receiver_is_preempted() {
+    auto p = pair(Answers);
+    p.server.mail->in[0] = 1'000'000;
+    p.client.mail->in[3] = 3;
+    auto urgent = make(urgent_entry, {.slice = 500'000, .period = 2 * kMs});
+    REQUIRE_EQ(urgent.error, 0);
+    REQUIRE(urgent.start());
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+    EXPECT_EQ(p.client.mail->out[0], 3);
+    EXPECT_EQ(p.server.mail->out[0], 3);
+    EXPECT_EQ(p.server.status().used_ns, 0);
+    EXPECT(urgent.mail->out[0] > 1000);
+}
+
+/// A receiver that serves one runs on the earliest deadline donated to it. Here the first client has a
+/// long period, the second a short one; a hog with a middle deadline would otherwise win.
+void earliest_donated_deadline() {
+    auto server = make(server_entry, {.weight = 1});
+    auto slow = make(client_entry, {.slice = 20 * kMs, .period = 100 * kMs});
+    auto fast = make(client_entry, {.slice = 2 * kMs, .period = 10 * kMs});
+    auto middle = make(spinner, {.weight = 0, .slice = 20 * kMs, .period = 50 * kMs});
+    REQUIRE(slow.error == 0 && fast.error == 0 && middle.error == 0);
+    REQUIRE(connect(slow, 5, server, 5) && connect(fast, 5, server, 6));
+    REQUIRE(server.start());
+    REQUIRE(wait_for([&] { return server.mail->out[5] > 0; }));
+    REQUIRE(server.contract(0, 0, 0));
+    server.mail->in[0] = 1'000'000;
+    slow.mail->in[3] = 1;
+    fast.mail->in[3] = 1;
+    REQUIRE(slow.start());
+    REQUIRE(wait_for([&] { return server.mail->out[0] == 1; }));
+    REQUIRE(middle.start());
+    REQUIRE(fast.start());
+    REQUIRE(wait_for([&] { return fast.mail->go == 1; }));
+    // Both requests took 1 ms; the hog with its 20 ms did not come before the second.
+    EXPECT(static_cast<std::int64_t>(fast.mail->out[2]) < 4 * kMs);
+    REQUIRE(wait_for([&] { return slow.mail->go == 1; }));
+    EXPECT_EQ(server.mail->out[0], 2);
+}
+
+/// Never answers: the time-out gives the processor back in time, and the receiver goes on on its own.
+void time_out() {
+    auto p = pair(SpinsForEver, 10);
+    p.client.mail->in[2] = 1'000'000;
+    p.client.mail->in[3] = 1;
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+    EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::Timeout));
+    EXPECT(p.client.mail->out[2] >= 1'000'000);
+    EXPECT(p.client.mail->out[2] < 1'010'000);
+    auto const spins = p.server.mail->out[4];
+    EXPECT(wait_for([&] { return p.server.mail->out[4] > spins + 1000; }));
+    EXPECT_EQ(p.server.status().state, 1);
+}
+
+/// The same when nobody else wants the processor, so that no other decision falls due.
+void time_out_alone() {
+    auto p = pair(SpinsForEver, 0, 50 * kMs, 100 * kMs);
+    p.client.mail->in[2] = 2'000'000;
+    p.client.mail->in[3] = 1;
+    REQUIRE(p.client.start());
+    sleep(Duration::ms(20));
+    EXPECT_EQ(p.client.mail->go, 1);
+    EXPECT(p.client.mail->out[2] < 2'010'000);
+}
+
+void receiver_dies() {
+    for (auto const how : {Exits, Faults}) {
+        auto p = pair(how);
+        p.client.mail->in[3] = 1;
+        REQUIRE(p.client.start());
+        REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+        EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::DonationEnded));
+        EXPECT(p.server.dead());
+        destroy(p.server);
+        EXPECT_EQ(p.client.status().state, 1);
+        destroy(p.client);
+    }
+}
+
+void receiver_suspends() {
+    auto p = pair(Suspends);
+    p.client.mail->in[3] = 1;
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+    EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::DonationEnded));
+    EXPECT_EQ(p.server.status().state, 1);
+}
+
+/// The budget is spent: no more of it, and the receiver continues on its own.
+void budget_spent() {
+    auto p = pair(SpinsForEver, 10, 1 * kMs, 20 * kMs);
+    REQUIRE(p.client.contract(1 * kMs, 20 * kMs, 0));
+    sleep(Duration::ms(40));
+    REQUIRE(p.client.start());
+    auto hog = make_started(spinner, {.weight = 10});
+    sleep(Duration::ms(90));
+    EXPECT_BELOW(p.client.status().used_ns, 7 * kMs);
+    EXPECT_BELOW(20 * kMs, p.server.status().extra_ns);
+    auto const spins = p.server.mail->out[4];
+    EXPECT(wait_for([&] { return p.server.mail->out[4] > spins + 1000; }));
+    (void)hog;
+}
+
+/// The donor is destroyed: the receiver continues on its own.
+void donor_dies() {
+    auto p = pair(SpinsForEver, 10);
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.server.mail->out[4] > 1000; }));
+    destroy(p.client);
+    auto const spins = p.server.mail->out[4];
+    EXPECT(wait_for([&] { return p.server.mail->out[4] > spins + 1000; }));
+}
+
+/// A domain that destroys the one on whose reservation it runs. Runs in a target with the right to
+/// create: it makes a child out of its own text that asks it.
+void child_of_target(abi::DibRo const* ro) {
+    (void)ro;
+    for (;;) sys::send_sync(2, INT64_MAX);
+}
+void parent_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto& rw = rw_of(ro);
+    abi::DomainParameters p{};
+    p.slot_address = mail.in[0];
+    p.regions = 1;
+    p.context_slots = p.endpoints = p.stretches = 4;
+    p.frames = 40;
+    p.death_endpoint = 3;
+    p.dib_offset = 0;
+    auto const child_page = mail.in[1];
+    p.entry = mail.in[0] + 16 * abi::kPageSize + (reinterpret_cast<std::uint64_t>(&child_of_target) & 4095);
+    p.stack = mail.in[0] + 32 * abi::kPageSize - 8;
+    for (std::uint64_t round = 0; round < 20; ++round) {
+        auto* to = reinterpret_cast<std::uint64_t volatile*>(&rw.arguments[0]);
+        auto const* from = reinterpret_cast<std::uint64_t const*>(&p);
+        for (std::uint64_t i = 0; i < sizeof(p) / 8; ++i) to[i] = from[i];
+        auto const made = sys::domain_create();
+        if (made < 0) sys::exit(100 + static_cast<std::uint64_t>(-made));
+        auto const child = static_cast<abi::DomainId>(made);
+        auto const stack = sys::frame_alloc(child);
+        if (stack < 0 || sys::map(child, 0, 31, static_cast<std::uint64_t>(stack), abi::kRead | abi::kWrite) < 0) sys::exit(120);
+        if (sys::map(child, 0, 16, child_page, abi::kRead | abi::kExecute) < 0) sys::exit(121);
+        if (sys::endpoint_offer(child, 2, ro->id) < 0 || sys::endpoint_accept(0, 9, child, 2) < 0) sys::exit(122);
+        if (sys::contract_set(child, 0, 0, 0, 100) < 0) sys::exit(123);
+        if (sys::domain_start(child) < 0) sys::exit(124);
+        auto const asked = count_of(ro, 9);
+        clear_pending(ro);
+        // Waits without a reservation of its own being needed: the child's request brings the processor.
+        while (count_of(ro, 9) == asked) {
+            sys::suspend(INT64_MAX);
+            clear_pending(ro);
+        }
+        mail.out[1] = ro->time_kind;
+        if (sys::domain_destroy(child) < 0) sys::exit(125);
+        spin_until(now().ns() + 30'000);  // across a timer
+        sys::endpoint_close(0, 9);
+        mail.out[0] = round + 1;
+    }
+    sys::exit(1);
+}
+void receiver_destroys_donor() {
+    auto t = make(parent_entry, {.privileges = abi::kPrivilegeCreateDomains | abi::kPrivilegeControlContracts, .frames = 256});
+    REQUIRE_EQ(t.error, 0);
+    t.mail->in[0] = abi::kSlotsBase + 0x2dddd * abi::kSlotSize;
+    // The frame of the page with the child's text, and it must be the target's to be mapped on.
+    REQUIRE(give_page(t, kFreePage, abi::kRead | abi::kWrite));
+    auto const base = reinterpret_cast<std::uint64_t>(&child_of_target) & ~4095ull;
+    auto const frame = sys::frame_alloc(t.id);
+    REQUIRE(frame >= 0);
+    auto const scratch = sys::stretch_create(0, 0, 1, abi::kRead | abi::kWrite | abi::kMeta);
+    REQUIRE(scratch >= 0);
+    auto const n = static_cast<std::uint64_t>(scratch);
+    auto const address = static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, n));
+    REQUIRE_EQ(sys::map_batch(n, 0, 1), 1);
+    __builtin_memcpy(reinterpret_cast<void*>(address), reinterpret_cast<void const*>(base), 4096);
+    auto const given = sys::frame_give(t.id, 0, kFreePage + 1, n, 0, abi::kRead | abi::kExecute);
+    REQUIRE(given >= 0);
+    EXPECT_EQ(sys::stretch_destroy(0, n), 0);
+    t.mail->in[1] = static_cast<std::uint64_t>(given);
+    REQUIRE(t.start());
+    REQUIRE(t.wait_dead());
+    EXPECT_EQ(t.status().exit_code, 1);
+    EXPECT_EQ(t.mail->out[0], 20);
+    EXPECT_EQ(t.mail->out[1], static_cast<std::uint64_t>(abi::TimeKind::Donated));
+}
+
+/// A receiver that has not been started does not run.
+void receiver_not_started() {
+    auto server = make(server_entry, {.weight = 1});
+    auto client = make(client_entry, {.slice = 2 * kMs, .period = 20 * kMs});
+    REQUIRE(connect(client, 5, server, 5));
+    REQUIRE(client.start());
+    sleep(Duration::ms(5));
+    EXPECT_EQ(server.mail->out[5], 0);
+    EXPECT_EQ(server.status().state, 0);
+    EXPECT_EQ(client.status().state, 1);
+    EXPECT(client.mail->out[3] != 0);
+}
+
+/// Many clients on one server, time-outs and deaths among them, at random.
+void storm() {
+    auto server = make(server_entry, {.weight = 5});
+    REQUIRE(server.start());
+    std::uint64_t state = kSeed;
+    Target clients[3];
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        clients[i] = make(client_entry, {.weight = 5, .slice = 2 * kMs, .period = 20 * kMs});
+        REQUIRE_EQ(clients[i].error, 0);
+        REQUIRE(connect(clients[i], 5, server, 5 + i));
+        clients[i].mail->in[2] = 150'000;
+        REQUIRE(clients[i].start());
+    }
+    for (int round = 0; round < 40; ++round) {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        server.mail->in[0] = (state >> 33) % 200'000;
+        sleep(Duration::us(static_cast<std::int64_t>((state >> 40) % 800)));
+        auto const i = static_cast<std::uint32_t>((state >> 50) % 3);
+        if (round % 4 != 0) continue;
+        destroy(clients[i]);
+        REQUIRE(sys::endpoint_close(server.id, 5 + i) == 0);
+        clients[i] = make(client_entry, {.weight = 5, .slice = 2 * kMs, .period = 20 * kMs});
+        REQUIRE(connect(clients[i], 5, server, 5 + i));
+        clients[i].mail->in[2] = 150'000;
+        REQUIRE(clients[i].start());
+    }
+    auto const served = server.mail->out[0];
+    EXPECT(wait_for([&] { return server.mail->out[0] > served + 5; }));
+}
+
+constexpr Probe list[] = {
+    {"donation.budget_and_deadline_follow", budget_and_deadline_follow},
+    {"donation.chain", chain},
+    {"donation.cycles", cycles},
+    {"donation.receiver_is_preempted", receiver_is_preempted},
+    {"donation.earliest_donated_deadline", earliest_donated_deadline},
+    {"donation.time_out", time_out},
+    {"donation.time_out_alone", time_out_alone},
+    {"donation.receiver_dies", receiver_dies},
+    {"donation.receiver_suspends", receiver_suspends},
+    {"donation.budget_spent", budget_spent},
+    {"donation.donor_dies", donor_dies},
+    {"donation.receiver_destroys_donor", receiver_destroys_donor},
+    {"donation.receiver_not_started", receiver_not_started},
+    {"donation.storm", storm},
+};
+
+}  // namespace
+
+ProbeList donation_probes() { return {list, sizeof(list) / sizeof(list[0])}; }
+
+}  // namespace nemesis::probes

@@ -1,0 +1,145 @@
+// Events: counts, pending bits, connections by offer and acceptance, the more urgent runs at once.
+#include "domains/probes/probe.h"
+#include "domains/probes/target.h"
+#include "libnemesis/state.h"
+
+namespace nemesis::probes {
+namespace {
+
+void dead_peer() {
+    auto t = make(sleeper);
+    REQUIRE(connect_runner(10, t, 5));
+    EXPECT_EQ(sys::send(10), 0);
+    destroy(t);
+    EXPECT_EQ(sys::send(10), code(abi::Error::PeerDead));
+    EXPECT_EQ(sys::send_sync(10, INT64_MAX), code(abi::Error::PeerDead));
+}
+
+/// Sends in[0] times on endpoint 5, in[1] times on endpoint 9, then notes its own counts.
+void sender_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (std::uint64_t i = 0; i < mail.in[0]; ++i) mail.out[0] = mail.out[0] + (sys::send(5) == 0 ? 1 : 0);
+    for (std::uint64_t i = 0; i < mail.in[1]; ++i) mail.out[1] = mail.out[1] + (sys::send(9) == 0 ? 1 : 0);
+    mail.go = 1;
+    for (;;) {
+        sys::suspend(now().ns() + 100'000);
+        clear_pending(ro);
+        mail.out[2] = count_of(ro, 5);
+        mail.out[3] = count_of(ro, 9);
+        mail.out[4] = mail.out[4] + 1;
+    }
+}
+std::uint64_t own_count(std::uint32_t n) {
+    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[n], __ATOMIC_ACQUIRE);
+}
+
+void counts_both_ways() {
+    auto t = make(sender_entry);
+    t.mail->in[0] = 777;
+    t.mail->in[1] = 333;
+    REQUIRE(connect_runner(20, t, 5) && connect_runner(200, t, 9));
+    auto const first = own_count(20), second = own_count(200);
+    REQUIRE(t.start());
+    REQUIRE(wait_for([&] { return t.mail->go == 1; }));
+    EXPECT_EQ(t.mail->out[0], 777);
+    EXPECT_EQ(t.mail->out[1], 333);
+    EXPECT_EQ(own_count(20) - first, 777);
+    EXPECT_EQ(own_count(200) - second, 333);
+    for (int i = 0; i < 1234; ++i) EXPECT_EQ(sys::send(20), 0);
+    for (int i = 0; i < 4321; ++i) EXPECT_EQ(sys::send(200), 0);
+    auto const looks = t.mail->out[4];
+    REQUIRE(wait_for([&] { return t.mail->out[4] > looks + 1; }));
+    EXPECT_EQ(t.mail->out[2], 1234);
+    EXPECT_EQ(t.mail->out[3], 4321);
+    sys::endpoint_close(0, 200);
+}
+
+void connections() {
+    auto t = make(sleeper), u = make(sleeper);
+    EXPECT_EQ(sys::send(40), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::send(~0ull), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::send(4096), code(abi::Error::BadHandle));
+    // Nobody connects to an end that was not offered to him.
+    EXPECT_EQ(sys::endpoint_accept(t.id, 3, u.id, 3), code(abi::Error::NotOffered));
+    EXPECT_EQ(sys::endpoint_offer(u.id, 3, dib().id), 0);
+    EXPECT_EQ(sys::endpoint_accept(t.id, 3, u.id, 3), code(abi::Error::NotOffered));
+    EXPECT_EQ(sys::endpoint_offer(u.id, 3, t.id), 0);
+    EXPECT_EQ(sys::endpoint_accept(t.id, 16, u.id, 3), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::endpoint_accept(t.id, 3, u.id, 16), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::endpoint_accept(t.id, 3, u.id, 3), 0);
+    EXPECT_EQ(sys::endpoint_accept(t.id, 3, u.id, 3), code(abi::Error::NotOffered));
+    EXPECT_EQ(sys::endpoint_offer(u.id, 3, t.id), code(abi::Error::Busy));
+    EXPECT_EQ(sys::endpoint_offer(u.id, 4, t.id), 0);
+    EXPECT_EQ(sys::endpoint_accept(t.id, 3, u.id, 4), code(abi::Error::Busy));
+    // Only the two of them and their parent may touch the ends.
+    EXPECT_EQ(sys::endpoint_close(t.id, 99), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::endpoint_close(t.id, 3), 0);
+    EXPECT_EQ(sys::endpoint_offer(u.id, 3, t.id), code(abi::Error::Busy));  // dead until closed
+    EXPECT_EQ(sys::endpoint_close(u.id, 3), 0);
+    EXPECT_EQ(sys::endpoint_offer(u.id, 3, t.id), 0);
+}
+
+void closing_is_told() {
+    auto t = make(sender_entry);
+    REQUIRE(connect_runner(20, t, 5));
+    auto const before = own_count(20);
+    EXPECT_EQ(sys::endpoint_close(t.id, 5), 0);
+    EXPECT_EQ(own_count(20), before + 1);
+    EXPECT_EQ(sys::send(20), code(abi::Error::PeerDead));
+}
+
+void strangers_are_refused() {
+    auto t = make(sleeper);
+    auto const parent = dib().parent;
+    for (auto const id : {parent, t.id + 1, t.id ^ (abi::DomainId{1} << 32), ~abi::DomainId{0}, abi::DomainId{0xffffffff}}) {
+        EXPECT(sys::endpoint_offer(id, 3, 0) < 0);
+        EXPECT(sys::domain_start(id) < 0);
+        EXPECT(sys::domain_destroy(id) < 0);
+        EXPECT(sys::domain_inspect(id) < 0);
+        EXPECT(sys::frame_alloc(id) < 0);
+        EXPECT(sys::map(id, 0, kFreePage, 0, abi::kRead) < 0);
+        EXPECT(sys::stretch_create(id, 0, 1, abi::kRead) < 0);
+    }
+    EXPECT_EQ(sys::domain_destroy(0), code(abi::Error::BadArgument));
+}
+
+/// Waits for events with activations off and stamps when it was woken: out[0].
+void stamping_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        sys::suspend(INT64_MAX);
+        mail.out[0] = static_cast<std::uint64_t>(now().ns());
+        mail.out[1] = mail.out[1] + 1;
+        clear_pending(ro);
+    }
+}
+
+void urgent_receiver_runs_at_once() {
+    auto t = make(stamping_entry, {.slice = 1'000'000, .period = 10'000'000});
+    REQUIRE_EQ(t.error, 0);
+    REQUIRE(connect_runner(20, t, 5));
+    REQUIRE(t.start());
+    sleep(Duration::ms(1));
+    for (std::uint64_t i = 1; i <= 50; ++i) {
+        auto const before = now().ns();
+        EXPECT_EQ(sys::send(20), 0);
+        spin_until(before + 5000);
+        EXPECT_EQ(t.mail->out[1], i);
+        EXPECT(static_cast<std::int64_t>(t.mail->out[0]) - before < 4000);
+    }
+}
+
+constexpr Probe list[] = {
+    {"event.dead_peer_is_reported", dead_peer},
+    {"event.counts_both_ways", counts_both_ways},
+    {"event.connections_by_offer", connections},
+    {"event.closing_is_told", closing_is_told},
+    {"event.strangers_are_refused", strangers_are_refused},
+    {"event.urgent_receiver_runs_at_once", urgent_receiver_runs_at_once},
+};
+
+}  // namespace
+
+ProbeList event_probes() { return {list, sizeof(list) / sizeof(list[0])}; }
+
+}  // namespace nemesis::probes

@@ -1,0 +1,179 @@
+// Interrupts as events: delivered once, masked until acknowledged, one owner.
+#include "domains/probes/probe.h"
+#include "domains/probes/target.h"
+#include "libnemesis/kps/kps.h"
+#include "libnemesis/state.h"
+
+namespace nemesis::probes {
+namespace {
+
+constexpr std::uint32_t kEndpoint = 50;
+
+std::uint64_t count() {
+    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[kEndpoint], __ATOMIC_ACQUIRE);
+}
+
+/// The interval timer fires `hertz` times a second, or (0) not any more.
+void set_interval_timer(std::uint32_t hertz) {
+    KernelPrivilegedSection section;
+    auto const divisor = hertz != 0 ? 1193182 / hertz : 0;
+    out8(0x43, hertz != 0 ? 0x34 : 0x30);
+    out8(0x40, static_cast<std::uint8_t>(divisor));
+    out8(0x40, static_cast<std::uint8_t>(divisor >> 8));
+}
+
+struct BoundLine {
+    std::int64_t source;
+    BoundLine() : source(sys::irq_bind(0, 0, kEndpoint)) {}
+    ~BoundLine() {
+        set_interval_timer(0);
+        sys::endpoint_close(0, kEndpoint);
+    }
+    BoundLine(BoundLine const&) = delete;
+    BoundLine& operator=(BoundLine const&) = delete;
+    std::uint64_t n() const { return static_cast<std::uint64_t>(source); }
+};
+
+void masked_until_acknowledged() {
+    BoundLine line;
+    REQUIRE(line.source >= 0);
+    auto const begin = count();
+    set_interval_timer(1000);
+    sleep(Duration::ms(5));
+    EXPECT_EQ(count(), begin);  // masked until the first acknowledgement
+    EXPECT_EQ(sys::irq_ack(line.n()), 0);
+    sleep(Duration::ms(10));
+    EXPECT_EQ(count(), begin + 1);  // one, however many ticks there were
+    for (std::uint64_t i = 2; i < 20; ++i) {
+        EXPECT_EQ(sys::irq_ack(line.n()), 0);
+        if (count() == begin + i - 1) {
+            REQUIRE(wait_for([&] { return count() == begin + i; }, Duration::ms(5)));
+        }
+        sleep(Duration::ms(3));
+        EXPECT_EQ(count(), begin + i);
+    }
+}
+
+void one_owner() {
+    BoundLine line;
+    REQUIRE(line.source >= 0);
+    EXPECT_EQ(sys::irq_bind(0, 0, kEndpoint + 1), code(abi::Error::Busy));
+    EXPECT_EQ(sys::irq_bind(0, 2, kEndpoint + 1), code(abi::Error::Busy));  // the same line by its other name
+    EXPECT_EQ(sys::irq_bind(0, 1ull << 32, kEndpoint + 1), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_bind(0, 1000, kEndpoint + 1), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_bind(2, 5, kEndpoint + 1), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_bind(1, 0xffff00, kEndpoint + 1), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_bind(0, 5, kEndpoint), code(abi::Error::Busy));
+    EXPECT_EQ(sys::irq_bind(0, 5, 1u << 20), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_ack(line.n() + 1), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::irq_ack(~0ull), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::endpoint_close(0, kEndpoint), 0);
+    EXPECT_EQ(sys::irq_ack(line.n()), code(abi::Error::BadHandle));
+    BoundLine again;
+    EXPECT(again.source >= 0);
+}
+
+/// A driver that acknowledges as fast as it can, at the device's highest rate: out[0] interrupts.
+void storm_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto const source = sys::irq_bind(0, 0, 5);
+    mail.out[1] = static_cast<std::uint64_t>(source);
+    mail.go = 1;
+    for (;;) {
+        clear_pending(ro);
+        mail.out[0] = count_of(ro, 5);
+        sys::irq_ack(static_cast<std::uint64_t>(source));
+        sys::suspend(INT64_MAX);
+    }
+}
+void tick_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto release = now().ns();
+    for (;;) {
+        spin(500'000 / 3);
+        release += 5'000'000;
+        auto const time = now().ns();
+        if (time > release) mail.out[1] = mail.out[1] + 1;
+        if (time > release) release = time;
+        mail.out[0] = mail.out[0] + 1;
+        sys::suspend(release);
+        clear_pending(ro);
+    }
+}
+void storm_harms_nobody() {
+    auto player = make(tick_entry, {.weight = 0, .slice = 600'000, .period = 5'000'000});
+    REQUIRE_EQ(player.error, 0);
+    auto driver = make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts, .weight = 10});
+    REQUIRE(wait_for([&] { return driver.mail->go == 1; }));
+    EXPECT(static_cast<std::int64_t>(driver.mail->out[1]) >= 0);
+    auto hog = make_started(spinner, {.weight = 10});
+    REQUIRE(player.start());
+    set_interval_timer(59659);  // as fast as it goes in the emulator, within reason
+    sleep(Duration::ms(60));
+    set_interval_timer(0);
+    EXPECT(driver.mail->out[0] > 100);
+    EXPECT(player.mail->out[0] >= 10);
+    EXPECT_EQ(player.mail->out[1], 0);
+    (void)hog;
+}
+
+void owner_dies() {
+    auto driver = make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts});
+    REQUIRE(wait_for([&] { return driver.mail->go == 1; }));
+    set_interval_timer(2000);
+    REQUIRE(wait_for([&] { return driver.mail->out[0] > 5; }));
+    EXPECT_EQ(sys::irq_bind(0, 0, kEndpoint), code(abi::Error::Busy));
+    destroy(driver);
+    sleep(Duration::ms(3));
+    BoundLine line;
+    REQUIRE(line.source >= 0);
+    EXPECT_EQ(sys::irq_ack(line.n()), 0);
+    auto const begin = count();
+    EXPECT(wait_for([&] { return count() > begin; }, Duration::ms(5)));
+}
+
+/// A message-signalled interrupt, where the machine has QEMU's teaching device (-device edu).
+void message_signalled() {
+    std::uint64_t function = 0;
+    for (std::uint64_t device = 0; device < 32 && function == 0; ++device) {
+        if (sys::pci_read(device << 11) == 0x11e81234) function = device << 11;
+    }
+    if (function == 0) return sys::log("  no edu device: nothing tried\n");
+    auto const bar = static_cast<std::uint64_t>(sys::pci_read(function | 0x10)) & ~15ull;
+    REQUIRE(bar != 0);
+    auto const made = sys::device_stretch(bar, 1, abi::kRead | abi::kWrite);
+    REQUIRE(made >= 0);
+    auto const n = static_cast<std::uint64_t>(made);
+    auto* registers = reinterpret_cast<std::uint32_t volatile*>(sys::call(abi::Call::StretchAddress, 0, n));
+    auto const source = sys::irq_bind(1, function, kEndpoint);
+    EXPECT(source >= 0);
+    auto const s = static_cast<std::uint64_t>(source);
+    EXPECT_EQ(sys::irq_bind(1, function, kEndpoint + 1), code(abi::Error::Busy));
+    auto const begin = count();
+    EXPECT_EQ(registers[0] & 0xffff, 0x00ed);
+    EXPECT_EQ(sys::irq_ack(s), 0);
+    for (std::uint64_t i = 1; i <= 10; ++i) {
+        registers[0x60 / 4] = 1;  // raise
+        EXPECT(wait_for([&] { return count() == begin + i; }, Duration::ms(2)));
+        registers[0x64 / 4] = 1;  // acknowledged at the device
+        EXPECT_EQ(sys::irq_ack(s), 0);
+    }
+    sleep(Duration::ms(1));
+    EXPECT_EQ(count(), begin + 10);
+    sys::endpoint_close(0, kEndpoint);
+    EXPECT_EQ(sys::stretch_destroy(0, n), 0);
+}
+
+constexpr Probe list[] = {
+    {"interrupt.masked_until_acknowledged", masked_until_acknowledged},
+    {"interrupt.one_owner", one_owner},
+    {"interrupt.storm_harms_nobody", storm_harms_nobody},
+    {"interrupt.owner_dies", owner_dies},
+    {"interrupt.message_signalled", message_signalled},
+};
+
+}  // namespace
+
+ProbeList interrupt_probes() { return {list, sizeof(list) / sizeof(list[0])}; }
+
+}  // namespace nemesis::probes

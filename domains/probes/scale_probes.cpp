@@ -1,0 +1,146 @@
+// Many domains, and large ones: what is bounded stays bounded. Long: run on demand.
+#include "domains/probes/probe.h"
+#include "domains/probes/target.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
+#include "libnemesis/state.h"
+
+namespace nemesis::probes {
+namespace {
+
+constexpr std::int64_t kMs = 1'000'000;
+
+/// out[0] jobs, out[1] missed: 0.2 ms of work every 5 ms.
+void ticker_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto release = now().ns();
+    for (;;) {
+        spin(60'000);
+        release += 5 * kMs;
+        auto const time = now().ns();
+        if (time > release) {
+            mail.out[1] = mail.out[1] + 1;
+            release = time;
+        }
+        mail.out[0] = mail.out[0] + 1;
+        sys::suspend(release);
+        clear_pending(ro);
+    }
+}
+Target ticker() {
+    auto t = make(ticker_entry, {.weight = 0, .slice = kMs / 2, .period = 5 * kMs});
+    EXPECT_EQ(t.error, 0);
+    EXPECT(t.start());
+    return t;
+}
+
+/// Adds one to the count of its life in a page it shares, and waits.
+void bare_entry(abi::DibRo const* ro) {
+    for (;;) {
+        sys::suspend(INT64_MAX);
+        clear_pending(ro);
+    }
+}
+
+/// Endpoints and acceptances: in[0] how many frames it takes for itself.
+void large_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    std::uint64_t taken = 0;
+    while (taken < mail.in[0]) {
+        auto const made = sys::stretch_create(0, 0, 64, abi::kRead | abi::kWrite | abi::kMeta);
+        if (made < 0) break;
+        for (std::uint64_t page = 0; page < 64 * 512 && taken < mail.in[0];) {
+            auto const mapped = sys::map_batch(static_cast<std::uint64_t>(made), page, 4);
+            if (mapped < 0) break;
+            page += static_cast<std::uint64_t>(mapped);
+            taken += static_cast<std::uint64_t>(mapped);
+        }
+        mail.out[1] = static_cast<std::uint64_t>(made);
+    }
+    mail.out[0] = taken;
+    mail.go = 1;
+    for (;;) sys::suspend(INT64_MAX);
+}
+
+/// A domain with 256 MiB and many peers (each has accepted a stretch of it; as many as there are endpoints
+/// are connected too) is destroyed. Nobody else misses; everything is returned.
+void kill_among(std::uint64_t peers, std::uint64_t mib) {
+    auto const count = peers;
+    auto const page_count = (count * sizeof(Target) + abi::kPageSize - 1) / abi::kPageSize;
+    auto* all = static_cast<Target*>(pages::take(page_count));
+    REQUIRE(all != nullptr);
+    auto watch = ticker();
+    auto const before = sys::machine_info(abi::MachineInfo::FramesFree);
+    auto const endpoints = count + 4 < 4096 ? static_cast<std::uint32_t>(count + 4) : 4096;
+    auto victim = make(large_entry, {.frames = mib * 256 + 2000, .endpoints = endpoints, .stretches = 16, .weight = 1000});
+    REQUIRE_EQ(victim.error, 0);
+    victim.mail->in[0] = mib * 256;
+    REQUIRE(victim.start());
+    REQUIRE(wait_for([&] { return victim.mail->go == 1; }, Duration::s(20)));
+    EXPECT_EQ(victim.mail->out[0], mib * 256);
+    auto const shared = victim.mail->out[1];
+    std::uint64_t made = 0;
+    for (; made < count; ++made) {
+        auto& t = all[made];
+        t = make(bare_entry, {.frames = 24, .endpoints = 4, .slots = 2, .stretches = 4, .weight = 1, .bare = true});
+        if (t.error != 0) break;
+        if (!EXPECT_EQ(sys::stretch_offer(victim.id, shared, t.id, abi::kRead), 0)) break;
+        // One step of it: a region or two are enough to be on the list.
+        auto const accepted = sys::call6(abi::Call::StretchAccept, t.id, victim.id, shared, abi::kRead);
+        if (!EXPECT(accepted >= 0 || accepted == code(abi::Error::Again))) break;
+        if (made + 1 < endpoints && !EXPECT(connect(victim, static_cast<std::uint32_t>(made + 1), t, 1))) break;
+        if (!EXPECT(t.start())) break;
+    }
+    EXPECT_EQ(made, count);
+    auto const jobs = watch.mail->out[0];
+    auto const began = now();
+    destroy(victim);
+    log::line("destroyed in ", now() - began);
+    EXPECT(watch.mail->out[0] > jobs);
+    EXPECT_EQ(watch.mail->out[1], 0);
+    for (std::uint64_t i = 0; i < made; ++i) sys::domain_destroy(all[i].id);
+    EXPECT_EQ(watch.mail->out[1], 0);
+    EXPECT_EQ(sys::machine_info(abi::MachineInfo::FramesFree), before);
+    pages::give(all, page_count);
+}
+
+void kill_large_one() { kill_among(200, 64); }
+void kill_large_one_long() { kill_among(10'000, 256); }
+
+/// 10,000 domains alive at once; a contract holder misses nothing while they come, run and go.
+void ten_thousand() {
+    constexpr std::uint64_t count = 10'000;
+    auto const page_count = (count * 8 + abi::kPageSize - 1) / abi::kPageSize;
+    auto* ids = static_cast<std::uint64_t*>(pages::take(page_count));
+    REQUIRE(ids != nullptr);
+    auto watch = ticker();
+    auto const before = sys::machine_info(abi::MachineInfo::FramesFree);
+    std::uint64_t made = 0;
+    for (; made < count; ++made) {
+        auto t = make(made % 100 == 0 ? spinner : bare_entry,
+                      {.frames = 24, .endpoints = 4, .slots = 2, .stretches = 4, .weight = 1, .bare = true});
+        if (t.error != 0 || !t.start()) break;
+        ids[made] = t.id;
+    }
+    EXPECT_EQ(made, count);
+    auto const used = before - sys::machine_info(abi::MachineInfo::FramesFree);
+    EXPECT_BELOW(used, static_cast<std::int64_t>(count) * 10 + 1);  // 40 KiB a domain
+    sleep(Duration::ms(50));
+    for (std::uint64_t i = 0; i < made; ++i) sys::domain_destroy(ids[i]);
+    EXPECT_EQ(watch.mail->out[1], 0);
+    EXPECT(watch.mail->out[0] > 20);
+    EXPECT_EQ(sys::machine_info(abi::MachineInfo::FramesFree), before);
+    pages::give(ids, page_count);
+}
+
+constexpr Probe list[] = {
+    {"scale.kill_64_mib_200_peers", kill_large_one},
+    {"+scale.kill_256_mib_10000_peers", kill_large_one_long},
+    {"+scale.ten_thousand_domains", ten_thousand},
+};
+
+}  // namespace
+
+ProbeList scale_probes() { return {list, sizeof(list) / sizeof(list[0])}; }
+
+}  // namespace nemesis::probes
