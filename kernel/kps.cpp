@@ -8,6 +8,7 @@
 #include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/trace.h"
+#include "libnemesis/base/assert.h"
 
 namespace nemesis::kernel {
 
@@ -61,6 +62,8 @@ namespace {
 /// An interrupt or exception arrived inside a section. Returns only to let it go on.
 extern "C" void interrupt_in_section(kps::Frame* frame) {
     auto& cpu = this_cpu();
+    ASSERT(arch::read_cr4() == cpu.normal_cr4);
+    ASSERT((arch::read_flags() & arch::kFlagAc) == 0);
     if (frame->vector == 2) return;
     if (frame->vector < 32) end_section(abi_exit::kFault | frame->vector, "exception", *frame);
     if (frame->vector != arch::apic::kTimerVector) return interrupts::handle(static_cast<std::uint8_t>(frame->vector));

@@ -333,6 +333,7 @@ std::int64_t call_measure(Word word) {
         case abi::MeasureWord::ResetEntryMax: cpu.entry_max = 0; return 0;
         case abi::MeasureWord::KernelReserve: return static_cast<std::int64_t>(cpu.kernel_ns);
         case abi::MeasureWord::Switches: return static_cast<std::int64_t>(cpu.switches);
+        case abi::MeasureWord::Protection: return static_cast<std::int64_t>(arch::read_cr4());
         case abi::MeasureWord::LastEntryStamp: return arch::clock::at(cpu.entry_tsc).ns();
         default: return code(Error::BadArgument);
     }

@@ -56,6 +56,7 @@ inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }
 inline void undefined_instruction() {
     asm volatile("mov $0x600d, %%r14d\n mov $0xfeed, %%r15d\n ud2" ::: "r14", "r15", "memory");
 }
+inline std::uint64_t read_flags() { std::uint64_t v; asm volatile("pushfq\n pop %0" : "=r"(v)); return v; }
 inline void invalidate_page(std::uint64_t address) {
     asm volatile("invlpg (%0)" ::"r"(address) : "memory");
 }
@@ -83,5 +84,6 @@ inline constexpr std::uint64_t kCr4Pge = 1u << 7, kCr4Osfxsr = 1u << 9, kCr4Osxm
                                kCr4Umip = 1u << 11, kCr4La57 = 1u << 12, kCr4Fsgsbase = 1u << 16,
                                kCr4Osxsave = 1u << 18, kCr4Smep = 1u << 20, kCr4Smap = 1u << 21;
 inline constexpr std::uint64_t kCr0Ts = 1u << 3;
+inline constexpr std::uint64_t kFlagAc = 1u << 18;
 
 }  // namespace nemesis::arch

@@ -212,6 +212,7 @@ enum class MachineInfo : std::uint64_t {
 /// Words of measure.
 enum class MeasureWord : std::uint64_t {
     RootWrites, RingCrossings, EntryMax, EntryMaxCall, ResetEntryMax, LastEntryStamp, KernelReserve, Switches,
+    Protection,  ///< CR4 as the kernel runs with it
 };
 
 }  // namespace nemesis::abi
