@@ -40,6 +40,7 @@ struct Box {
     bool open = false, missed = false;
 };
 
+/// What is known of one domain. units: ns
 struct Domain {
     std::uint32_t index = 0;  ///< as in the trace
     TraceName name;
@@ -61,11 +62,13 @@ struct Slice {
     TraceTime kind = TraceTime::Idle;
 };
 
+/// A phase that the director marked. units: ns, absolute; the last has no end
 struct PhaseRecord {
     TraceName name;
     std::int64_t begin = 0, end = INT64_MAX;
 };
 
+/// The accounts of all domains.
 class Statistics {
 public:
     void feed(TraceRecord const& record);

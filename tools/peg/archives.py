@@ -24,8 +24,8 @@ def data_names(manifest):
     return set(re.findall(r"(?m)(?<![\w\"])data\s+([\w./-]+)", text))
 
 
-def make(name, manifest, data=(), extra_images=(), built=False):
-    """Build boot/NAME.archive from the manifest at `manifest` (relative to the repository).
+def make(name, manifest, data=(), extra_images=(), built=False, folder=BOOT):
+    """Build FOLDER/NAME.archive (boot/) from the manifest at `manifest` (relative to the repository).
 
     data: pairs of an archive name and a file, instead of boot/data/NAME for what the manifest names;
     extra_images: names of programs that are loaded at run time. built: the x86_64 configuration is
@@ -35,15 +35,15 @@ def make(name, manifest, data=(), extra_images=(), built=False):
     if not built:
         build.build("x86_64")
     tool, checker = build.host_program("archive"), build.host_program("manifest")
-    BOOT.mkdir(parents=True, exist_ok=True)
-    compiled = BOOT / f"{name}.manifest"
+    folder.mkdir(parents=True, exist_ok=True)
+    compiled = folder / f"{name}.manifest"
     run([checker, "compile", manifest, compiled])
     entries = [f"library:libnemesis={find('libnemesis')}", f"manifest:manifest={compiled}"]
     for image in sorted({"init", *image_names(manifest), *extra_images}):
         entries.append(f"image:{image}={find(image)}")
     files = {entry: BOOT / "data" / entry for entry in data_names(manifest)} | dict(data)
     entries += [f"data:{entry}={path}" for entry, path in sorted(files.items())]
-    archive = BOOT / f"{name}.archive"
+    archive = folder / f"{name}.archive"
     run([tool, "pack", archive, *entries])
     return archive
 

@@ -9,7 +9,7 @@ from console import PegError
 
 
 def unpack_png(data):
-    """(width, height, channels, the lines still filtered) of an 8-bit PNG file without interlace."""
+    """(width, height, channels, lines still filtered) of an 8-bit PNG file without interlace."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise PegError("the screen's picture is no PNG file")
     at, packed, head = 8, b"", None

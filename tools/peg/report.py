@@ -89,10 +89,11 @@ def judge_pictures(pictures):
             if seen["number"] is None:
                 yield f"{where} shows no whole frame"
             elif seen["behind"] > 1:
-                yield f"{where} shows frame {seen['number']} when it is time for {seen['expected']}"
+                yield (f"{where} shows frame {seen['number']} when it is time for "
+                       f"{seen['expected']}")
             elif seen["different_pixels"]:
-                yield (f"{where}: {seen['different_pixels']} pixels differ from the host's decoding "
-                       f"of frame {seen['number']}")
+                yield (f"{where}: {seen['different_pixels']} pixels differ from the host's "
+                       f"decoding of frame {seen['number']}")
 
 
 def phase_at(phases, time_ns):

@@ -201,9 +201,9 @@ def run(options):
     if options.clip:
         step(f"converting {options.clip.name}")
         films = demo.convert(options.clip, demo.players_of(manifest), out.resolve())
-    # What firmware boots has a fixed name; other runs may be going on beside it.
-    name = ARCHIVE.stem if options.uefi else f"run-{manifest.stem}"
-    archive = archives.make(name, manifest, data=films.items(), built=True)
+    # What firmware boots lies in a fixed place; other runs may be going on beside this one.
+    archive = archives.make(ARCHIVE.stem, manifest, data=films.items(), built=True,
+                            folder=ARCHIVE.parent if options.uefi else out.resolve())
     players = demo.players_of(manifest, films) if scripted and options.headless else []
     clock = choose_clock(options, scripted)
     screen = ("-display", "none") if options.headless else display.choose(options.display, say)
