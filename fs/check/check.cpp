@@ -99,8 +99,8 @@ private:
     std::map<u64, Pointer> pnode_blocks_;
     std::map<u64, Pointer> overlay_;  // pnode blocks that the log adds
     std::vector<Record> ring_;
-    std::unordered_map<u64, Named> named_;      // address -> who its summary says it is
-    std::unordered_map<u64, int> state_of_;     // address -> 1 live, 2 garbage, 3 both
+    std::unordered_map<u64, Named> named_;   // address -> who its summary says it is
+    std::unordered_map<u64, int> state_of_;  // address -> 1 live, 2 garbage, 3 both
     std::set<u64> dead_trees_;
     std::set<u64> tree_entries_;
     std::map<u64, Pnode> pnode_;
@@ -119,8 +119,8 @@ bool Run::superblocks() {
                 if (!read_(at, block, reinterpret_cast<u8*>(&s))) continue;
                 u32 const crc = s.crc;
                 s.crc = 0;
-                if (s.magic != superblock_magic || s.version != format_version || s.block != block ||
-                    s.disk_index >= disks || checksum(&s, sizeof s) != crc) {
+                if (s.magic != superblock_magic || s.version != format_version ||
+                    s.block != block || s.disk_index >= disks || checksum(&s, sizeof s) != crc) {
                     continue;
                 }
                 if (pass == 0) {
@@ -192,7 +192,8 @@ void combine(std::array<Block, disks> const& row, u32 without, Block& out) {
 
 bool Run::read_data(Pointer p, Block& out) {
     Address const a = p.address;
-    if (a.volume() != 0 || a.segment() >= super_.segments || a.block() >= segment_blocks) return false;
+    if (a.volume() != 0 || a.segment() >= super_.segments || a.block() >= segment_blocks)
+        return false;
     u64 const n = segments_start + a.segment() * rows_per_segment + a.row();
     if (present(a.column(), a.segment()) && read_(position_[a.column()], n, out.data()) &&
         checksum(out.data(), block_bytes) == p.crc) {
@@ -215,15 +216,14 @@ bool Run::summary_at(u64 segment, u32 row, Summary& s) {
         s.crc = 0;
         bool const ok = s.magic == summary_magic && s.version == format_version &&
                         s.address == Address::of(segment, row * columns).value &&
-                        std::memcmp(&s.store, super_.uuid, 8) == 0 &&
-                        checksum(&s, sizeof s) == crc;
+                        std::memcmp(&s.store, super_.uuid, 8) == 0 && checksum(&s, sizeof s) == crc;
         s.crc = crc;
         return ok && u32{s.entries} + s.records <= summary_slots && s.rows > 0 &&
-               row + s.rows <= rows_per_segment &&
-               (s.entries + columns) / columns == s.rows;
+               row + s.rows <= rows_per_segment && (s.entries + columns) / columns == s.rows;
     };
     u64 const n = segments_start + segment * rows_per_segment + row;
-    if (present(0, segment) && read_(position_[0], n, reinterpret_cast<u8*>(&s)) && good()) return true;
+    if (present(0, segment) && read_(position_[0], n, reinterpret_cast<u8*>(&s)) && good())
+        return true;
     static thread_local std::array<Block, disks> blocks;
     bool has[disks];
     read_row(segment, row, blocks, has);
@@ -443,8 +443,8 @@ void Run::summaries() {
             }
             for (u32 i = 0; i < summary.entries; ++i) {
                 SummaryEntry const x{summary.slot[i][0], summary.slot[i][1]};
-                named_[Address::of(s, row * columns + i + 1).value] = {x.owner(), x.index(), x.level(),
-                                                                       x.kind()};
+                named_[Address::of(s, row * columns + i + 1).value] = {x.owner(), x.index(),
+                                                                       x.level(), x.kind()};
                 ++named;
             }
             for (u32 r = row; r < row + summary.rows; ++r) {
@@ -539,7 +539,8 @@ void Run::pnodes() {
 
 bool Run::directory_block(u64 number, u64 block, u64 low, u64 high, int level,
                           std::map<u64, Pointer> const& leaves, std::set<u64>& used, u64* last) {
-    std::string const name = "directory " + std::to_string(number) + " block " + std::to_string(block);
+    std::string const name =
+        "directory " + std::to_string(number) + " block " + std::to_string(block);
     auto const it = leaves.find(block);
     if (it == leaves.end()) {
         if (block == 0) return true;
@@ -587,7 +588,8 @@ bool Run::directory_block(u64 number, u64 block, u64 low, u64 high, int level,
         auto const p = pnode_.find(child);
         if (p == pnode_.end() || p->second.type == PnodeType::Free ||
             p->second.type == PnodeType::Dead) {
-            problem(name + ": an entry leads to pnode " + std::to_string(child) + ", which is none");
+            problem(name + ": an entry leads to pnode " + std::to_string(child) +
+                    ", which is none");
         } else if (p->second.type != static_cast<PnodeType>(pnode_type >> 56)) {
             problem(name + ": an entry has the wrong type");
         }
@@ -647,8 +649,11 @@ void Run::add_garbage(Record const& r) {
             return;
         }
         case RecordType::GarbageTree:
-        case RecordType::GarbageFile: tree_entries_.insert(r.value); return;
-        default: return;
+        case RecordType::GarbageFile:
+            tree_entries_.insert(r.value);
+            return;
+        default:
+            return;
     }
 }
 

@@ -8,23 +8,24 @@
 // counts are right, nothing is unreachable; each row's parity is right; and in every segment the
 // blocks written are the live ones and the garbage ones, no block is both, none is neither.
 
-#include "fs/core/format.h"
-
 #include <functional>
 #include <string>
 #include <vector>
+
+#include "fs/core/format.h"
 
 namespace nemesis::fs::check {
 
 /// Fills `out` with the block; false: it cannot be read.
 using ReadBlock = std::function<bool(u32 disk, u64 block, u8* out)>;
 
+/// What a check found; clean when there are no problems.
 struct Report {
     bool clean = false;
     std::vector<std::string> problems;
     u64 segments = 0;
     u64 segments_in_use = 0;
-    u64 written = 0;   // blocks that summaries name
+    u64 written = 0;  // blocks that summaries name
     u64 live = 0;
     u64 garbage = 0;
     u64 reconstructed = 0;

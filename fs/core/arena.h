@@ -1,16 +1,17 @@
 #pragma once
 // The one piece of memory the core has: given by the caller, carved at mount, then sealed.
 //
-// Nothing is ever given back. A carving that does not fit leaves `exhausted()` true and yields null,
-// and the mount refuses; a carving after `seal()` is our bug and stops the program.
-
-#include "libnemesis/base/assert.h"
+// Nothing is ever given back. A carving that does not fit leaves `exhausted()` true and yields
+// null, and the mount refuses; a carving after `seal()` is our bug and stops the program.
 
 #include <cstddef>
 #include <cstdint>
 
+#include "libnemesis/base/assert.h"
+
 namespace nemesis::fs {
 
+/// Memory of the caller, carved until sealed.
 class Arena {
 public:
     Arena(void* memory, std::size_t bytes)

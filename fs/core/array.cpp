@@ -1,10 +1,10 @@
-// The five disks: commands, reading with checksum and reconstruction, ejecting a failed disk; and the
-// run loop. A block read is trusted only if its checksum is the referrer's; else it is rebuilt from
-// the row's other four blocks, checked again, and written back.
-
-#include "fs/core/store.h"
+// The five disks: commands, reading with checksum and reconstruction, ejecting a failed disk; and
+// the run loop. A block read is trusted only if its checksum is the referrer's; else it is rebuilt
+// from the row's other four blocks, checked again, and written back.
 
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 
@@ -26,8 +26,8 @@ void Store::start_io(Io& io, Batch& batch, DiskStatus* status) {
     io.issued = now_;
     ++batch.outstanding;
     if (io.operation == DiskOperation::Read) statistics_.block_reads += io.count;
-    port_.submit({io.operation, position_[io.disk], static_cast<u32>(&io - ios_), io.block, io.count,
-                  io.data});
+    port_.submit({io.operation, position_[io.disk], static_cast<u32>(&io - ios_), io.block,
+                  io.count, io.data});
 }
 
 void Store::disk_done(u32 tag, DiskStatus status) {
@@ -95,8 +95,10 @@ Instant Store::next_deadline() const {
 bool Store::present(u32 disk, u64 segment) const {
     if (failing_[disk]) return false;
     switch (superblock_.disk_state[disk]) {
-        case DiskState::Live: return true;
-        case DiskState::Dead: return false;
+        case DiskState::Live:
+            return true;
+        case DiskState::Dead:
+            return false;
         case DiskState::Rebuilding:
             return segment < rebuild_cursor_ ||
                    SegmentEntry{segments_[segment]}.birth() >= superblock_.rebuild_birth;
@@ -347,8 +349,8 @@ Task Store::write_superblocks(bool* good) {
     for (u32 d = 0; d < disks; ++d) *good = *good && !(live(d) && failing_[d]);
 }
 
-/// Declares failing disks dead on the others. Nothing is acknowledged as durable before that: a disk
-/// that missed a write must not be believed again.
+/// Declares failing disks dead on the others. Nothing is acknowledged as durable before that: a
+/// disk that missed a write must not be believed again.
 Task Store::eject() {
     for (;;) {
         bool any = false;

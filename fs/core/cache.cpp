@@ -1,9 +1,9 @@
 // Blocks in memory: a fixed number of frames, found by (file, kind, level, index). Clean frames are
 // in order of use and give way; dirty ones are in lists by the order in which a flush writes them.
 
-#include "fs/core/store.h"
-
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 namespace {

@@ -1,20 +1,20 @@
 // Cleaning by the garbage file.
 //
 // The marker is the border between two files: at the start of a pass the garbage file becomes the
-// old garbage file (what is before the marker), and an empty one takes its place. The pass sorts the
-// old file's entries by segment, a buffer full at a time, and goes through them once. A segment with
-// enough garbage is a victim: what its summaries name and no entry does is moved, if its owner still
-// points there; then the segment is free at the next checkpoint. Entries of other segments are
-// carried over into the new file. At the end the old file becomes the tree of a Dead pnode: one
+// old garbage file (what is before the marker), and an empty one takes its place. The pass sorts
+// the old file's entries by segment, a buffer full at a time, and goes through them once. A segment
+// with enough garbage is a victim: what its summaries name and no entry does is moved, if its owner
+// still points there; then the segment is free at the next checkpoint. Entries of other segments
+// are carried over into the new file. At the end the old file becomes the tree of a Dead pnode: one
 // garbage entry. The cost depends on the number of entries and victims only.
 //
 // A crash at any step does no harm: the next mount finds the old file and its cursor in the
-// checkpoint and goes on; an entry counts only if it is younger than its segment's present life, and
-// a block is moved only if a pointer leads to it.
-
-#include "fs/core/store.h"
+// checkpoint and goes on; an entry counts only if it is younger than its segment's present life,
+// and a block is moved only if a pointer leads to it.
 
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 namespace {
@@ -82,7 +82,8 @@ Task Store::clean_task() {
     for (;;) {
         if (health_ == Health::ReadOnly || health_ == Health::Stopped || unmount_wanted_) co_return;
         u64 const percent = superblock_.segments * options_.reserve_percent / 100;
-        u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
+        u64 const reserve =
+            percent > options_.reserve_segments ? percent : options_.reserve_segments;
         bool const low = options_.clean_automatically && segments_free_ < 2 * reserve + 4 &&
                          garbage_entries() > useless_garbage_ + 64;
         if (!clean_wanted_ && !low) {
@@ -184,8 +185,8 @@ Task Store::bury_garbage() {
     }
 }
 
-/// Cuts up all dead trees that the garbage file and the ring name, so that the pass that follows sees
-/// their blocks as garbage and does not move them.
+/// Cuts up all dead trees that the garbage file and the ring name, so that the pass that follows
+/// sees their blocks as garbage and does not move them.
 Task Store::expand_all() {
     u32 count = 0;
     for (u64 page = 0; page * block_bytes < root_[garbage_file].size;) {
@@ -224,8 +225,8 @@ Task Store::expand_all() {
 
 Task Store::clean_once() {
     if (buried_garbage_ != 0) {
-        // Summaries name these blocks as the garbage file's: they are cut up before any segment is a
-        // victim, so that a block of that name is the present garbage file's or the old one's.
+        // Summaries name these blocks as the garbage file's: they are cut up before any segment is
+        // a victim, so that a block of that name is the present garbage file's or the old one's.
         co_await expand_tree(buried_garbage_);
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         buried_garbage_ = 0;
@@ -243,7 +244,8 @@ Task Store::clean_once() {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         clean_cursor_ = to;
     }
-    // The freed segments' entries are in the old file only: it goes after they are free on the disks.
+    // The freed segments' entries are in the old file only: it goes after they are free on the
+    // disks.
     co_await until_checkpoint();
     if (entries > 0) co_await bury_garbage();
     co_await until_checkpoint();
@@ -259,7 +261,8 @@ Task Store::until_checkpoint() {
     }
 }
 
-/// Cuts a dead tree up, a leaf at a time, into garbage entries of its blocks; then its pnode is free.
+/// Cuts a dead tree up, a leaf at a time, into garbage entries of its blocks; then its pnode is
+/// free.
 Task Store::expand_tree(u64 number) {
     for (;;) {
         co_await until_may_change();
@@ -377,7 +380,8 @@ Task Store::clean_chunk(u64 from, u64 to) {
         for (u32 i = 0; i < count; ++i) {
             Address const a{sort_[i].value};
             if (i > 0 && a.segment() != Address{sort_[i - 1].value}.segment()) blocks = 0;
-            if (sort_[i].type() != RecordType::Garbage || a.segment() >= superblock_.segments) continue;
+            if (sort_[i].type() != RecordType::Garbage || a.segment() >= superblock_.segments)
+                continue;
             if (sort_[i].group() <= SegmentEntry{segments_[a.segment()]}.birth()) continue;
             blocks += sort_[i].length();
             if (blocks > most) most = blocks < segment_blocks ? blocks : segment_blocks;
@@ -429,7 +433,8 @@ Task Store::clean_chunk(u64 from, u64 to) {
             continue;
         }
         u32 written_dead = 0;
-        for (u32 b = 0; b < e.rows() * columns; ++b) written_dead += dead.word[b / 64] >> b % 64 & 1;
+        for (u32 b = 0; b < e.rows() * columns; ++b)
+            written_dead += dead.word[b / 64] >> b % 64 & 1;
         if (written_dead >= e.blocks()) {
             if (pending_free_count_ + 8 > pending_free_max) co_await finish_victims();
             free_segment(segment);

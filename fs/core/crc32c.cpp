@@ -27,20 +27,15 @@ constexpr ByteTable make_byte_table() {
 }
 constexpr ByteTable byte_table = make_byte_table();
 
-#if defined(__x86_64__)
-inline u64 step8(u64 crc, u64 data) {
-    asm("crc32q %1, %0" : "+r"(crc) : "rm"(data));
-    return crc;
-}
-inline u64 step1(u64 crc, u8 data) {
-    u32 c = static_cast<u32>(crc);
-    asm("crc32b %1, %0" : "+r"(c) : "rm"(data));
-    return c;
+#if __has_builtin(__builtin_ia32_crc32di)
+#define CRC_TARGET __attribute__((target("crc32")))
+CRC_TARGET inline u64 step8(u64 crc, u64 data) { return __builtin_ia32_crc32di(crc, data); }
+CRC_TARGET inline u64 step1(u64 crc, u8 data) {
+    return __builtin_ia32_crc32qi(static_cast<u32>(crc), data);
 }
 #else
-inline u64 step1(u64 crc, u8 data) {
-    return crc >> 8 ^ byte_table.value[(crc ^ data) & 0xFF];
-}
+#define CRC_TARGET
+inline u64 step1(u64 crc, u8 data) { return crc >> 8 ^ byte_table.value[(crc ^ data) & 0xFF]; }
 inline u64 step8(u64 crc, u64 data) {
     for (int i = 0; i < 8; ++i) crc = step1(crc, static_cast<u8>(data >> 8 * i));
     return crc;
@@ -87,7 +82,7 @@ inline u32 advance(u32 c) {
 
 }  // namespace
 
-u32 crc32c(void const* data, std::size_t bytes) {
+CRC_TARGET u32 crc32c(void const* data, std::size_t bytes) {
     u8 const* p = static_cast<u8 const*>(data);
     u64 c = 0xFFFFFFFF;
     for (; bytes >= 8; bytes -= 8, p += 8) c = step8(c, load8(p));
@@ -95,7 +90,7 @@ u32 crc32c(void const* data, std::size_t bytes) {
     return static_cast<u32>(c) ^ 0xFFFFFFFF;
 }
 
-u32 crc32c_block(u8 const* p) {
+CRC_TARGET u32 crc32c_block(u8 const* p) {
     u64 a = 0xFFFFFFFF;
     u64 b = 0;
     u64 c = 0;

@@ -1,5 +1,6 @@
 #pragma once
-// CRC-32C (Castagnoli, reflected, initial and final complement) of blocks, and exclusive or of blocks.
+// CRC-32C (Castagnoli, reflected, initial and final complement) of blocks, and exclusive or of
+// blocks.
 
 #include "fs/core/format.h"
 

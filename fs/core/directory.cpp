@@ -2,9 +2,9 @@
 // hash, or the next free one within key_window; it is also the readdir cookie, so a cookie stays
 // good whatever else changes. Splits change no entry, so an operation may split and start again.
 
-#include "fs/core/store.h"
-
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 namespace {
@@ -17,9 +17,7 @@ u64 load_key(u8 const* p) {
 u32 entry_bytes(u8 const* p) { return directory_entry_bytes + p[16]; }
 
 DirectoryBlock& block_of(Frame& f) { return *reinterpret_cast<DirectoryBlock*>(f.data); }
-DirectoryBranch* branches(DirectoryBlock& b) {
-    return reinterpret_cast<DirectoryBranch*>(b.data);
-}
+DirectoryBranch* branches(DirectoryBlock& b) { return reinterpret_cast<DirectoryBranch*>(b.data); }
 constexpr u32 branches_max = directory_data_bytes / sizeof(DirectoryBranch);
 
 /// What a disk controls is checked before it is walked.

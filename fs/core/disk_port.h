@@ -13,15 +13,17 @@ namespace nemesis::fs {
 enum class DiskOperation : u8 { Read, Write, Flush };
 enum class DiskStatus : u8 { Good, Error };
 
+/// One command to one disk: consecutive blocks, a buffer each.
 struct DiskCommand {
     DiskOperation operation;
-    u8 disk;            // position 0..4 of the caller's disks
-    u32 tag;            // names the command in disk_done
-    u64 block;          // first block on the disk
-    u32 count;          // blocks, 0 for a flush
-    u8* const* data;    // one buffer of block_bytes per block
+    u8 disk;          // position 0..4 of the caller's disks
+    u32 tag;          // names the command in disk_done
+    u64 block;        // first block on the disk
+    u32 count;        // blocks, 0 for a flush
+    u8* const* data;  // one buffer of block_bytes per block
 };
 
+/// The five disks as the caller provides them.
 class DiskPort {
 public:
     /// Blocks of the disk, 0 when there is none in that position.

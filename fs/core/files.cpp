@@ -1,9 +1,9 @@
-// Operations on files and names. Each one first gets everything it needs into memory and makes every
-// check, then changes all of it in one step; see store.h.
-
-#include "fs/core/store.h"
+// Operations on files and names. Each one first gets everything it needs into memory and makes
+// every check, then changes all of it in one step; see store.h.
 
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 namespace {
@@ -139,7 +139,8 @@ bool Store::discard_dirty_data(u64 file) {
 bool Store::delete_pnode(u64 number) {
     Pnode* p = pnode_for_write(number);
     if (!p) return false;
-    bool const small = p->tree.height == 0 || (p->tree.height == 1 && p->tree.size <= small_tree_bytes);
+    bool const small =
+        p->tree.height == 0 || (p->tree.height == 1 && p->tree.size <= small_tree_bytes);
     if (small) {
         if (!cut_range(number, 0, capacity(p->tree.height))) return false;
         p = pnode_for_write(number);
@@ -247,29 +248,69 @@ bool Store::execute(Request& r) {
     missing_first_ = missing_last_ = nullptr;
     bool done = false;
     switch (r.op) {
-        case Op::Lookup: done = op_lookup(r); break;
-        case Op::GetAttributes: done = op_attributes(r); break;
-        case Op::SetAttributes: done = op_set_attributes(r); break;
+        case Op::Lookup:
+            done = op_lookup(r);
+            break;
+        case Op::GetAttributes:
+            done = op_attributes(r);
+            break;
+        case Op::SetAttributes:
+            done = op_set_attributes(r);
+            break;
         case Op::Create:
-        case Op::Symlink: done = op_create(r); break;
-        case Op::Link: done = op_link(r); break;
-        case Op::Unlink: done = op_unlink(r, false); break;
-        case Op::Rmdir: done = op_unlink(r, true); break;
-        case Op::Rename: done = op_rename(r); break;
-        case Op::Read: done = op_read(r); break;
-        case Op::Write: done = op_write(r); break;
-        case Op::Truncate: done = op_truncate(r); break;
-        case Op::Punch: done = op_punch(r); break;
-        case Op::ReadLink: done = op_read_link(r); break;
-        case Op::ReadDirectory: done = op_read_directory(r); break;
+        case Op::Symlink:
+            done = op_create(r);
+            break;
+        case Op::Link:
+            done = op_link(r);
+            break;
+        case Op::Unlink:
+            done = op_unlink(r, false);
+            break;
+        case Op::Rmdir:
+            done = op_unlink(r, true);
+            break;
+        case Op::Rename:
+            done = op_rename(r);
+            break;
+        case Op::Read:
+            done = op_read(r);
+            break;
+        case Op::Write:
+            done = op_write(r);
+            break;
+        case Op::Truncate:
+            done = op_truncate(r);
+            break;
+        case Op::Punch:
+            done = op_punch(r);
+            break;
+        case Op::ReadLink:
+            done = op_read_link(r);
+            break;
+        case Op::ReadDirectory:
+            done = op_read_directory(r);
+            break;
         case Op::SetXattr:
-        case Op::RemoveXattr: done = op_set_xattr(r); break;
+        case Op::RemoveXattr:
+            done = op_set_xattr(r);
+            break;
         case Op::GetXattr:
-        case Op::ListXattr: done = op_get_xattr(r); break;
-        case Op::Hold: done = op_hold(r); break;
-        case Op::Release: done = op_release(r); break;
-        case Op::Fsync: done = op_fsync(r); break;
-        case Op::Statistics: done = true; break;
+        case Op::ListXattr:
+            done = op_get_xattr(r);
+            break;
+        case Op::Hold:
+            done = op_hold(r);
+            break;
+        case Op::Release:
+            done = op_release(r);
+            break;
+        case Op::Fsync:
+            done = op_fsync(r);
+            break;
+        case Op::Statistics:
+            done = true;
+            break;
     }
     if (missing_first_) {
         Frame* first = missing_first_;
@@ -387,8 +428,8 @@ bool Store::op_create(Request& r) {
     Pnode* p = new_pnode(r, &number);
     d = live_pnode_for_write(r, r.pnode);
     if (!p || !d) return false;
-    // A symbolic link's target is block 0 of the new file; the frame is new, so it cannot fail to be
-    // had but for lack of frames. It is made after the pnode exists, hence the early look.
+    // A symbolic link's target is block 0 of the new file; the frame is new, so it cannot fail to
+    // be had but for lack of frames. It is made after the pnode exists, hence the early look.
     if (symlink && free_count_ == 0) {
         Frame* probe = allocate_frame(number, BlockKind::Data, 0, 0);
         if (!probe) return false;
@@ -592,7 +633,8 @@ bool Store::op_rename(Request& r) {
 
     auto const patch = [&](Entry& e, u64 number, PnodeType type) {
         u64 const value = number | static_cast<u64>(type) << 56;
-        std::memcpy(reinterpret_cast<DirectoryBlock*>(e.leaf->data)->data + e.offset + 8, &value, 8);
+        std::memcpy(reinterpret_cast<DirectoryBlock*>(e.leaf->data)->data + e.offset + 8, &value,
+                    8);
         mark_dirty(*e.leaf);
     };
     if (exchange) {
@@ -782,7 +824,8 @@ bool Store::op_read(Request& r) {
         for (u64 i = first; i <= last; ++i) {
             Frame* f = get(r.pnode, BlockKind::Data, 0, i);
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
-            u64 const stop = end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
+            u64 const stop =
+                end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
             std::memcpy(r.buffer + r.progress, f->data + begin, stop - begin);
             r.progress += stop - begin;
         }
@@ -840,7 +883,8 @@ bool Store::op_write(Request& r) {
         for (u64 i = first; i <= last; ++i) {
             Frame* f = find(r.pnode, BlockKind::Data, 0, i);
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
-            u64 const stop = end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
+            u64 const stop =
+                end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
             if (f->state != FrameState::Valid) {
                 std::memset(f->data, 0, begin);
                 std::memset(f->data + stop, 0, block_bytes - stop);
@@ -930,8 +974,8 @@ bool Store::op_punch(Request& r) {
         if (p->type != PnodeType::File) return finish(r, Error::Invalid);
         if (!may(r, *p, may_write)) return finish(r, Error::AccessDenied);
         if (!space_for(24, true)) {
-        return space_may_come() ? false : finish(r, Error::NoSpace);
-    }
+            return space_may_come() ? false : finish(r, Error::NoSpace);
+        }
         u64 const stop = r.offset + r.length < p->tree.size ? r.offset + r.length : p->tree.size;
         u64 const from = r.offset + r.progress;
         if (from >= stop) {
@@ -1130,9 +1174,8 @@ bool Store::op_release(Request& r) {
     }
     // Close the gap in the table.
     u32 const size = options_.held_max * 2;
-    u32 hole = static_cast<u32>(reinterpret_cast<Held*>(reinterpret_cast<u8*>(count) -
-                                                        offsetof(Held, count)) -
-                                held_);
+    u32 hole = static_cast<u32>(
+        reinterpret_cast<Held*>(reinterpret_cast<u8*>(count) - offsetof(Held, count)) - held_);
     --held_count_;
     for (u32 at = (hole + 1) % size; held_[at].pnode != 0; at = (at + 1) % size) {
         u32 const home = static_cast<u32>(held_[at].pnode * 0x9E3779B97F4A7C15 >> 32) % size;

@@ -1,5 +1,6 @@
 #pragma once
-// The disk format of the Pegasus File Server: types, constants and layout asserts, and nothing else.
+// The disk format of the Pegasus File Server: types, constants and layout asserts, and nothing
+// else.
 //
 // The core writes it; the independent checker (fs/check) reads it and shares only this header with
 // the core. All numbers are little endian. docs/formats/fs_log.md explains each structure with a
@@ -20,21 +21,21 @@ using i64 = std::int64_t;
 
 inline constexpr u32 format_version = 1;
 inline constexpr u32 block_bytes = 4096;
-inline constexpr u32 columns = 4;                              // data blocks in a row
-inline constexpr u32 disks = 5;                                // columns and parity
+inline constexpr u32 columns = 4;  // data blocks in a row
+inline constexpr u32 disks = 5;    // columns and parity
 inline constexpr u32 parity_disk = 4;
 inline constexpr u32 rows_per_segment = 64;
 inline constexpr u32 segment_blocks = rows_per_segment * columns;  // 256 blocks = 1 MiB of data
-inline constexpr u64 superblock_head = 0;                      // block on each disk; also the last
-inline constexpr u64 checkpoint_slot[2] = {16, 32};            // blocks on each disk
-inline constexpr u64 segments_start = 64;                      // first block of segment 0
+inline constexpr u64 superblock_head = 0;            // block on each disk; also the last
+inline constexpr u64 checkpoint_slot[2] = {16, 32};  // blocks on each disk
+inline constexpr u64 segments_start = 64;            // first block of segment 0
 
-inline constexpr u64 superblock_magic = 0x31425355'53474550;   // "PEGSUSB1"
-inline constexpr u64 checkpoint_magic = 0x31504B43'53474550;   // "PEGSCKP1"
-inline constexpr u64 summary_magic = 0x314D5553'53474550;      // "PEGSSUM1"
-inline constexpr u32 directory_magic = 0x31524944;             // "DIR1"
-inline constexpr u32 xattr_magic = 0x31545458;                 // "XTT1"
-inline constexpr u32 trailer_magic = 0x314C5254;               // "TRL1"
+inline constexpr u64 superblock_magic = 0x31425355'53474550;  // "PEGSUSB1"
+inline constexpr u64 checkpoint_magic = 0x31504B43'53474550;  // "PEGSCKP1"
+inline constexpr u64 summary_magic = 0x314D5553'53474550;     // "PEGSSUM1"
+inline constexpr u32 directory_magic = 0x31524944;            // "DIR1"
+inline constexpr u32 xattr_magic = 0x31545458;                // "XTT1"
+inline constexpr u32 trailer_magic = 0x314C5254;              // "TRL1"
 
 /// Address of a block: volume (8 bits), segment (40 bits), block in the segment (16 bits; row * 4 +
 /// column). 0 is no address, since block 0 of a segment is always a summary.
@@ -50,8 +51,8 @@ struct Address {
 };
 static_assert(sizeof(Address) == 8);
 
-/// A reference to a block, with the checksum of its content: the referrer keeps it, so a misdirected
-/// or lost write is found by whoever follows the reference. All zero: a hole.
+/// A reference to a block, with the checksum of its content: the referrer keeps it, so a
+/// misdirected or lost write is found by whoever follows the reference. All zero: a hole.
 struct Pointer {
     Address address;
     u32 crc;    // CRC-32C of the 4096 bytes
@@ -123,23 +124,24 @@ enum class DiskState : u8 { Live, Dead, Rebuilding };
 struct Superblock {
     u64 magic;
     u32 version;
-    u32 crc;  // of the block with this field 0
+    u32 crc;         // of the block with this field 0
     u64 block;       // own address: block number on the disk
     u64 generation;  // rises when the set of live disks changes and at each mount
     u8 uuid[16];
     u64 disk_blocks;
     u64 segments;
     u32 disk_index;
-    u32 mount_count;   // rises at each mount; summaries carry it
-    u64 hash_seed;     // of directory keys
-    u64 hash_mask;     // of directory keys; all ones except in tests of collisions
-    u64 rebuild_birth; // segments born at or after this group are complete on a Rebuilding disk
+    u32 mount_count;    // rises at each mount; summaries carry it
+    u64 hash_seed;      // of directory keys
+    u64 hash_mask;      // of directory keys; all ones except in tests of collisions
+    u64 rebuild_birth;  // segments born at or after this group are complete on a Rebuilding disk
     DiskState disk_state[8];
     char label[32];
     u8 reserved[block_bytes - 136];
 };
 static_assert(sizeof(Superblock) == block_bytes);
 
+/// Where a head writes next.
 struct LogHead {
     u64 segment;
     u64 next_segment;  // where the head goes when the segment is full
@@ -152,6 +154,7 @@ inline constexpr u32 heads = 2;
 inline constexpr u32 head_hot = 0;
 inline constexpr u32 head_cold = 1;  // blocks moved by the cleaner
 
+/// How far a client's operations are in the state.
 struct ClientMark {
     u64 client;
     u64 sequence;  // highest operation of the client that the state contains
@@ -173,9 +176,9 @@ struct Checkpoint {
     u32 previous_crc;  // of the summary before log_sequence
     LogHead head[heads];
     TreeRoot root[system_files];
-    u64 pnode_count;   // pnodes that have ever been made, and the internal ones
-    u64 free_pnode;    // head of the list of free pnodes, 0 none
-    u64 clean_cursor;  // entries of old_garbage_file that are done
+    u64 pnode_count;     // pnodes that have ever been made, and the internal ones
+    u64 free_pnode;      // head of the list of free pnodes, 0 none
+    u64 clean_cursor;    // entries of old_garbage_file that are done
     u64 rebuild_cursor;  // segments below it are rebuilt
     u64 scrub_cursor;
     u64 buried_garbage;  // the Dead pnode of the last old garbage file, until it is cut up; 0 none
@@ -206,8 +209,15 @@ struct SummaryEntry {
 };
 static_assert(sizeof(SummaryEntry) == 16);
 
+/// Kinds of record; see Record.
 enum class RecordType : u8 {
-    None, Garbage, GarbageSegments, GarbageTree, Client, StreamSegment, GarbageFile,
+    None,
+    Garbage,
+    GarbageSegments,
+    GarbageTree,
+    Client,
+    StreamSegment,
+    GarbageFile,
 };
 
 /// A record in a summary; those of a Garbage type are also the entries of the garbage file.
@@ -240,11 +250,11 @@ inline constexpr u32 summary_slots = (block_bytes - summary_header_bytes) / 16; 
 struct Summary {
     u64 magic;
     u32 version;
-    u32 crc;  // of the block with this field 0
-    u64 address;   // own Address
-    u64 sequence;  // rises by one with each partial segment
-    u64 store;     // first half of the uuid
-    u64 group;     // partial segments of one group take effect together or not at all
+    u32 crc;            // of the block with this field 0
+    u64 address;        // own Address
+    u64 sequence;       // rises by one with each partial segment
+    u64 store;          // first half of the uuid
+    u64 group;          // partial segments of one group take effect together or not at all
     u64 durable_group;  // a group known to be on the disks when this was written
     u64 next_segment;   // of this head
     u64 pnode_count;

@@ -4,9 +4,9 @@
 // operation may change anything (changes_blocked_); the blocks are then written from where they are
 // in memory, and an operation that changes one of them meanwhile gets a copy.
 
-#include "fs/core/store.h"
-
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 namespace {
@@ -141,7 +141,8 @@ static void put_slot(Summary& s, u32 slot, u64 a, u64 b) {
 Task Store::serialize(Frame* frame) {
     u32 const head = frame->moved ? head_cold : head_hot;
     if (!open_ || open_->head != head ||
-        open_->blocks == (rows_per_segment - open_->row) * columns || open_->slots == summary_slots) {
+        open_->blocks == (rows_per_segment - open_->row) * columns ||
+        open_->slots == summary_slots) {
         co_await open_partial(head);
     }
     Partial& p = *open_;
@@ -229,8 +230,9 @@ void Store::seal(bool last) {
     SegmentEntry const old{p.row == 0 ? 0 : segments_[p.segment]};
     u64 const birth = p.row == 0 ? group_ : old.birth();
     ASSERT(old.rows() == p.row);
-    set_segment(p.segment, SegmentEntry::of(p.head == head_cold ? SegmentUse::Cold : SegmentUse::Log,
-                                            p.row + rows, old.blocks() + p.entries, birth));
+    set_segment(p.segment,
+                SegmentEntry::of(p.head == head_cold ? SegmentUse::Cold : SegmentUse::Log,
+                                 p.row + rows, old.blocks() + p.entries, birth));
     h.row = p.row + rows;
     ++partials_in_flight_;
     write_partial(p).detach();
@@ -342,7 +344,9 @@ bool Store::gather_checkpoint() {
             ring_[(ring_begin_ + i) % options_.garbage_ring];
         if ((n + 1) % records_per_block == 0 || i + 1 == entries) {
             u32 const rest = static_cast<u32>((n + 1) % records_per_block);
-            if (rest) std::memset(f->data + rest * sizeof(Record), 0, block_bytes - rest * sizeof(Record));
+            if (rest)
+                std::memset(f->data + rest * sizeof(Record), 0,
+                            block_bytes - rest * sizeof(Record));
         }
     }
     ring_begin_ = ring_logged_;
@@ -383,8 +387,8 @@ Task Store::write_checkpoint(u32 slot) {
 }
 
 /// A flush, then the blocks that only checkpoints write (nodes of the pnode file, the segment file,
-/// the garbage file) as a group of their own, then the checkpoint block. The group's own records and
-/// segments are found again by rolling it forward, so nothing in it depends on itself.
+/// the garbage file) as a group of their own, then the checkpoint block. The group's own records
+/// and segments are found again by rolling it forward, so nothing in it depends on itself.
 Task Store::take_checkpoint(bool clean) {
     if (need_flush()) co_await flush();
     if (health_ == Health::ReadOnly) co_return;
@@ -449,7 +453,8 @@ Task Store::take_checkpoint(bool clean) {
         segments_[pending_free_[i]] = 0;
         ++segments_free_;
     }
-    for (u32 i = freeing; i < pending_free_count_; ++i) pending_free_[i - freeing] = pending_free_[i];
+    for (u32 i = freeing; i < pending_free_count_; ++i)
+        pending_free_[i - freeing] = pending_free_[i];
     pending_free_count_ -= freeing;
     segments_since_checkpoint_ = 0;
     last_checkpoint_ = now_;

@@ -1,9 +1,9 @@
-// Rebuilding a disk on a spare, and scrubbing. Both go through the segments in use and check each row
-// against the checksums in the segment's summaries.
-
-#include "fs/core/store.h"
+// Rebuilding a disk on a spare, and scrubbing. Both go through the segments in use and check each
+// row against the checksums in the segment's summaries.
 
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 
@@ -21,7 +21,8 @@ Task Store::check_segment(u64 segment, bool* good) {
         Summary& s = pending_[1];
         bool valid = false;
         co_await read_summary(segment, row, &s, &valid);
-        if (segments_[segment] != value && SegmentEntry{segments_[segment]}.birth() != e.birth()) break;
+        if (segments_[segment] != value && SegmentEntry{segments_[segment]}.birth() != e.birth())
+            break;
         if (!valid) {
             *good = false;
             note_damage(0, segment, row);
@@ -52,8 +53,8 @@ bool Store::replace_disk(u32 disk, u32 position) {
 }
 
 /// The new disk belongs to the store from the first step: everything written from now on goes to it
-/// too, so segments born from rebuild_birth on are complete. What was written before follows, segment
-/// by segment; the cursor is in the checkpoints.
+/// too, so segments born from rebuild_birth on are complete. What was written before follows,
+/// segment by segment; the cursor is in the checkpoints.
 Task Store::rebuild_task() {
     u32 disk = disks;
     for (u32 d = 0; d < disks; ++d) {

@@ -6,11 +6,11 @@
 // the end of the log or damage in it: it is damage if a later summary of this mount knows the group
 // to be durable. Damage makes the store read-only: nothing acknowledged is dropped in silence.
 
-#include "fs/core/store.h"
-
 #include <cstring>
 #include <initializer_list>
 #include <new>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 namespace {
@@ -32,12 +32,13 @@ std::size_t Store::memory_needed(Options const& o, u64 segments) {
     n += std::size_t{o.frames} * (block_bytes + sizeof(Frame)) + block_bytes;
     n += hash_size_for(o.frames) * sizeof(Frame*);
     n += o.partials * (sizeof(Partial) + block_bytes * (1 + rows_per_segment)) + block_bytes;
-    n += std::size_t{disks} * rows_per_segment * block_bytes;                   // scratch
+    n += std::size_t{disks} * rows_per_segment * block_bytes;  // scratch
     n += std::size_t{reconstructions_max} * columns * block_bytes;
     n += (1 + disks * 2 + 2) * block_bytes;
     n += ios_max * sizeof(Io);
     n += std::size_t{pending_for(o)} * block_bytes;
-    n += std::size_t{o.garbage_ring} * sizeof(Record) + std::size_t{o.sort_entries} * sizeof(Record);
+    n +=
+        std::size_t{o.garbage_ring} * sizeof(Record) + std::size_t{o.sort_entries} * sizeof(Record);
     n += sizeof(Candidate) * candidates_max;
     n += o.held_max * 2 * sizeof(Held) + pending_free_max * 8 + frame_pool_bytes;
     n += segments * 8 + segments / 512 / 8 + 64;
@@ -664,9 +665,9 @@ Task Store::apply_group(Summary* group, u32 count) {
         SegmentEntry const old{segments_[segment]};
         if (old.use() == SegmentUse::Free && segments_[segment] == 0) --segments_free_;
         u64 const birth = row == 0 ? number : old.birth();
-        set_segment(segment, SegmentEntry::of(s.head == head_cold ? SegmentUse::Cold : SegmentUse::Log,
-                                              row + s.rows,
-                                              (row == 0 ? 0 : old.blocks()) + s.entries, birth));
+        set_segment(segment, SegmentEntry::of(
+                                 s.head == head_cold ? SegmentUse::Cold : SegmentUse::Log,
+                                 row + s.rows, (row == 0 ? 0 : old.blocks()) + s.entries, birth));
         if (segments_[s.next_segment] == 0) {
             segments_[s.next_segment] = u64{1} << 4;
             --segments_free_;
@@ -748,12 +749,14 @@ Task Store::apply_group(Summary* group, u32 count) {
                     u64 const segment_number = Address{r.value}.segment();
                     if (segment_number < superblock_.segments) {
                         if (segments_[segment_number] == 0) --segments_free_;
-                        set_segment(segment_number,
-                                    SegmentEntry::of(SegmentUse::Stream, rows_per_segment, 0, r.group()));
+                        set_segment(
+                            segment_number,
+                            SegmentEntry::of(SegmentUse::Stream, rows_per_segment, 0, r.group()));
                     }
                     break;
                 }
-                case RecordType::None: break;
+                case RecordType::None:
+                    break;
             }
         }
         pnode_count_ = s.pnode_count;

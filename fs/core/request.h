@@ -11,7 +11,7 @@ enum class Error : int {
     None = 0,
     NotPermitted = 1,
     NoEntry = 2,
-    Damaged = 5,       // beyond redundancy; the name is in the damage report
+    Damaged = 5,  // beyond redundancy; the name is in the damage report
     AccessDenied = 13,
     Busy = 16,
     Exists = 17,
@@ -32,15 +32,37 @@ enum class Error : int {
     Stale = 116,
 };
 
+/// What can be asked; those up to Release change the state.
 enum class Op : u8 {
     // These change the state.
-    Create, Link, Symlink, Unlink, Rmdir, Rename, Write, Truncate, Punch, SetAttributes, SetXattr,
-    RemoveXattr, Release,
+    Create,
+    Link,
+    Symlink,
+    Unlink,
+    Rmdir,
+    Rename,
+    Write,
+    Truncate,
+    Punch,
+    SetAttributes,
+    SetXattr,
+    RemoveXattr,
+    Release,
     // These do not.
-    Lookup, GetAttributes, Read, ReadLink, ReadDirectory, GetXattr, ListXattr, Fsync, Hold, Statistics,
+    Lookup,
+    GetAttributes,
+    Read,
+    ReadLink,
+    ReadDirectory,
+    GetXattr,
+    ListXattr,
+    Fsync,
+    Hold,
+    Statistics,
 };
 constexpr bool changes(Op op) { return op <= Op::Release; }
 
+/// A name or a value: bytes, not ended by zero.
 struct Name {
     char const* text = nullptr;
     u32 length = 0;
@@ -56,6 +78,7 @@ struct Credentials {
     bool checked = false;
 };
 
+/// What is known of a file without its content.
 struct Attributes {
     u64 pnode = 0;
     u32 generation = 0;
@@ -84,49 +107,51 @@ struct DirectoryItem {
     u8 reserved[6];
 };
 
+/// Counts since the mount. units: blocks of 4 KiB, segments, or as named
 struct Statistics {
     u64 segments = 0;
     u64 segments_free = 0;
     u64 segments_reserved = 0;  // what only deletion and cleaning may use
     u64 pnodes = 0;
-    u64 blocks_written = 0;     // all that went to data columns, since mount
-    u64 data_blocks = 0;        // of these: data of files and directories, not moved by the cleaner
-    u64 moved_blocks = 0;       // moved by the cleaner
-    u64 metadata_blocks = 0;    // nodes, pnodes, system files
+    u64 blocks_written = 0;   // all that went to data columns, since mount
+    u64 data_blocks = 0;      // of these: data of files and directories, not moved by the cleaner
+    u64 moved_blocks = 0;     // moved by the cleaner
+    u64 metadata_blocks = 0;  // nodes, pnodes, system files
     u64 summary_blocks = 0;
     u64 padding_blocks = 0;
     u64 groups = 0;
     u64 checkpoints = 0;
     u64 segments_cleaned = 0;
-    u64 segments_dead = 0;      // of these, without any live block
+    u64 segments_dead = 0;  // of these, without any live block
     u64 garbage_entries_read = 0;
-    u64 block_reads = 0;        // blocks read from disks
-    u64 reconstructed = 0;      // blocks rebuilt from the others
-    u64 repaired = 0;           // blocks rewritten after that
-    u64 damaged = 0;            // beyond redundancy
-    u64 never_written = 0;      // dirty data blocks that died in memory
-    u64 rolled_forward = 0;     // groups applied by the last mount
+    u64 block_reads = 0;     // blocks read from disks
+    u64 reconstructed = 0;   // blocks rebuilt from the others
+    u64 repaired = 0;        // blocks rewritten after that
+    u64 damaged = 0;         // beyond redundancy
+    u64 never_written = 0;   // dirty data blocks that died in memory
+    u64 rolled_forward = 0;  // groups applied by the last mount
 };
 
 struct Request {
     Op op = Op::Statistics;
     PnodeType type = PnodeType::File;  // Create
     u16 mode = 0;
-    u32 flags = 0;       // Rename, SetXattr; SetMask for SetAttributes
-    u64 client = 0;      // 0: no order is kept with other requests
-    u64 sequence = 0;    // of the client, rising
+    u32 flags = 0;     // Rename, SetXattr; SetMask for SetAttributes
+    u64 client = 0;    // 0: no order is kept with other requests
+    u64 sequence = 0;  // of the client, rising
     Credentials who;
-    u64 pnode = 0;       // the file or the (first) directory
-    u64 pnode2 = 0;      // Rename: target directory; Link: the file
+    u64 pnode = 0;   // the file or the (first) directory
+    u64 pnode2 = 0;  // Rename: target directory; Link: the file
     Name name;
-    Name name2;          // Rename: target name; Symlink: target; SetXattr: value
-    u64 offset = 0;      // Read, Write, Punch; ReadDirectory: cookie; Truncate: size
+    Name name2;      // Rename: target name; Symlink: target; SetXattr: value
+    u64 offset = 0;  // Read, Write, Punch; ReadDirectory: cookie; Truncate: size
     u64 length = 0;
     u8* buffer = nullptr;
-    Attributes attributes;  // result; input of SetAttributes (uid, gid, mode, times) and Create (rdev)
+    Attributes
+        attributes;  // result; input of SetAttributes (uid, gid, mode, times) and Create (rdev)
 
     Error error = Error::None;
-    u64 count = 0;       // bytes read, written or filled
+    u64 count = 0;  // bytes read, written or filled
     bool done = false;
     void (*completed)(Request&) = nullptr;
     void* context = nullptr;

@@ -29,19 +29,21 @@
 
 namespace nemesis::fs {
 
+/// Sizes and delays of a store; memory_needed tells what they cost.
 struct Options {
-    u32 frames = 4096;             // 4 KiB blocks of cache
-    u32 garbage_ring = 65536;      // garbage entries between two checkpoints
-    u32 partials = 4;              // partial segments being written at once
-    u32 checkpoint_segments = 256; // segments written between two checkpoints
+    u32 frames = 4096;              // 4 KiB blocks of cache
+    u32 garbage_ring = 65536;       // garbage entries between two checkpoints
+    u32 partials = 4;               // partial segments being written at once
+    u32 checkpoint_segments = 256;  // segments written between two checkpoints
     Duration checkpoint_interval = Duration::s(30);
     Duration write_delay = Duration::s(30);
     Duration disk_timeout = Duration::s(30);
-    u32 reserve_segments = 16;     // kept for deletion and cleaning, at least
+    u32 reserve_segments = 16;  // kept for deletion and cleaning, at least
     u32 reserve_percent = 2;
-    u32 held_max = 4096;           // files open at once
-    u32 sort_entries = 1048576;     // garbage entries a cleaning pass sorts at once
-    u32 clean_threshold = 32;      // blocks of garbage below which a segment is carried over; 0: all cleaned
+    u32 held_max = 4096;         // files open at once
+    u32 sort_entries = 1048576;  // garbage entries a cleaning pass sorts at once
+    u32 clean_threshold =
+        32;  // blocks of garbage below which a segment is carried over; 0: all cleaned
     bool clean_automatically = true;
 };
 
@@ -49,7 +51,14 @@ enum class Health : u8 { Unmounted, Mounting, Mounted, Refused, ReadOnly, Stoppe
 
 /// Why a mount was refused.
 enum class Refusal : u8 {
-    None, NoStore, TooFewDisks, MixedStores, ArenaTooSmall, NoCheckpoint, Damaged, TooBig,
+    None,
+    NoStore,
+    TooFewDisks,
+    MixedStores,
+    ArenaTooSmall,
+    NoCheckpoint,
+    Damaged,
+    TooBig,
 };
 
 enum class FrameState : u8 { Free, Empty, Reading, Valid, Bad };
@@ -62,13 +71,13 @@ struct Frame {
     BlockKind kind = BlockKind::Data;
     FrameState state = FrameState::Free;
     bool dirty = false;
-    bool moved = false;      // dirty only because the cleaner moves it
+    bool moved = false;  // dirty only because the cleaner moves it
     bool hashed = false;
-    bool discard = false;    // free it when its write is complete
-    u16 in_flight = 0;       // writes that read from it
+    bool discard = false;  // free it when its write is complete
+    u16 in_flight = 0;     // writes that read from it
     u32 dirty_children = 0;
-    u64 run = 0;             // the last run that used it
-    Pointer source{};        // what a read under way shall yield
+    u64 run = 0;       // the last run that used it
+    Pointer source{};  // what a read under way shall yield
     Frame* hash_next = nullptr;
     Frame* newer = nullptr;  // order of use, of frames in the hash; free list
     Frame* older = nullptr;
@@ -304,13 +313,13 @@ private:
         u32 head = 0;
         u64 segment = 0;
         u32 row = 0;
-        u32 blocks = 0;   // summary included
-        u32 slots = 0;    // entries and records
+        u32 blocks = 0;  // summary included
+        u32 slots = 0;   // entries and records
         u32 entries = 0;
         Summary* summary = nullptr;
         u8* block[segment_blocks];
         Frame* frame[segment_blocks];
-        u8* parity;       // one block per row
+        u8* parity;  // one block per row
         DiskStatus status[disks];
     };
     bool may_change(Request const& r) const;
@@ -391,22 +400,22 @@ private:
     u32 hash_size_ = 0;
     Partial* partials_ = nullptr;
     u8* zero_block_ = nullptr;
-    u8* scratch_ = nullptr;        // a segment with its parity: recovery, rebuild, scrub, cleaning
+    u8* scratch_ = nullptr;  // a segment with its parity: recovery, rebuild, scrub, cleaning
     bool scratch_used_ = false;
-    u8* spare_blocks_ = nullptr;   // four blocks for each reconstruction at once
+    u8* spare_blocks_ = nullptr;  // four blocks for each reconstruction at once
     static constexpr u32 reconstructions_max = 4;
     bool spare_used_[reconstructions_max] = {};
     u8* superblock_out_ = nullptr;
     Checkpoint* checkpoint_ = nullptr;
     Checkpoint* checkpoint_in_ = nullptr;
-    Summary* pending_ = nullptr;   // summaries of a group being rolled forward
+    Summary* pending_ = nullptr;  // summaries of a group being rolled forward
     u32 pending_max_ = 0;
 
     // Disks.
     Superblock superblock_{};
     u8 position_[disks] = {255, 255, 255, 255, 255};
     bool superblocks_busy_ = false;
-    bool failing_[disks] = {};     // answered wrongly; not yet ejected
+    bool failing_[disks] = {};  // answered wrongly; not yet ejected
     Io* ios_ = nullptr;
     Io* free_ios_ = nullptr;
 
@@ -428,10 +437,10 @@ private:
     // Blocks in memory.
     Frame** hash_ = nullptr;
     Frame* free_frames_ = nullptr;
-    Frame lru_;                     // .newer = least recently used, .older = most recently
+    Frame lru_;  // .newer = least recently used, .older = most recently
     static constexpr u32 dirty_classes = 8;
-    Frame dirty_[dirty_classes];    // heads of circular lists
-    u32 dirty_user_ = 0;            // frames of classes that a flush writes
+    Frame dirty_[dirty_classes];  // heads of circular lists
+    u32 dirty_user_ = 0;          // frames of classes that a flush writes
     u32 dirty_system_ = 0;
     u32 free_count_ = 0;
     u64 run_ = 0;
@@ -442,10 +451,10 @@ private:
     Frame hole_;
 
     // Log.
-    u64* segments_ = nullptr;       // SegmentEntry of each segment
-    u8* segment_state_ = nullptr;   // bit per block of the segment file: dirty
+    u64* segments_ = nullptr;      // SegmentEntry of each segment
+    u8* segment_state_ = nullptr;  // bit per block of the segment file: dirty
     u64 segments_free_ = 0;
-    u64 segments_pending_ = 0;      // freed by the next checkpoint
+    u64 segments_pending_ = 0;  // freed by the next checkpoint
     u64 segment_scan_ = 0;
     u64* pending_free_ = nullptr;
     u32 pending_free_count_ = 0;
@@ -466,9 +475,9 @@ private:
     Instant oldest_dirty_ = Instant::never();
     Instant last_checkpoint_;
     u32 segments_since_checkpoint_ = 0;
-    Record* ring_ = nullptr;        // garbage since the last checkpoint
-    u64 ring_begin_ = 0;            // entries before it are in the garbage file
-    u64 ring_logged_ = 0;           // entries before it are in summaries
+    Record* ring_ = nullptr;  // garbage since the last checkpoint
+    u64 ring_begin_ = 0;      // entries before it are in the garbage file
+    u64 ring_logged_ = 0;     // entries before it are in summaries
     u64 ring_end_ = 0;
     TreeRoot root_[system_files] = {};
     u64 pnode_count_ = 0;
@@ -477,7 +486,7 @@ private:
     u32 client_count_ = 0;
     bool client_dirty_[clients_max] = {};
     u64 checkpoint_sequence_ = 0;
-    u64 own_group_ = 0;             // of the checkpoint recovered from
+    u64 own_group_ = 0;  // of the checkpoint recovered from
 
     // Cleaning, rebuild, scrub.
     bool cleaning_ = false;
@@ -490,7 +499,7 @@ private:
     u32 candidate_count_ = 0;
     u64 victims_[victims_max] = {};
     u32 victim_count_ = 0;
-    u64 useless_garbage_ = 0;    // entries that a pass which gained nothing left behind
+    u64 useless_garbage_ = 0;  // entries that a pass which gained nothing left behind
     bool rebuilding_ = false;
     u64 rebuild_cursor_ = 0;
     u64 scrub_cursor_ = 0;

@@ -1,16 +1,17 @@
 #pragma once
 // Task: a coroutine whose frame lives in the store's arena. The store's long work (mount, flush,
-// checkpoint, cleaning, rebuild, reading) is written as tasks; each is resumed by the store's single
-// run loop when what it waits for has happened, so there is no concurrency but at co_await.
+// checkpoint, cleaning, rebuild, reading) is written as tasks; each is resumed by the store's
+// single run loop when what it waits for has happened, so there is no concurrency but at co_await.
 //
-// A Task starts when it is awaited (its owner continues when it ends) or detached (it frees itself at
-// its end). Its first function argument, or the object it is a member of, must have frame_pool().
-
-#include "fs/core/arena.h"
+// A Task starts when it is awaited (its owner continues when it ends) or detached (it frees itself
+// at its end). Its first function argument, or the object it is a member of, must have
+// frame_pool().
 
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+
+#include "fs/core/arena.h"
 
 namespace nemesis::fs {
 

@@ -2,9 +2,9 @@
 // paths; cutting ranges out. Functions that return null or false have asked for something that is
 // not in memory (or have set fault_): the operation gives up and is run again.
 
-#include "fs/core/store.h"
-
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs {
 
@@ -302,8 +302,8 @@ bool Store::cut(u64 file, u32 level, u64 index, u64 from, u64 to, bool measure) 
     }
     if (level > 1 || !measure) {
         u64 const low = from > begin ? (from - begin) >> 8 * (level - 1) : 0;
-        u64 const high = to < end ? (to - begin + span(level - 1) - 1) >> 8 * (level - 1)
-                                  : node_pointers;
+        u64 const high =
+            to < end ? (to - begin + span(level - 1) - 1) >> 8 * (level - 1) : node_pointers;
         for (u64 i = low; i < high; ++i) {
             if (!cut(file, level - 1, index * node_pointers + i, from, to, measure)) return false;
         }

@@ -1,9 +1,9 @@
 #include "fs/simulator/disks.h"
 
-#include "fs/core/store.h"
-
 #include <cmath>
 #include <cstring>
+
+#include "fs/core/store.h"
 
 namespace nemesis::fs::simulator {
 
@@ -18,8 +18,14 @@ u8* BlockPool::take() {
 u64 Disks::blocks(u32 disk) { return faults.dead[disk] ? 0 : image_.blocks_per_disk; }
 
 void Disks::submit(DiskCommand const& c) {
-    Queued q{c.operation, c.disk, c.tag, c.block, c.count,
-             std::vector<u8*>(c.data, c.data + c.count), trace_ ? trace_->size() : 0, now_};
+    Queued q{c.operation,
+             c.disk,
+             c.tag,
+             c.block,
+             c.count,
+             std::vector<u8*>(c.data, c.data + c.count),
+             trace_ ? trace_->size() : 0,
+             now_};
     if (model.timed) {
         Instant const start = free_at_[c.disk] > now_ ? free_at_[c.disk] : now_;
         q.due = start + service_time(q) + faults.slow[c.disk];
@@ -44,7 +50,9 @@ Duration Disks::service_time(Queued const& q) {
     return t;
 }
 
-void Disks::abandon(u32 disk) { std::erase_if(queue_, [&](Queued& q) { return q.disk == disk; }); }
+void Disks::abandon(u32 disk) {
+    std::erase_if(queue_, [&](Queued& q) { return q.disk == disk; });
+}
 
 Instant Disks::next_completion() const {
     Instant t = Instant::never();
@@ -84,7 +92,8 @@ void Disks::execute(Queued& q, DiskStatus* status) {
                 ++blocks_written;
                 u64 n = q.block + i;
                 u64 const nth = block_writes[q.disk]++;
-                if (!faults.lose_write.empty() && faults.lose_write.contains(u64{q.disk} << 48 | nth)) {
+                if (!faults.lose_write.empty() &&
+                    faults.lose_write.contains(u64{q.disk} << 48 | nth)) {
                     continue;
                 }
                 if (!faults.misdirect.empty()) {
@@ -108,7 +117,8 @@ void Disks::execute(Queued& q, DiskStatus* status) {
             ++flushes;
             // What had been written when the flush was submitted is durable now.
             if (trace_) {
-                trace_->push_back({EventKind::FlushDone, q.disk, 0, nullptr, nullptr, q.submitted_at});
+                trace_->push_back(
+                    {EventKind::FlushDone, q.disk, 0, nullptr, nullptr, q.submitted_at});
             }
             break;
     }

@@ -2,13 +2,11 @@
 // Simulated disks: five arrays of references to immutable 4 KiB blocks, so that a whole array is
 // copied in microseconds and a crash state is a choice of writes.
 //
-// Every block that is written enters a trace with its disk, its place and what was acknowledged when;
-// from the trace any state a power failure can leave is made: writes completed before a completed
-// flush stay, of the others any subset, each whole or torn at a 512-byte border. Faults of a running
-// disk: latent errors, bit flips, lost and misdirected writes, slowness, loss of the disk.
-
-#include "fs/core/disk_port.h"
-#include "libnemesis/base/units.h"
+// Every block that is written enters a trace with its disk, its place and what was acknowledged
+// when; from the trace any state a power failure can leave is made: writes completed before a
+// completed flush stay, of the others any subset, each whole or torn at a 512-byte border. Faults
+// of a running disk: latent errors, bit flips, lost and misdirected writes, slowness, loss of the
+// disk.
 
 #include <cstdint>
 #include <deque>
@@ -17,6 +15,9 @@
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
+
+#include "fs/core/disk_port.h"
+#include "libnemesis/base/units.h"
 
 namespace nemesis::fs {
 class Store;
@@ -68,6 +69,7 @@ struct Image {
 
 enum class EventKind : u8 { Write, FlushDone, Submitted, Completed, Durable };
 
+/// One entry of the trace.
 struct Event {
     EventKind kind;
     u8 disk;
@@ -78,13 +80,14 @@ struct Event {
                        // events before this one that it makes durable
 };
 
+/// Which faults the disks show.
 struct FaultPlan {
-    std::unordered_set<u64> latent;            // disk << 48 | block: reads fail until written
-    std::unordered_map<u64, u32> lose_write;   // nth block write of a disk: lost
-    std::unordered_map<u64, i64> misdirect;    // nth block write of a disk: goes so much beside
+    std::unordered_set<u64> latent;           // disk << 48 | block: reads fail until written
+    std::unordered_map<u64, u32> lose_write;  // nth block write of a disk: lost
+    std::unordered_map<u64, i64> misdirect;   // nth block write of a disk: goes so much beside
     u64 die_at_command[disks] = {~u64{0}, ~u64{0}, ~u64{0}, ~u64{0}, ~u64{0}};
     bool dead[disks] = {};
-    Duration slow[disks] = {};                 // added to each command
+    Duration slow[disks] = {};  // added to each command
 };
 
 /// A model of mechanics for the clock of the simulation; zero times when not `timed`.
@@ -96,6 +99,7 @@ struct DiskModel {
     u64 bytes_per_second = 150'000'000;
 };
 
+/// Five disks on an Image, with a trace and faults.
 class Disks final : public DiskPort {
 public:
     Disks(Image& image, BlockPool& pool) : image_(image), pool_(pool) {}
@@ -119,7 +123,7 @@ public:
     DiskModel model;
     u64 commands[disks] = {};
     u64 block_writes[disks] = {};
-    u64 reads = 0;           // commands
+    u64 reads = 0;  // commands
     u64 writes = 0;
     u64 blocks_read = 0;
     u64 blocks_written = 0;

@@ -36,11 +36,11 @@ u64 place_hash(u32 disk, u64 block, u8 const* data) {
 std::vector<Step> base_steps() {
     using K = StepKind;
     return {
-        {K::Create, "a", "", 0, 0, 'a'},      {K::Append, "a", "", 0, 10000, 'a'},
-        {K::Create, "b", "", 0, 0, 'a'},      {K::Append, "b", "", 0, 50000, 'b'},
-        {K::Mkdir, "d", "", 0, 0, 'a'},       {K::Create, "d/x", "", 0, 0, 'a'},
-        {K::Append, "d/x", "", 0, 4096, 'x'}, {K::Mkdir, "d/e", "", 0, 0, 'a'},
-        {K::Symlink, "s", "target", 0, 0},    {K::Link, "a", "d/l", 0, 0},
+        {K::Create, "a", "", 0, 0, 'a'},       {K::Append, "a", "", 0, 10000, 'a'},
+        {K::Create, "b", "", 0, 0, 'a'},       {K::Append, "b", "", 0, 50000, 'b'},
+        {K::Mkdir, "d", "", 0, 0, 'a'},        {K::Create, "d/x", "", 0, 0, 'a'},
+        {K::Append, "d/x", "", 0, 4096, 'x'},  {K::Mkdir, "d/e", "", 0, 0, 'a'},
+        {K::Symlink, "s", "target", 0, 0},     {K::Link, "a", "d/l", 0, 0},
         {K::SetXattr, "a", "user.k=v1", 0, 0}, {K::Fsync, "", "", 0, 0},
     };
 }
@@ -48,27 +48,46 @@ std::vector<Step> base_steps() {
 std::vector<Step> step_vocabulary() {
     using K = StepKind;
     return {
-        {K::Create, "n", "", 0, 0, 'a'},         {K::Create, "d/n", "", 0, 0, 'a'},
-        {K::Create, "d/e/n", "", 0, 0, 'a'},     {K::Mkdir, "m", "", 0, 0, 'a'},
-        {K::Mkdir, "d/e/m", "", 0, 0, 'a'},      {K::Append, "a", "", 0, 3000, 'p'},
-        {K::Append, "b", "", 0, 20000, 'q'},     {K::Append, "d/x", "", 0, 70000, 'r'},
-        {K::Overwrite, "a", "", 4096, 4096, 'o'}, {K::Overwrite, "b", "", 100, 30000, 'O'},
+        {K::Create, "n", "", 0, 0, 'a'},
+        {K::Create, "d/n", "", 0, 0, 'a'},
+        {K::Create, "d/e/n", "", 0, 0, 'a'},
+        {K::Mkdir, "m", "", 0, 0, 'a'},
+        {K::Mkdir, "d/e/m", "", 0, 0, 'a'},
+        {K::Append, "a", "", 0, 3000, 'p'},
+        {K::Append, "b", "", 0, 20000, 'q'},
+        {K::Append, "d/x", "", 0, 70000, 'r'},
+        {K::Overwrite, "a", "", 4096, 4096, 'o'},
+        {K::Overwrite, "b", "", 100, 30000, 'O'},
         {K::Overwrite, "d/x", "", 1 << 20, 5000, 'h'},
-        {K::Truncate, "a", "", 0, 0, 'a'},       {K::Truncate, "b", "", 5000, 0, 'a'},
-        {K::Truncate, "d/x", "", 90000, 0, 'a'}, {K::Punch, "a", "", 0, 4096, 'a'},
-        {K::Punch, "b", "", 4000, 30000, 'a'},   {K::Link, "b", "d/e/h", 0, 0, 'a'},
-        {K::Link, "d/x", "y", 0, 0, 'a'},        {K::Symlink, "d/t", "a", 0, 0, 'a'},
+        {K::Truncate, "a", "", 0, 0, 'a'},
+        {K::Truncate, "b", "", 5000, 0, 'a'},
+        {K::Truncate, "d/x", "", 90000, 0, 'a'},
+        {K::Punch, "a", "", 0, 4096, 'a'},
+        {K::Punch, "b", "", 4000, 30000, 'a'},
+        {K::Link, "b", "d/e/h", 0, 0, 'a'},
+        {K::Link, "d/x", "y", 0, 0, 'a'},
+        {K::Symlink, "d/t", "a", 0, 0, 'a'},
         {K::Symlink, "long", std::string(300, 'z'), 0, 0, 'a'},
-        {K::Rename, "a", "c", 0, 0, 'a'},        {K::Rename, "a", "b", 0, 0, 'a'},
-        {K::Rename, "d/x", "a", 0, 0, 'a'},      {K::Rename, "d/e", "f", 0, 0, 'a'},
-        {K::Rename, "d/l", "a", 0, 0, 'a'},      {K::Exchange, "a", "d/x", 0, 0, 'a'},
-        {K::Exchange, "b", "d", 0, 0, 'a'},      {K::Unlink, "a", "", 0, 0, 'a'},
-        {K::Unlink, "b", "", 0, 0, 'a'},         {K::Unlink, "d/x", "", 0, 0, 'a'},
-        {K::Unlink, "s", "", 0, 0, 'a'},         {K::Rmdir, "d/e", "", 0, 0, 'a'},
-        {K::SetXattr, "a", "user.k=v2", 0, 0, 'a'}, {K::SetXattr, "d", "user.n=value", 0, 0, 'a'},
-        {K::RemoveXattr, "a", "user.k", 0, 0, 'a'}, {K::Chmod, "b", "", 0600, 0, 'a'},
-        {K::Fsync, "", "", 0, 0, 'a'},           {K::Checkpoint, "", "", 0, 0, 'a'},
-        {K::Clean, "", "", 0, 0, 'a'},           {K::Settle, "", "", 0, 0, 'a'},
+        {K::Rename, "a", "c", 0, 0, 'a'},
+        {K::Rename, "a", "b", 0, 0, 'a'},
+        {K::Rename, "d/x", "a", 0, 0, 'a'},
+        {K::Rename, "d/e", "f", 0, 0, 'a'},
+        {K::Rename, "d/l", "a", 0, 0, 'a'},
+        {K::Exchange, "a", "d/x", 0, 0, 'a'},
+        {K::Exchange, "b", "d", 0, 0, 'a'},
+        {K::Unlink, "a", "", 0, 0, 'a'},
+        {K::Unlink, "b", "", 0, 0, 'a'},
+        {K::Unlink, "d/x", "", 0, 0, 'a'},
+        {K::Unlink, "s", "", 0, 0, 'a'},
+        {K::Rmdir, "d/e", "", 0, 0, 'a'},
+        {K::SetXattr, "a", "user.k=v2", 0, 0, 'a'},
+        {K::SetXattr, "d", "user.n=value", 0, 0, 'a'},
+        {K::RemoveXattr, "a", "user.k", 0, 0, 'a'},
+        {K::Chmod, "b", "", 0600, 0, 'a'},
+        {K::Fsync, "", "", 0, 0, 'a'},
+        {K::Checkpoint, "", "", 0, 0, 'a'},
+        {K::Clean, "", "", 0, 0, 'a'},
+        {K::Settle, "", "", 0, 0, 'a'},
     };
 }
 
@@ -127,12 +146,13 @@ Recording record(Image const& start, Model const& before, std::vector<Step> cons
             return r;
         }
         bool const durable = steps[i].kind == StepKind::Fsync;
-        r.trace.push_back({durable ? EventKind::Durable : EventKind::Completed, 0, 0, nullptr,
-                           nullptr, i + 1});
+        r.trace.push_back(
+            {durable ? EventKind::Durable : EventKind::Completed, 0, 0, nullptr, nullptr, i + 1});
     }
     std::string text;
     Error const e = c.dump(&text);
-    if (e != Error::None || text != r.prefix.back()) r.failure = "the run's own end differs:\n" + text;
+    if (e != Error::None || text != r.prefix.back())
+        r.failure = "the run's own end differs:\n" + text;
     if (m.store().damage_count() > 0) r.failure = "damage reported in the run";
     return r;
 }
@@ -146,7 +166,8 @@ Explorer::Bounds Explorer::bounds_at(Recording const& r, std::size_t at) const {
     return b;
 }
 
-void Explorer::judge(Image& state, u64 hash, Recording const& r, Bounds b, std::string const& what) {
+void Explorer::judge(Image& state, u64 hash, Recording const& r, Bounds b,
+                     std::string const& what) {
     if (!seen_.insert(mix(hash ^ mix(b.least * 1000 + b.most) ^ mix(missing_disk))).second) {
         ++counts.repeated;
         return;
@@ -233,7 +254,8 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
         u64 covered[disks] = {};
         for (std::size_t i = 0; i < place; ++i) {
             Event const& e = r.trace[i];
-            if (e.kind == EventKind::FlushDone) covered[e.disk] = std::max(covered[e.disk], e.number);
+            if (e.kind == EventKind::FlushDone)
+                covered[e.disk] = std::max(covered[e.disk], e.number);
         }
         Image floor = r.start;
         std::vector<std::size_t> open;
@@ -293,8 +315,10 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
         } else {
             for (std::size_t i = 0; i < n; ++i) {
                 for (std::size_t k = i; k < n; ++k) {
-                    make([&](std::size_t x) { return x != i && x != k; }, none, 0, false, "pair lost");
-                    make([&](std::size_t x) { return x == i || x == k; }, none, 0, false, "pair kept");
+                    make([&](std::size_t x) { return x != i && x != k; }, none, 0, false,
+                         "pair lost");
+                    make([&](std::size_t x) { return x == i || x == k; }, none, 0, false,
+                         "pair kept");
                 }
                 if (counts.states >= budget_end) break;
             }
@@ -305,8 +329,8 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
         }
         // Whole disks ahead of or behind the others.
         for (u32 set = 0; set < 1u << disks; ++set) {
-            make([&](std::size_t k) { return (set >> r.trace[open[k]].disk & 1) != 0; }, none, 0, false,
-                 "disks");
+            make([&](std::size_t k) { return (set >> r.trace[open[k]].disk & 1) != 0; }, none, 0,
+                 false, "disks");
         }
         for (std::size_t i = 0; i < n; ++i) {
             for (u32 border = 1; border < 8; ++border) {

@@ -2,26 +2,27 @@
 // Crash states of a workload, and the oracle over them.
 //
 // A workload runs once on a machine that records every block written, every completed flush, and
-// every message that promised something. Then the states that a power failure may have left are made
-// from the record and mounted one by one. The oracle knows only the record: the recovered tree must
-// be the model's after some prefix of the steps, no shorter than what a completed fsync covered, no
-// longer than what had been submitted.
-
-#include "fs/simulator/model.h"
+// every message that promised something. Then the states that a power failure may have left are
+// made from the record and mounted one by one. The oracle knows only the record: the recovered tree
+// must be the model's after some prefix of the steps, no shorter than what a completed fsync
+// covered, no longer than what had been submitted.
 
 #include <functional>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
+#include "fs/simulator/model.h"
+
 namespace nemesis::fs::simulator {
 
+/// What an exploration has covered.
 struct Counts {
     u64 workloads = 0;
-    u64 states = 0;      // distinct, mounted and judged
-    u64 repeated = 0;    // not judged again
+    u64 states = 0;    // distinct, mounted and judged
+    u64 repeated = 0;  // not judged again
     u64 violations = 0;
-    u64 checked = 0;     // also given to the independent checker
+    u64 checked = 0;  // also given to the independent checker
     std::string first_violation;
 };
 
@@ -30,20 +31,21 @@ using Checker = std::function<std::string(Image const&)>;
 
 /// A recorded run.
 struct Recording {
-    Image start;                      // before the run
+    Image start;  // before the run
     u64 start_hash = 0;
     Image end;
     std::vector<Event> trace;
     std::vector<std::string> prefix;  // model's dump after 0, 1, ... steps
     std::vector<Step> steps;
-    std::string failure;              // the run itself went wrong
+    std::string failure;  // the run itself went wrong
 };
 
 /// Runs `steps` on a copy of `start`; `before`: what `start` holds.
 Recording record(Image const& start, Model const& before, std::vector<Step> const& steps,
-                 BlockPool& pool, Memory& memory, FaultPlan const& faults = {}, u64 shuffle_seed = 0,
-                 Options options = small_options());
+                 BlockPool& pool, Memory& memory, FaultPlan const& faults = {},
+                 u64 shuffle_seed = 0, Options options = small_options());
 
+/// Makes crash states of recordings and judges them.
 class Explorer {
 public:
     Explorer(BlockPool& pool, Memory& memory, Checker checker = nullptr)

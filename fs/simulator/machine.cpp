@@ -1,9 +1,9 @@
 #include "fs/simulator/machine.h"
 
-#include "fs/core/crc32c.h"
-
 #include <algorithm>
 #include <cstring>
+
+#include "fs/core/crc32c.h"
 
 namespace nemesis::fs::simulator {
 

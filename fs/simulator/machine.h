@@ -1,20 +1,21 @@
 #pragma once
 // A store on simulated disks, driven to completion: the simulation's whole computer.
 
-#include "fs/core/store.h"
-#include "fs/simulator/disks.h"
-
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "fs/core/store.h"
+#include "fs/simulator/disks.h"
+
 namespace nemesis::fs::simulator {
 
 /// Options that make a store small: a crash state then costs about a millisecond.
 Options small_options();
 
+/// What a new store is made with.
 struct FormatOptions {
     u64 hash_mask = ~u64{0};
     u64 seed = 1;
@@ -41,6 +42,7 @@ private:
     std::size_t bytes_ = 0;
 };
 
+/// A store on five simulated disks, driven to completion.
 class Machine {
 public:
     Machine(Image& image, BlockPool& pool, Memory& memory, Options options = small_options());

@@ -1,17 +1,17 @@
 #include "fs/simulator/model.h"
 
-#include "fs/core/crc32c.h"
-
 #include <algorithm>
 #include <functional>
+
+#include "fs/core/crc32c.h"
 
 namespace nemesis::fs::simulator {
 
 std::string to_text(Step const& s) {
-    static char const* const names[] = {"create", "mkdir", "append", "overwrite", "truncate", "punch",
-                                        "link", "symlink", "rename", "unlink", "rmdir", "setxattr",
-                                        "fsync", "exchange", "removexattr", "clean", "checkpoint",
-                                        "chmod", "settle"};
+    static char const* const names[] = {
+        "create",      "mkdir",  "append",     "overwrite", "truncate", "punch", "link",
+        "symlink",     "rename", "unlink",     "rmdir",     "setxattr", "fsync", "exchange",
+        "removexattr", "clean",  "checkpoint", "chmod",     "settle"};
     std::string t = names[static_cast<int>(s.kind)];
     if (!s.path.empty()) t += " " + s.path;
     if (!s.path2.empty()) t += " " + s.path2;
@@ -177,7 +177,8 @@ Error Model::apply(Step const& s) {
             auto n = find(s.path, &e);
             if (!n) return e;
             if (s.length == 0 || n->type != PnodeType::File) return Error::Invalid;
-            for (u64 i = s.offset; i < s.offset + s.length && i < n->data.size(); ++i) n->data[i] = 0;
+            for (u64 i = s.offset; i < s.offset + s.length && i < n->data.size(); ++i)
+                n->data[i] = 0;
             return Error::None;
         }
         case StepKind::Link: {
@@ -190,8 +191,10 @@ Error Model::apply(Step const& s) {
             ++n->nlink;
             return Error::None;
         }
-        case StepKind::Rename: return rename(s, false);
-        case StepKind::Exchange: return rename(s, true);
+        case StepKind::Rename:
+            return rename(s, false);
+        case StepKind::Exchange:
+            return rename(s, true);
         case StepKind::Unlink: {
             if (e = parent_of(s.path, &d, &name); e != Error::None) return e;
             auto const it = d->children.find(name);
@@ -232,7 +235,8 @@ Error Model::apply(Step const& s) {
         case StepKind::Fsync:
         case StepKind::Clean:
         case StepKind::Checkpoint:
-        case StepKind::Settle: return Error::None;
+        case StepKind::Settle:
+            return Error::None;
     }
     return Error::None;
 }
@@ -240,7 +244,7 @@ Error Model::apply(Step const& s) {
 std::string Model::dump() const {
     std::map<std::string, Node const*> all;
     std::function<void(std::string const&, Node const&)> walk = [&](std::string const& p,
-                                                                   Node const& n) {
+                                                                    Node const& n) {
         all[p] = &n;
         for (auto const& [name, c] : n.children) walk(p.empty() ? name : p + "/" + name, *c);
     };
@@ -270,8 +274,10 @@ std::string Model::dump() const {
 
 Error apply(Client& c, Machine& m, Step const& s) {
     switch (s.kind) {
-        case StepKind::Create: return c.create(s.path);
-        case StepKind::Mkdir: return c.mkdir(s.path);
+        case StepKind::Create:
+            return c.create(s.path);
+        case StepKind::Mkdir:
+            return c.mkdir(s.path);
         case StepKind::Append: {
             Attributes a;
             if (Error const e = c.lookup(s.path, &a); e != Error::None) return e;
@@ -279,23 +285,36 @@ Error apply(Client& c, Machine& m, Step const& s) {
             copy.offset = a.size;
             return c.write(s.path, a.size, content(copy));
         }
-        case StepKind::Overwrite: return c.write(s.path, s.offset, content(s));
-        case StepKind::Truncate: return c.truncate(s.path, s.offset);
-        case StepKind::Punch: return c.punch(s.path, s.offset, s.length);
-        case StepKind::Link: return c.link(s.path, s.path2);
-        case StepKind::Symlink: return c.symlink(s.path2, s.path);
-        case StepKind::Rename: return c.rename(s.path, s.path2);
-        case StepKind::Exchange: return c.rename(s.path, s.path2, rename_exchange);
-        case StepKind::Unlink: return c.unlink(s.path);
-        case StepKind::Rmdir: return c.rmdir(s.path);
+        case StepKind::Overwrite:
+            return c.write(s.path, s.offset, content(s));
+        case StepKind::Truncate:
+            return c.truncate(s.path, s.offset);
+        case StepKind::Punch:
+            return c.punch(s.path, s.offset, s.length);
+        case StepKind::Link:
+            return c.link(s.path, s.path2);
+        case StepKind::Symlink:
+            return c.symlink(s.path2, s.path);
+        case StepKind::Rename:
+            return c.rename(s.path, s.path2);
+        case StepKind::Exchange:
+            return c.rename(s.path, s.path2, rename_exchange);
+        case StepKind::Unlink:
+            return c.unlink(s.path);
+        case StepKind::Rmdir:
+            return c.rmdir(s.path);
         case StepKind::SetXattr: {
             std::size_t const eq = s.path2.find('=');
             return c.set_xattr(s.path, s.path2.substr(0, eq), s.path2.substr(eq + 1));
         }
-        case StepKind::RemoveXattr: return c.remove_xattr(s.path, s.path2);
-        case StepKind::Chmod: return c.chmod(s.path, static_cast<u16>(s.offset & 07777));
-        case StepKind::Fsync: return c.fsync();
-        case StepKind::Clean: return m.clean() ? Error::None : Error::Busy;
+        case StepKind::RemoveXattr:
+            return c.remove_xattr(s.path, s.path2);
+        case StepKind::Chmod:
+            return c.chmod(s.path, static_cast<u16>(s.offset & 07777));
+        case StepKind::Fsync:
+            return c.fsync();
+        case StepKind::Clean:
+            return m.clean() ? Error::None : Error::Busy;
         case StepKind::Checkpoint:
             m.store().checkpoint();
             m.pump();

@@ -3,28 +3,48 @@
 // without looking at the core. A workload is a list of steps; the same list runs on a Client and on
 // a Model, and the two must give the same errors and, at any prefix, the same dump.
 
-#include "fs/simulator/machine.h"
-
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "fs/simulator/machine.h"
+
 namespace nemesis::fs::simulator {
 
+/// What a step does.
 enum class StepKind : u8 {
-    Create, Mkdir, Append, Overwrite, Truncate, Punch, Link, Symlink, Rename, Unlink, Rmdir, SetXattr,
-    Fsync, Exchange, RemoveXattr, Clean, Checkpoint, Chmod, Settle,
+    Create,
+    Mkdir,
+    Append,
+    Overwrite,
+    Truncate,
+    Punch,
+    Link,
+    Symlink,
+    Rename,
+    Unlink,
+    Rmdir,
+    SetXattr,
+    Fsync,
+    Exchange,
+    RemoveXattr,
+    Clean,
+    Checkpoint,
+    Chmod,
+    Settle,
 };
 
+/// One step of a workload.
 struct Step {
     StepKind kind = StepKind::Fsync;
     std::string path;
-    std::string path2;   // rename and link: target; symlink: text; xattr: name=value
+    std::string path2;  // rename and link: target; symlink: text; xattr: name=value
     u64 offset = 0;
     u64 length = 0;
     u8 fill = 'a';
 };
+/// The step as a person reads it.
 std::string to_text(Step const& s);
 
 class Model {

@@ -1,9 +1,9 @@
 #include "fs/simulator/rows.h"
 
-#include "fs/check/check.h"
-
 #include <chrono>
 #include <cstdio>
+
+#include "fs/check/check.h"
 
 namespace nemesis::fs::simulator {
 namespace {
@@ -31,7 +31,8 @@ Checker independent_checker() {
     };
 }
 
-RowResult result_of(char const* name, Explorer const& e, Clock const& clock, std::string extra = "") {
+RowResult result_of(char const* name, Explorer const& e, Clock const& clock,
+                    std::string extra = "") {
     RowResult r;
     r.seconds = clock.seconds();
     r.count = e.counts.states;
@@ -100,7 +101,8 @@ RowResult row_crash_at_every_write(RowOptions const& o) {
         std::vector<Step> steps{first};
         if (n / 3 % 2) steps.push_back({});
         steps.push_back(second);
-        for (u32 more = 2; more < o.length; ++more) steps.push_back(words[random.below(words.size())]);
+        for (u32 more = 2; more < o.length; ++more)
+            steps.push_back(words[random.below(words.size())]);
         run(steps, v);
     }
     return result_of("row 1, crash at every block write", explorer, clock, failure);
@@ -153,13 +155,20 @@ RowResult row_reordered_and_torn(RowOptions const& o) {
 
 RowResult run_row(int row, RowOptions const& options) {
     switch (row) {
-        case 1: return row_crash_at_every_write(options);
-        case 2: return row_reordered_and_torn(options);
-        case 3: return row_disk_loss(options);
-        case 4: return row_corruption(options);
-        case 10: return row_no_space(options);
-        case 13: return row_random_operations(options);
-        default: break;
+        case 1:
+            return row_crash_at_every_write(options);
+        case 2:
+            return row_reordered_and_torn(options);
+        case 3:
+            return row_disk_loss(options);
+        case 4:
+            return row_corruption(options);
+        case 10:
+            return row_no_space(options);
+        case 13:
+            return row_random_operations(options);
+        default:
+            break;
     }
     RowResult r;
     r.text = "there is no row " + std::to_string(row);

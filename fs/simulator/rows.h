@@ -5,12 +5,14 @@
 
 namespace nemesis::fs::simulator {
 
+/// Which variant of a row to run.
 struct RowOptions {
     u64 seed = 1;
     u64 count = 0;   // states or workloads, as the row says; 0: its form for CI
     u32 length = 2;  // row 1: steps of a workload
 };
 
+/// What a row covered, and whether it holds.
 struct RowResult {
     bool passed = false;
     u64 count = 0;
@@ -18,12 +20,19 @@ struct RowResult {
     std::string text;
 };
 
+/// Runs the row of that number.
 RowResult run_row(int row, RowOptions const& options);
-RowResult row_crash_at_every_write(RowOptions const& options);    // 1
-RowResult row_reordered_and_torn(RowOptions const& options);      // 2
-RowResult row_disk_loss(RowOptions const& options);               // 3
-RowResult row_corruption(RowOptions const& options);              // 4
-RowResult row_no_space(RowOptions const& options);                // 10
-RowResult row_random_operations(RowOptions const& options);       // 13: against the model
+/// Row 1: the state after every block write.
+RowResult row_crash_at_every_write(RowOptions const& options);
+/// Row 2: reordered, lost and torn writes.
+RowResult row_reordered_and_torn(RowOptions const& options);
+/// Row 3: a disk dies; degraded work; rebuild with crashes.
+RowResult row_disk_loss(RowOptions const& options);
+/// Row 4: every block of each disk corrupt in four ways.
+RowResult row_corruption(RowOptions const& options);
+/// Row 10: too small arenas, full stores.
+RowResult row_no_space(RowOptions const& options);
+/// Row 13: random operations against the model.
+RowResult row_random_operations(RowOptions const& options);
 
 }  // namespace nemesis::fs::simulator

@@ -1,13 +1,12 @@
 // Rows 3, 4, 10 and 13: loss of a disk, corruption, exhaustion, random operations.
 
-#include "fs/simulator/rows.h"
-
-#include "fs/check/check.h"
-#include "fs/core/crc32c.h"
-
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+
+#include "fs/check/check.h"
+#include "fs/core/crc32c.h"
+#include "fs/simulator/rows.h"
 
 namespace nemesis::fs::simulator {
 namespace {
@@ -37,7 +36,8 @@ void blank(Image& image, u32 disk) {
 std::string same(Client& c, std::string const& want, char const* when) {
     std::string text;
     Error const e = c.dump(&text);
-    if (e != Error::None) return std::string(when) + ": error " + std::to_string(static_cast<int>(e));
+    if (e != Error::None)
+        return std::string(when) + ": error " + std::to_string(static_cast<int>(e));
     return text == want ? "" : std::string(when) + ": differs\n" + text + "-- model\n" + want;
 }
 
@@ -56,11 +56,11 @@ RowResult finish(char const* name, u64 count, char const* unit, SteadyClock::tim
     return r;
 }
 
-/// One loss point: the disk dies at its nth command; work goes on degraded; crash; mount without it;
-/// mount with the stale disk back; rebuild on a blank disk with a crash at every step of its cursor;
-/// then every other disk in turn may be lost.
-std::string lose_disk(Image const& base, Model const& before, std::vector<Step> const& steps, u32 disk,
-                      u64 command, BlockPool& pool, Memory& memory, u64* cases) {
+/// One loss point: the disk dies at its nth command; work goes on degraded; crash; mount without
+/// it; mount with the stale disk back; rebuild on a blank disk with a crash at every step of its
+/// cursor; then every other disk in turn may be lost.
+std::string lose_disk(Image const& base, Model const& before, std::vector<Step> const& steps,
+                      u32 disk, u64 command, BlockPool& pool, Memory& memory, u64* cases) {
     std::size_t const mark = pool.mark();
     Image image = base;
     Model model = before.copy();
@@ -130,7 +130,8 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             Image copy = rebuilt;
             Machine m(copy, pool, memory);
             m.disks.faults.dead[other] = true;
-            if (!m.mount()) return "mount refused after the rebuild without disk " + std::to_string(other);
+            if (!m.mount())
+                return "mount refused after the rebuild without disk " + std::to_string(other);
             Client c(m);
             problem = same(c, model.dump(), "another disk lost after the rebuild");
             ++*cases;
@@ -152,11 +153,14 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
                     problem = "replace refused after a crash";
                 }
                 m.pump();
-                if (problem.empty() && !m.wait(&Store::rebuilding)) problem = "resumed rebuild hangs";
+                if (problem.empty() && !m.wait(&Store::rebuilding))
+                    problem = "resumed rebuild hangs";
                 std::string text;
                 Error const e = c.dump(&text);
-                if (problem.empty() && (e != Error::None || (text != want && text != model.dump()))) {
-                    problem = "crash in the rebuild, event " + std::to_string(i) + ": differs\n" + text;
+                if (problem.empty() &&
+                    (e != Error::None || (text != want && text != model.dump()))) {
+                    problem =
+                        "crash in the rebuild, event " + std::to_string(i) + ": differs\n" + text;
                 }
                 m.sync();
             }
@@ -169,9 +173,11 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
                 Client c(m);
                 std::string text;
                 Error const e = problem.empty() ? c.dump(&text) : Error::None;
-                if (problem.empty() && (e != Error::None || (text != want && text != model.dump()))) {
-                    problem = "other disk lost after a resumed rebuild (event " + std::to_string(i) +
-                              "), error " + std::to_string(static_cast<int>(e)) + "\n" + text;
+                if (problem.empty() &&
+                    (e != Error::None || (text != want && text != model.dump()))) {
+                    problem = "other disk lost after a resumed rebuild (event " +
+                              std::to_string(i) + "), error " +
+                              std::to_string(static_cast<int>(e)) + "\n" + text;
                 }
             }
             ++*cases;
@@ -244,13 +250,14 @@ RowResult row_corruption(RowOptions const& o) {
     for (u32 i = 0; i < 36; ++i) {
         if (i == 2) steps.push_back({StepKind::Create, "big", "", 0, 0, 'a'});
         if (i >= 2) {
-            steps.push_back({StepKind::Append, "big", "", 0, 900000, static_cast<u8>('a' + i % 20)});
+            steps.push_back(
+                {StepKind::Append, "big", "", 0, 900000, static_cast<u8>('a' + i % 20)});
             steps.push_back({});
         }
     }
     for (u32 i = 0; i < 30; ++i) {
-        steps.push_back({StepKind::Unlink, "d/file-with-a-long-name-" + std::to_string(i * 3), "", 0, 0,
-                         'a'});
+        steps.push_back(
+            {StepKind::Unlink, "d/file-with-a-long-name-" + std::to_string(i * 3), "", 0, 0, 'a'});
     }
     steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
     steps.push_back({});
@@ -265,7 +272,8 @@ RowResult row_corruption(RowOptions const& o) {
         m.store().fail_disk(1);
         m.pump();
         Step const s{StepKind::Overwrite, "b", "", 0, 40000, 'Z'};
-        if (problem.empty() && (apply(c, m, s) != model.apply(s) || !m.sync())) problem = "degraded";
+        if (problem.empty() && (apply(c, m, s) != model.apply(s) || !m.sync()))
+            problem = "degraded";
         blank(image, 1);
         if (problem.empty() && !m.store().replace_disk(1, 1)) problem = "replace";
         m.store().run();
@@ -294,7 +302,8 @@ RowResult row_corruption(RowOptions const& o) {
                 if (d != disk) continue;
                 u8* b = pool.take();
                 std::memcpy(b, image.at(d, n), block_bytes);
-                if (kind == 0) b[random.below(block_bytes)] ^= static_cast<u8>(1u << random.below(8));
+                if (kind == 0)
+                    b[random.below(block_bytes)] ^= static_cast<u8>(1u << random.below(8));
                 if (kind == 1) std::memset(b, 0, block_bytes);
                 if (kind == 2) {
                     auto const [d2, n2] = all[random.below(all.size())];
@@ -302,8 +311,10 @@ RowResult row_corruption(RowOptions const& o) {
                 }
                 if (kind == 3) {
                     u8 const* old = previous.at(d, n);
-                    if (old) std::memcpy(b, old, block_bytes);
-                    else std::memset(b, 0, block_bytes);
+                    if (old)
+                        std::memcpy(b, old, block_bytes);
+                    else
+                        std::memset(b, 0, block_bytes);
                 }
                 broken.at(d, n) = b;
                 ++hits;
@@ -317,7 +328,8 @@ RowResult row_corruption(RowOptions const& o) {
                 }
                 Client c(m);
                 problem = same(c, want, "reading a corrupt store");
-                if (problem.empty() && m.store().damage_count()) problem = "damage within redundancy";
+                if (problem.empty() && m.store().damage_count())
+                    problem = "damage within redundancy";
             }
             if (problem.empty()) {
                 Machine m(scrubbed, pool, memory);
@@ -334,8 +346,9 @@ RowResult row_corruption(RowOptions const& o) {
         }
     }
     return finish("row 4, corrupt blocks", cases, "corruptions", start, problem,
-                  std::to_string(all.size()) + " blocks of " + std::to_string(all.size() * 4 / 1024) +
-                      " MiB in use, " + std::to_string(repaired) + " repairs, ");
+                  std::to_string(all.size()) + " blocks of " +
+                      std::to_string(all.size() * 4 / 1024) + " MiB in use, " +
+                      std::to_string(repaired) + " repairs, ");
 }
 
 RowResult row_no_space(RowOptions const& o) {
@@ -363,9 +376,10 @@ RowResult row_no_space(RowOptions const& o) {
                 port.step();
                 store.run();
             }
-            bool const refused = store.health() == Health::Refused &&
-                                 store.refusal() == Refusal::ArenaTooSmall;
-            if (!refused && store.health() != Health::Mounted) problem = "arena: neither refused nor mounted";
+            bool const refused =
+                store.health() == Health::Refused && store.refusal() == Refusal::ArenaTooSmall;
+            if (!refused && store.health() != Health::Mounted)
+                problem = "arena: neither refused nor mounted";
             if (size < need / 2 && !refused) problem = "arena: mounted with too little";
             ++cases;
             pool.back_to(mark);
@@ -394,12 +408,19 @@ RowResult row_no_space(RowOptions const& o) {
                 // One aligned piece at a time: each is done whole or not at all.
                 bool full = false;
                 for (u64 at = 0; at < bytes && !full && problem.empty(); at += 65536) {
-                    Step const s{StepKind::Overwrite, make.path, "", at,
-                                 bytes - at < 65536 ? bytes - at : 65536, static_cast<u8>('a' + files % 20)};
+                    Step const s{StepKind::Overwrite,
+                                 make.path,
+                                 "",
+                                 at,
+                                 bytes - at < 65536 ? bytes - at : 65536,
+                                 static_cast<u8>('a' + files % 20)};
                     e = apply(c, m, s);
-                    if (e == Error::NoSpace) full = true;
-                    else if (e != Error::None) problem = "write: " + std::to_string(static_cast<int>(e));
-                    else model.apply(s);
+                    if (e == Error::NoSpace)
+                        full = true;
+                    else if (e != Error::None)
+                        problem = "write: " + std::to_string(static_cast<int>(e));
+                    else
+                        model.apply(s);
                 }
                 if (full) break;
                 if (files > 20000) problem = "never full";
@@ -416,10 +437,11 @@ RowResult row_no_space(RowOptions const& o) {
                 ++cases;
                 if (want != got) {
                     Statistics const t = m.store().statistics();
-                    problem = "delete when full: " + std::to_string(static_cast<int>(got)) + ", file " +
-                              std::to_string(i) + " of " + std::to_string(files) + ", " +
-                              std::to_string(t.segments_free) + " of " + std::to_string(t.segments) +
-                              " segments free, " + std::to_string(t.segments_cleaned) + " cleaned, " +
+                    problem = "delete when full: " + std::to_string(static_cast<int>(got)) +
+                              ", file " + std::to_string(i) + " of " + std::to_string(files) +
+                              ", " + std::to_string(t.segments_free) + " of " +
+                              std::to_string(t.segments) + " segments free, " +
+                              std::to_string(t.segments_cleaned) + " cleaned, " +
                               std::to_string(t.checkpoints) + " checkpoints, files of " +
                               std::to_string(bytes);
                 }
@@ -481,25 +503,38 @@ RowResult row_random_operations(RowOptions const& o) {
                 switch (s.kind) {
                     case StepKind::Rename:
                     case StepKind::Exchange:
-                    case StepKind::Link: s.path2 = path(); break;
-                    case StepKind::Symlink: s.path2 = "t" + std::to_string(random.below(1000)); break;
-                    case StepKind::SetXattr:
-                        s.path2 = std::string("user.") + static_cast<char>('a' + random.below(3)) + "=" +
-                                  std::string(random.below(300), 'v');
+                    case StepKind::Link:
+                        s.path2 = path();
                         break;
-                    case StepKind::RemoveXattr: s.path2 = std::string("user.a"); break;
-                    case StepKind::Append: s.length = random.below(random.chance(8) ? 150000 : 9000); break;
+                    case StepKind::Symlink:
+                        s.path2 = "t" + std::to_string(random.below(1000));
+                        break;
+                    case StepKind::SetXattr:
+                        s.path2 = std::string("user.") + static_cast<char>('a' + random.below(3)) +
+                                  "=" + std::string(random.below(300), 'v');
+                        break;
+                    case StepKind::RemoveXattr:
+                        s.path2 = std::string("user.a");
+                        break;
+                    case StepKind::Append:
+                        s.length = random.below(random.chance(8) ? 150000 : 9000);
+                        break;
                     case StepKind::Overwrite:
                         s.offset = random.below(random.chance(4) ? 400000 : 40000);
                         s.length = random.below(random.chance(8) ? 100000 : 9000);
                         break;
-                    case StepKind::Truncate: s.offset = random.below(random.chance(3) ? 500000 : 20000); break;
+                    case StepKind::Truncate:
+                        s.offset = random.below(random.chance(3) ? 500000 : 20000);
+                        break;
                     case StepKind::Punch:
                         s.offset = random.below(100000);
                         s.length = 1 + random.below(60000);
                         break;
-                    case StepKind::Chmod: s.offset = random.below(01000); break;
-                    default: break;
+                    case StepKind::Chmod:
+                        s.offset = random.below(01000);
+                        break;
+                    default:
+                        break;
                 }
                 Error const got = apply(c, m, s);
                 if (got == Error::NoSpace) {
@@ -512,7 +547,8 @@ RowResult row_random_operations(RowOptions const& o) {
                     problem = to_text(s) + ": model " + std::to_string(static_cast<int>(want)) +
                               ", core " + std::to_string(static_cast<int>(got));
                 }
-                if (problem.empty() && random.chance(200)) problem = same(c, model.dump(), "in the run");
+                if (problem.empty() && random.chance(200))
+                    problem = same(c, model.dump(), "in the run");
             }
             if (mounts >= 8) break;
             if (problem.empty() && m.store().damage_count()) problem = "damage reported";

@@ -1,6 +1,10 @@
 #include "fs/tools/host_store.h"
 
-#include "fs/core/crc32c.h"
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -8,11 +12,7 @@
 #include <cstring>
 #include <random>
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include "fs/core/crc32c.h"
 
 namespace nemesis::fs::tools {
 namespace {
@@ -36,7 +36,8 @@ FileDisks::~FileDisks() {
 }
 
 std::string FileDisks::open(std::vector<std::string> const& paths, bool create) {
-    if (paths.size() != disks) return "a store has five disks; " + std::to_string(paths.size()) + " given";
+    if (paths.size() != disks)
+        return "a store has five disks; " + std::to_string(paths.size()) + " given";
     for (u32 d = 0; d < disks; ++d) {
         fd_[d] = ::open(paths[d].c_str(), O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
         if (fd_[d] < 0) {
@@ -53,20 +54,23 @@ std::string FileDisks::open(std::vector<std::string> const& paths, bool create) 
 }
 
 bool FileDisks::read(u32 disk, u64 block, u8* out) const {
-    return fd_[disk] >= 0 &&
-           ::pread(fd_[disk], out, block_bytes, static_cast<off_t>(block * block_bytes)) == block_bytes;
+    return fd_[disk] >= 0 && ::pread(fd_[disk], out, block_bytes,
+                                     static_cast<off_t>(block * block_bytes)) == block_bytes;
 }
 
 bool FileDisks::write(u32 disk, u64 block, void const* data) const {
-    return fd_[disk] >= 0 &&
-           ::pwrite(fd_[disk], data, block_bytes, static_cast<off_t>(block * block_bytes)) == block_bytes;
+    return fd_[disk] >= 0 && ::pwrite(fd_[disk], data, block_bytes,
+                                      static_cast<off_t>(block * block_bytes)) == block_bytes;
 }
 
 void FileDisks::submit(DiskCommand const& c) {
-    queue_.push_back({c.operation, c.disk, c.tag, c.block, std::vector<u8*>(c.data, c.data + c.count)});
+    queue_.push_back(
+        {c.operation, c.disk, c.tag, c.block, std::vector<u8*>(c.data, c.data + c.count)});
 }
 
-void FileDisks::abandon(u32 disk) { std::erase_if(queue_, [&](Queued& q) { return q.disk == disk; }); }
+void FileDisks::abandon(u32 disk) {
+    std::erase_if(queue_, [&](Queued& q) { return q.disk == disk; });
+}
 
 void FileDisks::step(Store& store) {
     Queued const q = std::move(queue_.front());
@@ -80,22 +84,31 @@ void FileDisks::step(Store& store) {
         off_t const at = static_cast<off_t>(q.block * block_bytes);
         ssize_t const want = static_cast<ssize_t>(q.data.size() * block_bytes);
         int const n = static_cast<int>(parts.size());
-        good = (q.operation == DiskOperation::Read ? ::preadv(fd_[q.disk], parts.data(), n, at)
-                                                   : ::pwritev(fd_[q.disk], parts.data(), n, at)) == want;
+        good = (q.operation == DiskOperation::Read
+                    ? ::preadv(fd_[q.disk], parts.data(), n, at)
+                    : ::pwritev(fd_[q.disk], parts.data(), n, at)) == want;
     }
     store.disk_done(q.tag, good ? DiskStatus::Good : DiskStatus::Error);
 }
 
 char const* text_of(Refusal r) {
     switch (r) {
-        case Refusal::None: return "no reason";
-        case Refusal::NoStore: return "there is no Pegasus store on these disks; make one with mkfs";
-        case Refusal::TooFewDisks: return "more than two disks are missing or stale";
-        case Refusal::MixedStores: return "the disks belong to different stores";
-        case Refusal::ArenaTooSmall: return "not enough memory for a store of this size";
-        case Refusal::NoCheckpoint: return "no checkpoint is readable; try salvage from backups";
-        case Refusal::Damaged: return "the segment table is damaged beyond redundancy";
-        case Refusal::TooBig: return "the store is larger than this program can hold";
+        case Refusal::None:
+            return "no reason";
+        case Refusal::NoStore:
+            return "there is no Pegasus store on these disks; make one with mkfs";
+        case Refusal::TooFewDisks:
+            return "more than two disks are missing or stale";
+        case Refusal::MixedStores:
+            return "the disks belong to different stores";
+        case Refusal::ArenaTooSmall:
+            return "not enough memory for a store of this size";
+        case Refusal::NoCheckpoint:
+            return "no checkpoint is readable; try salvage from backups";
+        case Refusal::Damaged:
+            return "the segment table is damaged beyond redundancy";
+        case Refusal::TooBig:
+            return "the store is larger than this program can hold";
     }
     return "unknown";
 }
@@ -224,7 +237,8 @@ std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool fo
     c.head[0] = {0, 1, 0, 0};
     c.head[1] = {2, 3, 0, 0};
     u64 const pages = (segments + segments_per_block - 1) / segments_per_block;
-    while (u64{root_pointers} << 8 * c.root[segment_file].height < pages) ++c.root[segment_file].height;
+    while (u64{root_pointers} << 8 * c.root[segment_file].height < pages)
+        ++c.root[segment_file].height;
     c.root[segment_file].size = segments * sizeof(SegmentEntry);
     c.pnode_count = first_pnode;
     c.clean = 1;

@@ -2,8 +2,6 @@
 // A store on five image files or block devices of the host: disks by pread and pwrite, flush by
 // fdatasync, one owner at a time (flock on every image).
 
-#include "fs/core/store.h"
-
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -11,8 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "fs/core/store.h"
+
 namespace nemesis::fs::tools {
 
+/// Five image files or block devices.
 class FileDisks final : public DiskPort {
 public:
     ~FileDisks();
@@ -41,6 +42,7 @@ private:
     std::deque<Queued> queue_;
 };
 
+/// A mounted store on FileDisks, one call at a time.
 class HostStore {
 public:
     /// Mounts. errors: text that says what to do; empty: mounted

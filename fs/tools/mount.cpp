@@ -1,10 +1,8 @@
-// The FUSE front: libfuse3's low-level interface, many threads that queue to the core one at a time,
-// kernel write-back cache off. write() returns once the data is in memory; fsync and syncfs once a
-// flush has completed on all live disks.
+// The FUSE front: libfuse3's low-level interface, many threads that queue to the core one at a
+// time, kernel write-back cache off. write() returns once the data is in memory; fsync and syncfs
+// once a flush has completed on all live disks.
 
 #define FUSE_USE_VERSION 312
-
-#include "fs/tools/host_store.h"
 
 #include <fuse3/fuse_lowlevel.h>
 
@@ -15,6 +13,8 @@
 #include <cstring>
 #include <thread>
 
+#include "fs/tools/host_store.h"
+
 namespace nemesis::fs::tools {
 namespace {
 
@@ -24,16 +24,27 @@ u64 number_of(fuse_ino_t ino) { return ino == FUSE_ROOT_ID ? root_directory : in
 fuse_ino_t ino_of(u64 number) { return number == root_directory ? FUSE_ROOT_ID : number; }
 
 struct stat stat_of(Attributes const& a) {
-    struct stat s {};
+    struct stat s{};
     s.st_ino = ino_of(a.pnode);
     mode_t type = S_IFREG;
     switch (a.type) {
-        case PnodeType::Directory: type = S_IFDIR; break;
-        case PnodeType::Symlink: type = S_IFLNK; break;
-        case PnodeType::Fifo: type = S_IFIFO; break;
-        case PnodeType::Socket: type = S_IFSOCK; break;
-        case PnodeType::Device: type = S_IFCHR; break;
-        default: break;
+        case PnodeType::Directory:
+            type = S_IFDIR;
+            break;
+        case PnodeType::Symlink:
+            type = S_IFLNK;
+            break;
+        case PnodeType::Fifo:
+            type = S_IFIFO;
+            break;
+        case PnodeType::Socket:
+            type = S_IFSOCK;
+            break;
+        case PnodeType::Device:
+            type = S_IFCHR;
+            break;
+        default:
+            break;
     }
     s.st_mode = type | a.mode;
     s.st_nlink = a.nlink;
@@ -150,8 +161,8 @@ void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* s, int what, fuse_f
     do_getattr(req, ino, info);
 }
 
-void make(fuse_req_t req, fuse_ino_t parent, char const* name, mode_t mode, dev_t rdev, PnodeType type,
-          char const* target = nullptr) {
+void make(fuse_req_t req, fuse_ino_t parent, char const* name, mode_t mode, dev_t rdev,
+          PnodeType type, char const* target = nullptr) {
     Request r = request(req, target ? Op::Symlink : Op::Create, parent);
     r.type = type;
     r.mode = mode & 07777;
@@ -166,7 +177,7 @@ void make(fuse_req_t req, fuse_ino_t parent, char const* name, mode_t mode, dev_
 }
 
 void do_mknod(fuse_req_t req, fuse_ino_t parent, char const* name, mode_t mode, dev_t rdev) {
-    PnodeType const type = S_ISFIFO(mode)  ? PnodeType::Fifo
+    PnodeType const type = S_ISFIFO(mode)   ? PnodeType::Fifo
                            : S_ISSOCK(mode) ? PnodeType::Socket
                            : S_ISREG(mode)  ? PnodeType::File
                                             : PnodeType::Device;
@@ -266,7 +277,8 @@ void do_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
     finish(req, r);
 }
 
-void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, fuse_file_info*) {
+void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                  fuse_file_info*) {
     if (mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
         fuse_reply_err(req, EOPNOTSUPP);
         return;
@@ -298,8 +310,8 @@ void do_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_
         a.pnode = item.pnode;
         a.type = item.type;
         struct stat const s = stat_of(a);
-        size_t const bytes = fuse_add_direntry(req, out.data() + used, size - used, name.c_str(), &s,
-                                               static_cast<off_t>(item.cookie));
+        size_t const bytes = fuse_add_direntry(req, out.data() + used, size - used, name.c_str(),
+                                               &s, static_cast<off_t>(item.cookie));
         if (bytes > size - used) break;
         used += bytes;
         at += (sizeof item + item.name_length + 7) / 8 * 8;
@@ -313,11 +325,12 @@ void do_statfs(fuse_req_t req, fuse_ino_t) {
         std::lock_guard<std::mutex> guard(the_store->lock);
         s = the_store->store().statistics();
     }
-    struct statvfs v {};
+    struct statvfs v{};
     v.f_bsize = v.f_frsize = block_bytes;
     v.f_blocks = s.segments * segment_blocks;
     v.f_bfree = s.segments_free * segment_blocks;
-    u64 const usable = s.segments_free > s.segments_reserved ? s.segments_free - s.segments_reserved : 0;
+    u64 const usable =
+        s.segments_free > s.segments_reserved ? s.segments_free - s.segments_reserved : 0;
     v.f_bavail = usable * segment_blocks;
     v.f_files = s.pnodes + usable * segment_blocks;
     v.f_ffree = v.f_favail = usable * segment_blocks;
@@ -393,12 +406,14 @@ int mount_store(HostStore& store, std::string const& where, bool foreground) {
     ops.getxattr = do_getxattr;
     ops.listxattr = do_listxattr;
     ops.removexattr = do_removexattr;
-    char const* arguments[] = {"pegasus_fs", "-o", "default_permissions,fsname=pegasus,subtype=pegasus"};
+    char const* arguments[] = {"pegasus_fs", "-o",
+                               "default_permissions,fsname=pegasus,subtype=pegasus"};
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(arguments));
     fuse_session* session = fuse_session_new(&args, &ops, sizeof ops, nullptr);
     if (!session) return 1;
     if (fuse_set_signal_handlers(session) != 0 || fuse_session_mount(session, where.c_str()) != 0) {
-        std::fprintf(stderr, "pegasus_fs: cannot mount at %s: is it an empty directory?\n", where.c_str());
+        std::fprintf(stderr, "pegasus_fs: cannot mount at %s: is it an empty directory?\n",
+                     where.c_str());
         fuse_session_destroy(session);
         return 1;
     }

@@ -1,12 +1,13 @@
 // In place of mount.cpp where libfuse3 is not installed.
-#include "fs/tools/host_store.h"
-
 #include <cstdio>
+
+#include "fs/tools/host_store.h"
 
 namespace nemesis::fs::tools {
 
 int mount_store(HostStore&, std::string const&, bool) {
-    std::fprintf(stderr, "pegasus_fs: built without libfuse3; install libfuse3-dev and build again\n");
+    std::fprintf(stderr,
+                 "pegasus_fs: built without libfuse3; install libfuse3-dev and build again\n");
     return 1;
 }
 

@@ -2,14 +2,14 @@
 //
 // One process owns the disks while it runs (a lock on each image); a second is refused.
 
-#include "fs/check/check.h"
-#include "fs/tools/host_store.h"
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
+
+#include "fs/check/check.h"
+#include "fs/tools/host_store.h"
 
 namespace nemesis::fs::tools {
 namespace {
@@ -110,7 +110,8 @@ int get(HostStore& s, std::string const& path, std::string const& file) {
         r.buffer = buffer.data();
         if (Error const e = s.call(r); e != Error::None) return complain(path, e);
         if (r.count == 0) break;
-        if (std::fwrite(buffer.data(), 1, r.count, out) != r.count) return complain(file + ": write");
+        if (std::fwrite(buffer.data(), 1, r.count, out) != r.count)
+            return complain(file + ": write");
         at += r.count;
     }
     if (out != stdout) std::fclose(out);
@@ -182,20 +183,23 @@ int status(HostStore& s, bool json) {
     std::string disks_text;
     for (u32 d = 0; d < disks; ++d) {
         char const* const n = names[static_cast<int>(s.store().disk_state(d))];
-        disks_text += json ? std::string(d ? "," : "") + "\"" + n + "\"" : std::string(d ? " " : "") + n;
+        disks_text +=
+            json ? std::string(d ? "," : "") + "\"" + n + "\"" : std::string(d ? " " : "") + n;
     }
     unsigned long long const total = t.segments << 20, free_bytes = t.segments_free << 20,
                              reserved = t.segments_reserved << 20;
     if (json) {
-        std::printf("{\"disks\":[%s],\"bytes\":%llu,\"free\":%llu,\"reserved\":%llu,\"read_only\":%s,"
-                    "\"acknowledgement\":\"volatile\",\"rolled_forward\":%llu,\"damaged\":%u}\n",
-                    disks_text.c_str(), total, free_bytes, reserved, read_only ? "true" : "false",
-                    static_cast<unsigned long long>(t.rolled_forward), s.store().damage_count());
+        std::printf(
+            "{\"disks\":[%s],\"bytes\":%llu,\"free\":%llu,\"reserved\":%llu,\"read_only\":%s,"
+            "\"acknowledgement\":\"volatile\",\"rolled_forward\":%llu,\"damaged\":%u}\n",
+            disks_text.c_str(), total, free_bytes, reserved, read_only ? "true" : "false",
+            static_cast<unsigned long long>(t.rolled_forward), s.store().damage_count());
     } else {
-        std::printf("disks      %s\nsize       %llu\nfree       %llu (%llu of it kept for deletion and "
-                    "cleaning)\nstate      %s\nwrites     volatile until fsync: no UPS is configured\n",
-                    disks_text.c_str(), total, free_bytes, reserved,
-                    read_only ? "read-only: more is lost than redundancy covers" : "writable");
+        std::printf(
+            "disks      %s\nsize       %llu\nfree       %llu (%llu of it kept for deletion and "
+            "cleaning)\nstate      %s\nwrites     volatile until fsync: no UPS is configured\n",
+            disks_text.c_str(), total, free_bytes, reserved,
+            read_only ? "read-only: more is lost than redundancy covers" : "writable");
         for (u32 i = 0; i < s.store().damage_count(); ++i) {
             Store::Damage const& d = s.store().damage()[i];
             std::printf("damaged    pnode %llu block %llu level %u\n",
@@ -217,22 +221,23 @@ int check_store(std::vector<std::string> const& paths, bool json) {
     check::Report const r = check::run(
         [&](u32 d, u64 n, u8* out) { return n < port.blocks(d) && port.read(d, n, out); }, blocks);
     if (json) {
-        std::printf("{\"clean\":%s,\"segments\":%llu,\"in_use\":%llu,\"written\":%llu,\"live\":%llu,"
-                    "\"garbage\":%llu,\"pnodes\":%llu,\"problems\":%zu}\n",
-                    r.clean ? "true" : "false", static_cast<unsigned long long>(r.segments),
-                    static_cast<unsigned long long>(r.segments_in_use),
-                    static_cast<unsigned long long>(r.written), static_cast<unsigned long long>(r.live),
-                    static_cast<unsigned long long>(r.garbage),
-                    static_cast<unsigned long long>(r.pnodes), r.problems.size());
+        std::printf(
+            "{\"clean\":%s,\"segments\":%llu,\"in_use\":%llu,\"written\":%llu,\"live\":%llu,"
+            "\"garbage\":%llu,\"pnodes\":%llu,\"problems\":%zu}\n",
+            r.clean ? "true" : "false", static_cast<unsigned long long>(r.segments),
+            static_cast<unsigned long long>(r.segments_in_use),
+            static_cast<unsigned long long>(r.written), static_cast<unsigned long long>(r.live),
+            static_cast<unsigned long long>(r.garbage), static_cast<unsigned long long>(r.pnodes),
+            r.problems.size());
     } else {
-        std::printf("%llu of %llu segments in use, %llu blocks written = %llu live + %llu garbage, "
-                    "%llu pnodes, %llu groups after the checkpoint\n",
-                    static_cast<unsigned long long>(r.segments_in_use),
-                    static_cast<unsigned long long>(r.segments),
-                    static_cast<unsigned long long>(r.written), static_cast<unsigned long long>(r.live),
-                    static_cast<unsigned long long>(r.garbage),
-                    static_cast<unsigned long long>(r.pnodes),
-                    static_cast<unsigned long long>(r.groups_rolled));
+        std::printf(
+            "%llu of %llu segments in use, %llu blocks written = %llu live + %llu garbage, "
+            "%llu pnodes, %llu groups after the checkpoint\n",
+            static_cast<unsigned long long>(r.segments_in_use),
+            static_cast<unsigned long long>(r.segments), static_cast<unsigned long long>(r.written),
+            static_cast<unsigned long long>(r.live), static_cast<unsigned long long>(r.garbage),
+            static_cast<unsigned long long>(r.pnodes),
+            static_cast<unsigned long long>(r.groups_rolled));
         for (std::string const& p : r.problems) std::printf("%s\n", p.c_str());
         std::printf(r.clean ? "clean\n" : "NOT clean\n");
     }
@@ -243,11 +248,16 @@ int run(int argc, char** argv) {
     Arguments a;
     for (int i = 1; i < argc; ++i) {
         std::string const s = argv[i];
-        if (s == "--json") a.json = true;
-        else if (s == "--force") a.force = true;
-        else if (s == "--foreground") a.foreground = true;
-        else if (s == "--size" && i + 1 < argc) a.size = std::strtoull(argv[++i], nullptr, 0);
-        else a.rest.push_back(s);
+        if (s == "--json")
+            a.json = true;
+        else if (s == "--force")
+            a.force = true;
+        else if (s == "--foreground")
+            a.foreground = true;
+        else if (s == "--size" && i + 1 < argc)
+            a.size = std::strtoull(argv[++i], nullptr, 0);
+        else
+            a.rest.push_back(s);
     }
     if (a.rest.size() < 1 + disks) {
         std::fputs(usage, stderr);
@@ -287,8 +297,9 @@ int run(int argc, char** argv) {
         s.store().scrub();
         result = s.wait(&Store::scrubbing) && s.store().damage_count() == 0 ? 0 : 1;
         Statistics const t = s.store().statistics();
-        std::printf(a.json ? "{\"repaired\":%llu,\"damaged\":%u}\n" : "repaired: %llu, damaged: %u\n",
-                    static_cast<unsigned long long>(t.repaired), s.store().damage_count());
+        std::printf(
+            a.json ? "{\"repaired\":%llu,\"damaged\":%u}\n" : "repaired: %llu, damaged: %u\n",
+            static_cast<unsigned long long>(t.repaired), s.store().damage_count());
     }
     if ((verb == "fail" || verb == "replace") && more[0].size() == 1 && more[0][0] >= '0' &&
         more[0][0] < '5') {

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The real program killed (-9) under load, again and again.
 
-Goal: after each kill and remount no byte covered by a completed fsync is lost, writes of one process
-are there in their order, and the independent checker finds the store clean.
-Method: a writer makes numbered files, fsyncs some, and notes each fsync in memory only after it
-returned; the mount is killed at a random time; `check` runs on the images, then the store is mounted
-again and everything is read back.
+Goal: after each kill and remount no byte covered by a completed fsync is lost, writes of one
+process are there in their order, and the independent checker finds the store clean.
+Method: a writer makes numbered files, fsyncs some, and notes each fsync after it returned; the
+mount is killed at a random time; `check` runs on the images, then the store is mounted again and
+everything is read back.
 usage: kill_mount.py PEGASUS_FS KILLS [SEED]
 """
 import os

@@ -1,14 +1,14 @@
-// Goal: each published promise of the file store by itself. Method: given a small store on simulated
-// disks, when something is done, then what is promised holds.
-
-#include "fs/check/check.h"
-#include "fs/core/crc32c.h"
-#include "fs/simulator/model.h"
+// Goal: each published promise of the file store by itself. Method: given a small store on
+// simulated disks, when something is done, then what is promised holds.
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <set>
+
+#include "fs/check/check.h"
+#include "fs/core/crc32c.h"
+#include "fs/simulator/model.h"
 
 namespace nemesis::fs::simulator {
 namespace {
@@ -29,8 +29,10 @@ protected:
         check::Report const r = check::run(
             [&](u32 d, u64 n, u8* out) {
                 u8 const* data = image.at(d, n);
-                if (data) std::memcpy(out, data, block_bytes);
-                else std::memset(out, 0, block_bytes);
+                if (data)
+                    std::memcpy(out, data, block_bytes);
+                else
+                    std::memset(out, 0, block_bytes);
                 return true;
             },
             image.blocks_per_disk);
@@ -115,7 +117,8 @@ TEST_F(Promises, deleting_a_large_file_writes_a_constant_number_of_blocks_also_w
     }
     ASSERT_EQ(client->create("fill"), Error::None);
     Error e = Error::None;
-    for (u64 i = 0; e == Error::None; ++i) e = client->write("fill", i << 16, std::string(1 << 16, 'f'));
+    for (u64 i = 0; e == Error::None; ++i)
+        e = client->write("fill", i << 16, std::string(1 << 16, 'f'));
     ASSERT_EQ(e, Error::NoSpace);
     ASSERT_EQ(client->fsync(), Error::None);
     u64 const before = machine->disks.blocks_written + machine->disks.blocks_read;
@@ -199,7 +202,8 @@ TEST_F(Promises, most_of_what_dies_within_the_write_delay_never_reaches_a_disk) 
         ASSERT_EQ(client->write(name, 0, std::string(16384, 'w')), Error::None);
         written += 4;
         if (random.below(10) < 7) {
-            dies.emplace_back(name, machine->now + Duration::ms(static_cast<i64>(random.below(15000))));
+            dies.emplace_back(name,
+                              machine->now + Duration::ms(static_cast<i64>(random.below(15000))));
         }
         machine->later(Duration::s(1));
         std::erase_if(dies, [&](auto const& d) {

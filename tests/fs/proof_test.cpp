@@ -1,11 +1,11 @@
 // Goal: the rows of the storage proof (fs/README.md) hold. Method: their short forms, from fixed
 // seeds; `fs_simulate --row N --seed S --count C` runs the same with other seeds and lengths.
 
-#include "fs/simulator/rows.h"
-
 #include <gtest/gtest.h>
 
 #include <cstdio>
+
+#include "fs/simulator/rows.h"
 
 namespace nemesis::fs::simulator {
 namespace {
