@@ -93,10 +93,14 @@ Task Store::clean_task() {
         clean_for_space_ = clean_for_space_ || !clean_wanted_;
         clean_wanted_ = false;
         cleaning_ = true;
-        u64 const free_before = segments_free_;
+        Statistics const start = statistics_;
         co_await clean_once();
-        // Freed and newly filled segments may balance: then another pass is of no use yet.
-        useless_garbage_ = segments_free_ > free_before + 1 ? 0 : garbage_entries();
+        // What it freed against what it wrote (clients' metadata counted too): a pass that does not
+        // gain a segment is of no use until there is more garbage.
+        u64 const freed = (statistics_.segments_cleaned - start.segments_cleaned) * segment_blocks;
+        u64 const wrote = statistics_.blocks_written - start.blocks_written -
+                          (statistics_.data_blocks - start.data_blocks);
+        useless_garbage_ = freed > wrote + segment_blocks ? 0 : garbage_entries();
         cleaning_ = clean_for_space_ = false;
         wake();
     }

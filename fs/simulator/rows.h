@@ -30,6 +30,8 @@ RowResult row_reordered_and_torn(RowOptions const& options);
 RowResult row_disk_loss(RowOptions const& options);
 /// Row 4: every block of each disk corrupt in four ways.
 RowResult row_corruption(RowOptions const& options);
+/// Row 6: the write cost of cleaning.
+RowResult row_write_cost(RowOptions const& options);
 /// Row 10: too small arenas, full stores.
 RowResult row_no_space(RowOptions const& options);
 /// Row 13: random operations against the model.

@@ -93,6 +93,15 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
         was_lost = m.store().disk_state(disk) == DiskState::Dead;
         problem = same(c, want, "stale disk back");
     }
+    if (problem.empty() && was_lost) {
+        // The stale disk back and another one gone: old data must not pass for the state.
+        Image copy = image;
+        Machine m(copy, pool, memory);
+        m.disks.faults.dead[(disk + 1) % disks] = true;
+        if (m.mount() && m.store().health() == Health::Mounted) {
+            return "the stale disk stands in for a lost one";
+        }
+    }
     if (problem.empty()) {
         Image copy = image;
         Machine m(copy, pool, memory);
