@@ -313,6 +313,7 @@ void yield(Domain& d) {
     auto const entered = arch::clock::now();
     save_bases_at_call(d);
     charge(cpu, entered, entered);
+    cpu.scheduler->yield(cpu.payer != nullptr ? cpu.payer->entity : d.entity);
     decide_and_enter(cpu, entered, entered);
 }
 

@@ -398,7 +398,8 @@ Result<void, Error> reclaim_step(Domain& d) {
     switch (d.reclaim_step) {
         case 0: {  // endpoints: the peers learn of it
             for (int work = 0; work < 8; ++work, ++d.reclaim_position) {
-                if (d.reclaim_position >= d.endpoint_count || d.endpoint_pages[0] == nullptr) {
+                if (d.reclaim_position >= d.endpoint_count ||
+                    d.endpoint_pages[d.reclaim_position / kEndpointsPerPage] == nullptr) {
                     d.reclaim_position = 0;
                     ++d.reclaim_step;
                     return fail(Error::Again);
@@ -409,7 +410,8 @@ Result<void, Error> reclaim_step(Domain& d) {
         }
         case 1: {  // stretches
             for (int work = 0; work < 16; ++work, ++d.reclaim_position) {
-                if (d.reclaim_position >= d.stretch_count || d.stretch_pages[0] == nullptr) {
+                if (d.reclaim_position >= d.stretch_count ||
+                    d.stretch_pages[d.reclaim_position / kStretchesPerPage] == nullptr) {
                     d.reclaim_position = 0;
                     ++d.reclaim_step;
                     return fail(Error::Again);

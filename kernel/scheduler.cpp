@@ -1,8 +1,8 @@
 #include "kernel/scheduler.h"
 
-#include "libnemesis/base/assert.h"
-
 #include <algorithm>
+
+#include "libnemesis/base/assert.h"
 
 namespace nemesis::kernel {
 
@@ -10,9 +10,7 @@ namespace {
 
 constexpr std::int64_t never = INT64_MAX;
 
-constexpr bool constrained(Contract const& c) {
-    return c.slice.ns() > 0 && c.deadline < c.period;
-}
+constexpr bool constrained(Contract const& c) { return c.slice.ns() > 0 && c.deadline < c.period; }
 
 }  // namespace
 
@@ -566,9 +564,9 @@ void Scheduler::start_analysis() {
 
 Scheduler::Step Scheduler::step(std::uint32_t max_work) {
     ASSERT(change_ == Change::Analysed || change_ == Change::Admitted);
-    AdmissionVerdict const verdict =
-        wanted_.slice.ns() == 0 || change_ == Change::Admitted ? AdmissionVerdict::Admitted
-                                                               : admission_.step(max_work);
+    AdmissionVerdict const verdict = wanted_.slice.ns() == 0 || change_ == Change::Admitted
+                                         ? AdmissionVerdict::Admitted
+                                         : admission_.step(max_work);
     if (verdict == AdmissionVerdict::Admitted) change_ = Change::Admitted;
     if (verdict != AdmissionVerdict::Refused) return {verdict, Duration{}};
     change_ = Change::None;

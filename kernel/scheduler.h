@@ -38,13 +38,13 @@
 //
 // Simplified: one processor; who blocks while behind in spare time is not credited for it.
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernel/admission.h"
 #include "kernel/scheduler_tree.h"
 #include "libnemesis/base/result.h"
 #include "libnemesis/base/units.h"
-
-#include <cstddef>
-#include <cstdint>
 
 namespace nemesis::kernel {
 
@@ -83,9 +83,7 @@ struct SpareNode : TreeNode {};
 struct AheadNode : TreeNode {};
 
 /// What the scheduler knows of one domain; embedded in it. Changed by the Scheduler only.
-class SchedulingEntity : private ContractNode,
-                         private SpareNode,
-                         private AheadNode {
+class SchedulingEntity : private ContractNode, private SpareNode, private AheadNode {
 public:
     SchedulingEntity() = default;
     SchedulingEntity(SchedulingEntity const&) = delete;
@@ -121,23 +119,23 @@ private:
     friend struct SchedulerProbe;
 
     // Touched by every block, wake and charge.
-    std::int64_t release_ = 0;    ///< of the head
+    std::int64_t release_ = 0;  ///< of the head
     std::int64_t deadline_ = INT64_MAX;
     std::int64_t remaining_ = 0;
-    std::int64_t size_ = 0;       ///< of the head; what is left of it and what it has used
+    std::int64_t size_ = 0;  ///< of the head; what is left of it and what it has used
     std::int64_t slice_ = 0, period_ = 0, relative_deadline_ = 0;
     std::int64_t timeout_ = INT64_MAX;
     bool runnable_ = false;
-    bool contracted_ = false;     ///< takes part in guarantees (slice > 0 and guarantees on)
-    bool final_head_ = false;     ///< the head belongs to a former contract: it does not come back
-    bool keeps_ = false;          ///< the wake rule has decided for the time-out: keep (q, d)
+    bool contracted_ = false;  ///< takes part in guarantees (slice > 0 and guarantees on)
+    bool final_head_ = false;  ///< the head belongs to a former contract: it does not come back
+    bool keeps_ = false;       ///< the wake rule has decided for the time-out: keep (q, d)
     bool by_timeout_ = false;
-    bool filed_on_ = true;        ///< filed as if guarantees were on
+    bool filed_on_ = true;  ///< filed as if guarantees were on
     std::uint8_t chunk_count_ = 0;
     std::uint32_t spare_weight_ = 0;
     std::int64_t spare_start_ = 0;  ///< virtual start of the request
-    std::int64_t spare_used_ = 0; ///< of the request, ns << virtual_shift
-    std::int64_t spare_step_ = 0; ///< virtual length of a request
+    std::int64_t spare_used_ = 0;   ///< of the request, ns << virtual_shift
+    std::int64_t spare_step_ = 0;   ///< virtual length of a request
     std::int64_t used_allocated_ = 0, used_extra_ = 0;
 
     Chunk chunks_[chunks_max] = {};
@@ -186,8 +184,8 @@ public:
     /// Account kernel work done for an entity whether it runs or not: an interrupt to its driver.
     /// requires: woken before, if it was to be woken. context: O(1).
     void charge_to(SchedulingEntity& entity, Duration cost);
-    /// The entity of the last decision lets others go first: in spare time its request ends with what
-    /// it has used; an allocation stays its own. context: O(log n).
+    /// The entity of the last decision lets others go first: in spare time its request ends with
+    /// what it has used; an allocation stays its own. context: O(log n).
     void yield(SchedulingEntity& entity);
     Dispatch decide(Instant now);
     /// Would decide now choose `woken` instead of the entity of the last decision?
@@ -291,26 +289,26 @@ private:
     bool await_idle_ = false;   ///< bandwidth was freed that counts as used until an idle instant
 
     EligibleQueue spare_;
-    Tree<Order::Deadline> timeouts_;       ///< spare nodes, by the instant of the time-out
+    Tree<Order::Deadline> timeouts_;  ///< spare nodes, by the instant of the time-out
     std::int64_t virtual_time_ = 0;
-    std::int64_t advanced_to_ = INT64_MIN; ///< where it went last without service
-    Tree<Order::Deadline> ahead_;          ///< not competing, served ahead of their share
-    std::int64_t remainder_ = 0;           ///< of virtual time, 0 <= remainder_ < weight_total_
-    std::int64_t weight_total_ = 0;        ///< of those who compete and those in `ahead_`
-    std::int64_t quantum_scaled_;          ///< ns << virtual_shift
+    std::int64_t advanced_to_ = INT64_MIN;  ///< where it went last without service
+    Tree<Order::Deadline> ahead_;           ///< not competing, served ahead of their share
+    std::int64_t remainder_ = 0;            ///< of virtual time, 0 <= remainder_ < weight_total_
+    std::int64_t weight_total_ = 0;         ///< of those who compete and those in `ahead_`
+    std::int64_t quantum_scaled_;           ///< ns << virtual_shift
 
     // Contract changes.
     Change change_ = Change::None;
     SchedulingEntity* changed_ = nullptr;
     Contract wanted_{};
     Admission admission_;
-    AdmissionTerm terms_;                  ///< head of the ring of contracts
-    std::uint32_t constrained_ = 0;        ///< contracts with deadline < period
-    std::int64_t drained_at_;              ///< when all freed bandwidth has stopped to count
-    std::int64_t kept_until_;              ///< latest deadline that the wake rule has kept
+    AdmissionTerm terms_;            ///< head of the ring of contracts
+    std::uint32_t constrained_ = 0;  ///< contracts with deadline < period
+    std::int64_t drained_at_;        ///< when all freed bandwidth has stopped to count
+    std::int64_t kept_until_;        ///< latest deadline that the wake rule has kept
 
     SchedulingEntity* first_ = nullptr;
-    SchedulingEntity* cursor_ = nullptr;   ///< next to be filed for a switched mode
+    SchedulingEntity* cursor_ = nullptr;  ///< next to be filed for a switched mode
     bool switching_ = false;
     Options options_;
 };

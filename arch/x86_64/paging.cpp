@@ -19,6 +19,7 @@ constexpr Entry kLargeWriteCombining = 1ull << 12;  // PAT entry 4, in an entry 
 
 std::uint64_t kernel_pml4 = 0;
 std::uint64_t kernel_root_ = 0;
+std::uint64_t physical_map_end_ = 0;
 
 std::uint64_t table_under(Entry& entry, std::uint64_t (*allocate)(), bool user) {
     if ((entry & kPresent) == 0) entry = allocate() | kPresent | kWritable | (user ? kUser : 0);
@@ -60,6 +61,7 @@ void initialise_top(std::uint64_t root, std::uint64_t pml4) {
 }
 
 std::uint64_t kernel_root() { return kernel_root_; }
+std::uint64_t physical_map_end() { return physical_map_end_; }
 
 Entry* global_leaf(std::uint64_t address, std::uint64_t (*allocate)()) {
     return leaf(kernel_pml4, address, allocate, true);
@@ -74,6 +76,7 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
     auto const pdpt = allocate();
     physical<Entry>(kernel_pml4)[256] = pdpt | kPresent | kWritable | no_execute;
     for (std::uint64_t gib = 0; gib < 512 && (gib << 30) < physical_end; ++gib) {
+        physical_map_end_ = (gib + 1) << 30;
         if (features.page_1g) {
             physical<Entry>(pdpt)[gib] = (gib << 30) | kPresent | kWritable | kLarge | global | no_execute;
             continue;

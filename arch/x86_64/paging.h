@@ -63,6 +63,8 @@ Entry* global_leaf(std::uint64_t address, std::uint64_t (*allocate)());
 /// Maps a frame buffer, write combining, in a window of the kernel's own; null when it is larger than
 /// the window (1 GiB). One buffer, boot only.
 void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes, std::uint64_t (*allocate)());
+/// End of the map of physical memory: nothing at or behind it may be reached through physical().
+std::uint64_t physical_map_end();
 /// Root of the kernel's own tables (idle).
 std::uint64_t kernel_root();
 

@@ -4,6 +4,7 @@
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/layout.h"
+#include "arch/x86_64/paging.h"
 
 namespace nemesis::arch::pci {
 namespace {
@@ -18,8 +19,9 @@ std::uint32_t volatile* table_entry(std::uint32_t number) {
     if (cap == 0 || entry > ((read(function | cap) >> 16) & 0x7ff)) return nullptr;
     auto const where = read(function | (cap + 4));
     auto const base = memory_bar(function, where & 7);
-    if (base == 0 || base > (1ull << 39)) return nullptr;
-    return physical<std::uint32_t>(base + (where & ~7u) + entry * 16);
+    auto const address = base + (where & ~7u) + entry * 16;
+    if (base == 0 || address < base || address + 16 > paging::physical_map_end()) return nullptr;
+    return physical<std::uint32_t>(address);
 }
 
 }  // namespace

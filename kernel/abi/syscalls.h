@@ -25,7 +25,8 @@ enum class Call : std::uint32_t {
     /// A domain that serves a donation ends it. (gives up) bound 400.
     Suspend = 1,
 
-    /// yield(): stays runnable, but lets the scheduler choose again. (gives up) bound 400.
+    /// yield(): stays runnable, but lets others go first: in spare time its turn ends; an allocation stays
+    /// its own, so another domain comes first only with an earlier deadline. (gives up) bound 400.
     Yield = 2,
 
     /// send(endpoint): asynchronous send: the peer's event count grows by one; the sender runs on
