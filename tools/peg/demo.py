@@ -68,12 +68,16 @@ def clip_info(path):
 
 
 def convert(film, players, folder):
-    """A video file as a film for each player, as large and as dear as the one it replaces."""
+    """A video file as a film for each player, somewhat smaller than the one it replaces.
+
+    Equally large pictures of equally many bytes cost up to 8 % more to decode than the computed
+    ones, for which the contracts are made; 15/16 of each side leaves room for that.
+    """
     if not film.is_file():
         raise PegError(f"there is no file {film}")
     films = {}
     for player in players:
-        width, height = player.info["width"], player.info["height"]
+        width, height = (player.info[side] * 15 // 16 // 16 * 16 for side in ("width", "height"))
         out = folder / f"{player.clip}.clip"
         shape = f"{width}:{height}"
         command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(film), "-an", "-vf",
