@@ -140,7 +140,7 @@ void needs_the_privilege() {
     Target t;
     EXPECT_EQ(act(t, Enter, 0, abi::kPrivilegesAll & ~abi::kPrivilegeKps), 1);
     EXPECT_EQ(t.mail->out[1], code(abi::Error::NotPermitted));
-    for (auto const bound : {std::uint64_t{0}, std::uint64_t{5001}, ~std::uint64_t{0}}) {
+    for (auto const bound : {std::uint64_t{0}, std::uint64_t{50'001}, ~std::uint64_t{0}}) {
         EXPECT_EQ(act(t, Enter, bound), 1);
         EXPECT_EQ(t.mail->out[1], code(abi::Error::BadArgument));
     }

@@ -1,0 +1,131 @@
+"""Malformed images and manifests: a clear message, nothing of it loaded, the system up."""
+
+import pathlib
+import struct
+import subprocess
+
+import archives
+import build
+
+MANIFEST = """
+domain victim { image victim  spare weight 1  memory 1MiB  slots 4  endpoints 16 }
+domain ender { image ender  contract 1ms/20ms  memory 1MiB  slots 4  endpoints 4
+               privileges { control_machine } }
+"""
+# Of the ELF header and a program header, 64-bit little-endian.
+E_TYPE, E_MACHINE, E_ENTRY, E_PHOFF, E_PHENTSIZE, E_PHNUM = 16, 18, 24, 32, 54, 56
+P_FLAGS, P_OFFSET, P_VADDR, P_FILESZ, P_MEMSZ, P_ALIGN = 4, 8, 16, 32, 40, 48
+
+
+def put(at, form, value):
+    def change(data):
+        struct.pack_into(form, data, at, value)
+    return change
+
+
+def segment(number, field, form, value):
+    """Change a field of the number-th loadable segment; value may be a function of the old one."""
+    def change(data):
+        offset, = struct.unpack_from("<Q", data, E_PHOFF)
+        at = offset + 56 * number + field
+        old, = struct.unpack_from(form, data, at)
+        struct.pack_into(form, data, at, value(old) if callable(value) else value)
+    return change
+
+
+def cut(size):
+    def change(data):
+        del data[size(len(data)):]
+    return change
+
+
+IMAGES = {
+    "empty": cut(lambda n: 0),
+    "header_only": cut(lambda n: 64),
+    "truncated": cut(lambda n: n // 2),
+    "no_elf": put(0, "<I", 0x12345678),
+    "other_machine": put(E_MACHINE, "<H", 3),
+    "entry_outside": put(E_ENTRY, "<Q", 0x1000),
+    "entry_in_the_kernel": put(E_ENTRY, "<Q", 0xFFFFFFFF80100000),
+    "headers_far_away": put(E_PHOFF, "<Q", 1 << 60),
+    "header_count_absurd": put(E_PHNUM, "<H", 0xFFFF),
+    "header_size_odd": put(E_PHENTSIZE, "<H", 7),
+    "writable_and_executable": segment(1, P_FLAGS, "<I", 7),
+    "segments_overlap": segment(1, P_VADDR, "<Q", lambda v: v - 0x1000),
+    "in_the_kernel": segment(0, P_VADDR, "<Q", 0xFFFFFFFF80000000),
+    "not_in_a_slot": segment(0, P_VADDR, "<Q", 0x400000),
+    "file_larger_than_memory": segment(0, P_FILESZ, "<Q", lambda v: v + (1 << 40)),
+    "memory_absurd": segment(3, P_MEMSZ, "<Q", 1 << 62),
+    "memory_wraps": segment(3, P_MEMSZ, "<Q", 0xFFFFFFFFFFFFFFFF),
+    "offset_absurd": segment(1, P_OFFSET, "<Q", 0xFFFFFFFFFFFFF000),
+    "misaligned": segment(1, P_VADDR, "<Q", lambda v: v + 1),
+}
+
+
+def pack(context, victim, manifest=None):
+    """An archive whose `victim` is the bytes given."""
+    folder = pathlib.Path(context.folder)
+    image = folder / "victim.elf"
+    image.write_bytes(victim)
+    compiled = folder / "manifest"
+    if manifest is None:
+        text = folder / "manifest.txt"
+        text.write_text(MANIFEST)
+        archives.run([build.host_program("manifest"), "compile", text, compiled])
+    else:
+        compiled.write_bytes(manifest)
+    archive = folder / "hostile.archive"
+    subprocess.run([build.host_program("archive"), "pack", archive,
+                    f"library:libnemesis={archives.find('libnemesis')}", f"manifest:manifest={compiled}",
+                    f"image:init={archives.find('init')}", f"image:ender={archives.find('ender')}",
+                    f"image:victim={image}"], check=True, capture_output=True)
+    return archive
+
+
+def expect_refused(context, archive, name, word):
+    booted = context.boot(archive=archive, seconds=60)
+    assert "the system is up" in booted.text and booted.outcome.passed, \
+        f"{name}: the system did not come up:\n{booted.text[-800:]}"
+    assert word in booted.text, f"{name}: nobody said why:\n{booted.text[-800:]}"
+    assert "PANIC" not in booted.text, name
+
+
+def test_images(context):
+    """Every kind of broken image is refused with a reason, and the other domain runs."""
+    good = archives.find("ender").read_bytes()
+    for name, change in IMAGES.items():
+        data = bytearray(good)
+        change(data)
+        expect_refused(context, pack(context, bytes(data)), name, "victim: image refused: ")
+
+
+def test_manifests(context):
+    """A broken manifest is refused with a reason, nothing of it is started, the machine stands."""
+    folder = pathlib.Path(context.folder)
+    text = folder / "good.txt"
+    text.write_text(MANIFEST)
+    compiled = folder / "good.manifest"
+    archives.run([build.host_program("manifest"), "compile", text, compiled])
+    good = compiled.read_bytes()
+    cases = {"empty": b"", "truncated": good[:len(good) // 2], "no_magic": b"X" + good[1:]}
+    for offset in range(8, 64, 8):  # absurd counts and offsets in the header
+        data = bytearray(good)
+        struct.pack_into("<Q", data, offset, 0xFFFFFFFFFFFFFFF0)
+        cases[f"header_word_{offset}"] = bytes(data)
+    for name, data in cases.items():
+        booted = context.boot(archive=pack(context, archives.find("ender").read_bytes(), data), seconds=4)
+        assert "manifest: " in booted.text or "no manifest" in booted.text, \
+            f"{name}: nobody said why:\n{booted.text[-800:]}"
+        assert "the system is up" not in booted.text, f"{name}: something of it was started"
+        assert "PANIC" not in booted.text, name
+
+
+def test_manifest_without_image(context):
+    """An image that the archive does not hold costs one line."""
+    folder = pathlib.Path(context.folder)
+    text = folder / "missing.txt"
+    text.write_text(MANIFEST.replace("image victim", "image nowhere"))
+    compiled = folder / "missing.manifest"
+    archives.run([build.host_program("manifest"), "compile", text, compiled])
+    archive = pack(context, archives.find("ender").read_bytes(), compiled.read_bytes())
+    expect_refused(context, archive, "missing", "victim: no image 'nowhere'")
