@@ -44,7 +44,7 @@ enum class Call : std::uint32_t {
     Resume = 5,
 
     /// kps_enter(bound): enters a kernel-privileged section of at most `bound` instructions
-    /// (1 to 5,000). Right: privilege Kps. Errors: NotPermitted, BadArgument. bound 80.
+    /// (1 to 50,000). Right: privilege Kps. Errors: NotPermitted, BadArgument. bound 80.
     KpsEnter = 6,
     /// kps_leave(): leaves it; the only call that works inside one. bound 60.
     KpsLeave = 7,

@@ -17,8 +17,10 @@ FreeRun*& free_runs(State& s) { return *reinterpret_cast<FreeRun**>(&s.heap_free
 
 bool reserve(State& s) {
     if (s.heap_base != 0) return true;
-    auto const regions = (s.environment->heap_bytes_max + abi::kRegionSize - 1) / abi::kRegionSize;
+    constexpr std::uint64_t regions_max = 256;  // of one stretch
+    auto regions = (s.environment->heap_bytes_max + abi::kRegionSize - 1) / abi::kRegionSize;
     if (regions == 0) return false;
+    if (regions > regions_max) regions = regions_max;
     auto const made = sys::stretch_create(0, 0, regions, abi::kRead | abi::kWrite | abi::kMeta);
     if (made < 0) return false;
     s.heap_stretch = static_cast<std::uint64_t>(made);

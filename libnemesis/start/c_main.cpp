@@ -164,6 +164,12 @@ long __nem_syscall(long n, long a, long b, long c, long d, long, long) {
     }
 }
 
+/// Threads share their creator's thread-local variables: these live as long as the program.
+int __cxa_atexit(void (*)(void*), void*, void*);
+int __cxa_thread_atexit(void (*destructor)(void*), void* object, void* image) {
+    return __cxa_atexit(destructor, object, image);
+}
+
 /// For the unwinder: the program and the shared segment, so that exceptions cross both.
 struct PhdrInfo {
     std::uint64_t address;
