@@ -4,6 +4,7 @@
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/clock.h"
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/floating_point.h"
 #include "arch/x86_64/paging.h"
 #include "kernel/event.h"
 #include "kernel/interrupt.h"
@@ -19,67 +20,20 @@ extern "C" {
 [[noreturn]] void enter_user(std::uint64_t rip, std::uint64_t rsp, std::uint64_t rax, std::uint64_t rdi);
 [[noreturn]] void restore_full(abi::ContextSlot* slot);
 [[noreturn]] void resume_partial(abi::ContextSlot* slot);
-int fpu_load(void const* area, std::uint32_t mask);
 [[noreturn]] void idle_wait();
 [[noreturn]] void run_on_kernel_stack(void (*function)(void*), void* argument);
 }
 
 namespace dispatch {
 
-/// What a domain that starts or gave up its state finds in the floating-point registers.
-struct alignas(64) InitialFpu {
-    std::uint16_t control = 0x37f;
-    std::uint8_t rest[22] = {};
-    std::uint32_t mxcsr = 0x1f80, mxcsr_mask = 0xffff;
-    std::uint8_t more[832 - 32] = {};
-};
-static constinit InitialFpu initial_fpu;
-static_assert(sizeof(InitialFpu) == 832);
-
-static constexpr std::uint32_t kFpuMask = 7;
-
 static void fpu_save(abi::ContextSlot* slot) {
-    if (arch::features.xsave) {
-        asm volatile("xsave64 (%0)" ::"r"(slot->fpu), "a"(kFpuMask), "d"(0) : "memory");
-    } else {
-        asm volatile("fxsave64 (%0)" ::"r"(slot->fpu) : "memory");
-    }
+    arch::save_floating_point(slot->fpu);
     slot->kind |= abi::kSlotFpu;
 }
-static bool fpu_restore(void const* area) {
-    if (arch::features.xsave) return fpu_load(area, kFpuMask) == 0;
-    // Without XSAVE a reserved MXCSR bit would fault in ring 0: it is cut off in a copy.
-    alignas(16) static std::uint8_t copy[512];
-    __builtin_memcpy(copy, area, 512);
-    copy[26] = 0;
-    copy[27] = 0;
-    asm volatile("fxrstor64 (%0)" ::"r"(copy) : "memory");
-    return true;
-}
 
-static std::uint64_t read_fs_base() {
-    if (!arch::features.fsgsbase) return arch::read_msr(0xc0000100);
-    std::uint64_t v;
-    asm volatile("rdfsbase %0" : "=r"(v));
-    return v;
-}
-static std::uint64_t read_gs_base() {
-    if (!arch::features.fsgsbase) return arch::read_msr(0xc0000101);
-    std::uint64_t v;
-    asm volatile("rdgsbase %0" : "=r"(v));
-    return v;
-}
 /// Bases come from the domain's memory: masked into the user half, they are always canonical.
 static void write_bases(Cpu const& cpu, std::uint64_t fs, std::uint64_t gs) {
-    fs &= cpu.user_mask;
-    gs &= cpu.user_mask;
-    if (!arch::features.fsgsbase) {
-        arch::write_msr(0xc0000100, fs);
-        arch::write_msr(0xc0000101, gs);
-        return;
-    }
-    asm volatile("wrfsbase %0" ::"r"(fs));
-    asm volatile("wrgsbase %0" ::"r"(gs));
+    arch::write_bases(fs & cpu.user_mask, gs & cpu.user_mask);
 }
 
 /// The slot that the domain's state goes to or is resumed from now. The numbers are the domain's
@@ -95,8 +49,8 @@ static abi::ContextSlot* current_slot(Domain& d) {
 static void save_bases_at_call(Domain& d) {
     if (arch::features.fsgsbase || (d.rw->activations_on & 1) == 0) return;
     auto* slot = current_slot(d);
-    slot->fs_base = read_fs_base();
-    slot->gs_base = read_gs_base();
+    slot->fs_base = arch::read_fs_base();
+    slot->gs_base = arch::read_gs_base();
 }
 
 /// A malformed slot or floating-point area is the domain's own fault.
@@ -116,16 +70,12 @@ static void load_address_space(Cpu& cpu, Domain const& d) {
 static void enable_fpu(Cpu& cpu, bool on) {
     if (cpu.fpu_off != on) return;
     cpu.fpu_off = !on;
-    if (on) {
-        asm volatile("clts");
-    } else {
-        arch::write_cr0(arch::read_cr0() | arch::kCr0Ts);
-    }
+    arch::set_floating_point(on);
 }
 
 [[noreturn]] static void activate(Cpu& cpu, Domain& d, std::uint32_t reason) {
     if (d.fpu && cpu.fpu_owner != &d) {
-        fpu_restore(&initial_fpu);
+        arch::load_floating_point(&arch::initial_floating_point);
         cpu.fpu_owner = &d;
     }
     auto* rw = d.rw;
@@ -143,7 +93,7 @@ static void enable_fpu(Cpu& cpu, bool on) {
     auto const kind = slot->kind;
     if ((kind & abi::kSlotFull) == 0) {
         if (d.fpu && cpu.fpu_owner != &d) {
-            fpu_restore(&initial_fpu);
+            arch::load_floating_point(&arch::initial_floating_point);
             cpu.fpu_owner = &d;
         }
         if ((kind & abi::kSlotBases) != 0) {
@@ -154,8 +104,8 @@ static void enable_fpu(Cpu& cpu, bool on) {
         resume_partial(slot);
     }
     if (d.fpu) {
-        auto const ok = (kind & abi::kSlotFpu) != 0 ? fpu_restore(slot->fpu)
-                                                    : cpu.fpu_owner == &d || fpu_restore(&initial_fpu);
+        auto const ok = (kind & abi::kSlotFpu) != 0 ? arch::load_floating_point(slot->fpu)
+                                                    : cpu.fpu_owner == &d || arch::load_floating_point(&arch::initial_floating_point);
         cpu.fpu_owner = &d;
         if (!ok) refuse_slot(d);
     }
@@ -237,12 +187,7 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
             cpu.current = nullptr;
             note_entry(cpu, entered, arch::clock::now());
             while (frames::clean_step()) {
-                // A window for interrupts; one that arrives does not come back here.
-                asm volatile(
-                    "movb %1, %0\n sti\n nop\n cli\n movb %2, %0"
-                    : "+m"(cpu.mode)
-                    : "i"(MODE_IDLE), "i"(MODE_USER)
-                    : "memory");
+                arch::open_interrupt_window(cpu.mode, MODE_IDLE, MODE_USER);
             }
             idle_wait();
         }

@@ -60,7 +60,7 @@ bool may_be_device(std::uint64_t physical, std::uint64_t bytes, bool write) {
 
 void exit(std::uint64_t code) {
     arch::out8(0xf4, static_cast<std::uint8_t>(code));
-    for (;;) asm volatile("cli\n hlt");
+    arch::halt();
 }
 
 void stop() {

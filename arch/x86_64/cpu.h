@@ -65,6 +65,14 @@ inline void write_xcr0(std::uint64_t v) {
 }
 
 /// What CPUID answers for a leaf and subleaf. Any context.
+[[noreturn]] inline void halt() {
+    for (;;) asm volatile("cli\n hlt");
+}
+/// Zeroes `count` 8-byte words.
+inline void zero_words(std::uint64_t* words, std::uint64_t count) {
+    asm volatile("rep stosq" : "+D"(words), "+c"(count) : "a"(0) : "memory");
+}
+
 struct CpuidResult {
     std::uint32_t eax, ebx, ecx, edx;
 };
@@ -79,6 +87,35 @@ struct Features {
     bool fsgsbase, smep, smap, umip, pge, xsave, xsaveopt, avx, page_1g, la57, nx;
 };
 extern Features features;
+
+/// The FS base, by instruction where the processor has it, else by MSR. Likewise GS and the writes.
+inline std::uint64_t read_fs_base() {
+    if (!features.fsgsbase) return read_msr(0xc0000100);
+    std::uint64_t v;
+    asm volatile("rdfsbase %0" : "=r"(v));
+    return v;
+}
+inline std::uint64_t read_gs_base() {
+    if (!features.fsgsbase) return read_msr(0xc0000101);
+    std::uint64_t v;
+    asm volatile("rdgsbase %0" : "=r"(v));
+    return v;
+}
+/// requires: both canonical
+inline void write_bases(std::uint64_t fs, std::uint64_t gs) {
+    if (!features.fsgsbase) {
+        write_msr(0xc0000100, fs);
+        write_msr(0xc0000101, gs);
+        return;
+    }
+    asm volatile("wrfsbase %0" ::"r"(fs));
+    asm volatile("wrgsbase %0" ::"r"(gs));
+}
+/// A window for interrupts while `mode` says that the processor idles. An interrupt that arrives in
+/// it does not come back here.
+inline void open_interrupt_window(std::uint8_t& mode, std::uint8_t idle, std::uint8_t busy) {
+    asm volatile("movb %1, %0\n sti\n nop\n cli\n movb %2, %0" : "+m"(mode) : "r"(idle), "r"(busy) : "memory");
+}
 
 inline constexpr std::uint64_t kCr4Pge = 1u << 7, kCr4Osfxsr = 1u << 9, kCr4Osxmmexcpt = 1u << 10,
                                kCr4Umip = 1u << 11, kCr4La57 = 1u << 12, kCr4Fsgsbase = 1u << 16,

@@ -1,6 +1,7 @@
 // Free stocks, ownership lists and zeroing.
 #include "kernel/memory/frames.h"
 
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/layout.h"
 #include "kernel/domain.h"
 #include "libnemesis/base/assert.h"
@@ -22,9 +23,7 @@ void push(FrameNumber& head, FrameNumber n, FrameState state) {
 }
 
 void zero_half(FrameNumber n, unsigned half) {
-    auto* words = arch::physical<std::uint64_t>(std::uint64_t{n} * 4096) + half * 256;
-    std::uint64_t count = 256;
-    asm volatile("rep stosq" : "+D"(words), "+c"(count) : "a"(0) : "memory");
+    arch::zero_words(arch::physical<std::uint64_t>(std::uint64_t{n} * 4096) + half * 256, 256);
 }
 
 void link(Domain& owner, FrameNumber n) {
