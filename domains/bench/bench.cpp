@@ -56,7 +56,9 @@ void trace_end() {
 }
 
 Samples::Samples() {
-    values_ = static_cast<std::uint32_t*>(pages::take(capacity_max * sizeof(std::uint32_t) / abi::kPageSize + 1));
+    std::uint64_t stretch = 0;
+    auto const pages_needed = capacity_max * sizeof(std::uint32_t) / abi::kPageSize + 1;
+    values_ = reinterpret_cast<std::uint32_t*>(pages::make_stretch(pages_needed, stretch));
     require(values_ != nullptr, "memory for samples");
 }
 
@@ -138,10 +140,24 @@ void require(bool ok, std::string_view what, std::int64_t value) {
     sys::machine_exit(0x11);
 }
 
-void take_guarantee() {
-    std::int64_t fits = 0;
-    require_success(sys::contract_set(0, kOwnSlice, kOwnPeriod, kOwnPeriod, 1, &fits), "the bench's own contract");
+void take_guarantee(std::int64_t slice) {
+    for (;;) {
+        auto const set = sys::contract_set(0, slice, kOwnPeriod, kOwnPeriod, 1);
+        if (set == 0) break;
+        require(set == static_cast<std::int64_t>(abi::Error::Busy), "the bench's own contract", set);
+        Thread::sleep_until(now() + Duration::us(100));
+    }
     fresh();
+}
+
+void give_up_guarantee() {
+    for (;;) {
+        auto const set = sys::contract_set(0, 0, 0, 0, 100);
+        if (set == 0) break;
+        require(set == static_cast<std::int64_t>(abi::Error::Busy), "end of the bench's own contract", set);
+        Thread::sleep_until(now() + Duration::us(100));
+    }
+    Thread::sleep_until(now() + Duration::ns(3 * kOwnPeriod));
 }
 
 void fresh() {

@@ -82,7 +82,9 @@ inline void require_success(std::int64_t result, std::string_view what) { requir
 /// The guarantee under which the bench itself measures. `fresh` waits until the slice is whole, so
 /// that what is measured next is not cut by the end of a slice.
 inline constexpr std::int64_t kOwnSlice = 50'000'000, kOwnPeriod = 100'000'000;
-void take_guarantee();
+void take_guarantee(std::int64_t slice = kOwnSlice);
+/// From now on the bench has spare time only.
+void give_up_guarantee();
 void fresh();
 /// As `fresh`, if less than `needed` is left since the last.
 void fresh_for(std::int64_t needed);

@@ -15,6 +15,18 @@
 
 namespace nemesis::bench {
 
+/// One periodic task of the guarantees. units: ns, absolute where not said otherwise
+struct alignas(128) Task {
+    std::int64_t period, deadline;  ///< relative
+    std::uint64_t iterations;       ///< of a loop of two instructions
+    std::int64_t release;           ///< of the next job
+    std::uint64_t volatile jobs, missed;
+    std::int64_t volatile worst;    ///< lateness, negative: early
+    std::uint64_t volatile length;  ///< instructions of the last job, if nothing interrupted it
+    std::uint64_t blocks;           ///< suspends this often within a job, for a random while
+    std::uint64_t seed;
+};
+
 /// What bench and children share. Each word has one writer at a time.
 struct Board {
     std::uint64_t volatile stop;
@@ -27,6 +39,7 @@ struct Board {
     std::uint64_t volatile seed;
     std::uint64_t volatile tsc_base;
     std::uint64_t volatile words[55];
+    Task tasks[16];
     /// For samples that a child takes itself.
     std::uint32_t volatile samples[400 * 1024];
 };

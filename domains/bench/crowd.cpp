@@ -56,10 +56,12 @@ void wait_for(std::uint32_t count) {
 
 void crowd() {
     auto& b = board();
+    job_overhead();
     b.go = 0;
     b.count = 0;
     b.expected = INT64_MAX;
-    auto* const members = static_cast<Child*>(pages::take((kCrowd * sizeof(Child) + 4095) / 4096));
+    std::uint64_t list = 0;
+    auto* const members = reinterpret_cast<Child*>(pages::make_stretch((kCrowd * sizeof(Child) + 4095) / 4096, list));
     require(members != nullptr, "memory for the crowd's list");
     auto const free_before = sys::machine_info(abi::MachineInfo::FramesFree);
     b.expected = static_cast<std::uint64_t>(INT64_MAX);
@@ -116,6 +118,7 @@ void crowd() {
     send_async("event_send_async_n10000");
     sync_roundtrip("event_sync_roundtrip_n10000");
     decision("sched_decision_n10000");
+    three_tasks("guarantees_crowd", 2);
 }
 
 }  // namespace nemesis::bench

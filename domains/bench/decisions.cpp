@@ -18,10 +18,12 @@ constexpr std::uint32_t kSamples = 2'000;
 /// The one that is unblocked and dispatched: stamps as its first instruction, then waits again.
 [[noreturn]] void dispatched(abi::DibRo const* ro, std::uint32_t at) {
     auto& b = *reinterpret_cast<Board*>(ro->environment);
-    if (ro->reason != static_cast<std::uint32_t>(abi::Reason::Started)) {
+    if (b.go != 0 && b.ready != 0) {
         auto const n = b.count;
         b.samples[n % kBoardSamples] = at - static_cast<std::uint32_t>(b.stamp);
         b.count = n + 1;
+        b.ready = 0;
+        if (n + 1 == b.go) b.go = 0;
     }
     suspend_activated(ro, INT64_MAX);
 }
@@ -34,7 +36,7 @@ STAMPED_ENTRY(dispatched_entry, dispatched)
     suspend_activated(ro, when);
 }
 
-/// The measuring domain: unblocks one, blocks itself.
+/// The measuring domain (board.go: samples wanted, .ready: one is being taken): unblocks one, blocks itself.
 [[noreturn]] void measurer(abi::DibRo const* ro) {
     auto& b = *reinterpret_cast<Board*>(ro->environment);
     auto& rw = rw_of(ro);
@@ -42,11 +44,10 @@ STAMPED_ENTRY(dispatched_entry, dispatched)
     for (;;) {
         rw.pending[0] = 0;
         rw.pending_summary = 0;
-        if (b.count < b.go) {
+        if (b.go != 0) {
+            b.ready = 1;
             b.stamp = stamp();
             sys::send(3);
-        } else {
-            b.ready = 1;
         }
         sys::suspend(INT64_MAX);
     }
@@ -71,7 +72,7 @@ void decision(std::string_view metric) {
     counters.begin();
     Thread::sleep_until(now() + Duration::ms(10));
     traced("sched_decision", [] { Thread::sleep_until(now() + Duration::us(350)); });
-    while (b.ready == 0) Thread::sleep_until(now() + Duration::ms(10));
+    while (b.go != 0) Thread::sleep_until(now() + Duration::ms(10));
     for (std::uint32_t i = 0; i < kSamples; ++i) samples().add(b.samples[i]);
     b.count = 0;
     report({.metric = metric, .crossings = 4});

@@ -1,2 +1,304 @@
+// Guarantees: tasks that ask for exactly what they were promised, beside hogs, and a count of misses.
+//
+// A job is exactly slice-many instructions of the task's own, from the first of its activation handler
+// to the one that suspends; what the handler needs beside the counted loop is found out beforehand. It
+// is released every period and missed if it ends after release + deadline.
 #include "domains/bench/bench.h"
-namespace nemesis::bench { void guarantees() {} }
+#include "domains/bench/child.h"
+#include "domains/bench/events.h"
+#include "libnemesis/activation/activation.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/state.h"
+#include "libnemesis/threads/thread.h"
+
+namespace nemesis::bench {
+namespace {
+
+/// The instructions after the last reading of the counter, the call that suspends included.
+constexpr std::uint64_t kTail = 6;
+
+[[noreturn]] void job(abi::DibRo const* ro, std::uint32_t at) {
+    auto& t = *reinterpret_cast<Task*>(ro->environment);
+    auto& rw = rw_of(ro);
+    if (ro->reason != static_cast<std::uint32_t>(abi::Reason::Started)) {
+        auto iterations = t.iterations;
+        asm volatile("1: dec %0\n jnz 1b" : "+r"(iterations));
+        auto const lateness = now().ns() - t.release - t.deadline;
+        if (lateness > 0) t.missed = t.missed + 1;
+        if (lateness > t.worst || t.jobs == 0) t.worst = lateness;
+        t.jobs = t.jobs + 1;
+        t.release += t.period;
+    }
+    auto const release = t.release;
+    rw.pending_summary = 0;
+    asm volatile(
+        "rdtsc\n sub %[at], %%eax\n mov %%rax, %[length]\n movl $1, %[on]\n mov %[call], %%eax\n"
+        "mov %[release], %%rdi\n syscall\n ud2"
+        : [length] "=m"(t.length), [on] "=m"(rw.activations_on)
+        : [at] "r"(at), [release] "r"(release), [call] "i"(abi::Call::Suspend)
+        : "rax", "rcx", "rdx", "rdi", "r11", "memory");
+    __builtin_unreachable();
+}
+STAMPED_ENTRY(job_entry, job)
+
+/// A job that blocks now and then within, for a random short while, and wakes on its own.
+[[noreturn]] void blocking_job(abi::DibRo const* ro) {
+    auto& t = *reinterpret_cast<Task*>(ro->environment);
+    auto& rw = rw_of(ro);
+    rw.activations_on = 0;
+    for (;;) {
+        t.seed = t.seed * 6364136223846793005ull + 1442695040888963407ull;
+        auto iterations = 1 + (t.seed >> 40) % t.iterations;
+        asm volatile("1: dec %0\n jnz 1b" : "+r"(iterations));
+        t.jobs = t.jobs + 1;
+        sys::suspend(now().ns() + 1'000 + static_cast<std::int64_t>((t.seed >> 20) % static_cast<std::uint64_t>(t.period)));
+    }
+}
+
+[[noreturn]] void hog(abi::DibRo const*) {
+    for (;;) asm volatile("");
+}
+
+struct Promise {
+    std::int64_t slice, period;
+};
+
+Child make_task(std::uint32_t n, Promise const& promise, std::uint64_t instructions) {
+    auto& t = board().tasks[n];
+    t = Task{};
+    t.period = t.deadline = promise.period;
+    t.iterations = instructions / 2;
+    t.seed = n + 1;
+    return make_child({.entry = job_entry, .argument = reinterpret_cast<std::uint64_t>(&t), .slice = promise.slice,
+                       .period = promise.period, .deadline = promise.period, .start = false});
+}
+
+/// Releases begin together, when every contract is in force and what the starts have used is whole again.
+void begin(Child const* tasks, std::uint32_t count) {
+    auto const release = (now() + Duration::ms(500)).ns();
+    for (std::uint32_t i = 0; i < count; ++i) {
+        board().tasks[i].release = release;
+        start_child(tasks[i]);
+    }
+}
+
+struct Usage {
+    std::int64_t allocated, extra;
+};
+Usage usage_of(Child const& child) {
+    require_success(sys::domain_inspect(child.id), "inspection");
+    abi::DomainStatus status;
+    __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
+    return {status.used_ns, status.extra_ns};
+}
+
+void report_named(std::string_view metric, std::string_view what, std::string_view unit, std::int64_t value) {
+    char name[64];
+    std::size_t n = 0;
+    for (auto const c : metric) name[n++] = c;
+    name[n++] = '_';
+    for (auto const c : what) name[n++] = c;
+    report_value({name, n}, unit, value);
+}
+
+/// Jobs, misses and the worst lateness of `count` tasks.
+void report_tasks(std::string_view metric, std::uint32_t count) {
+    std::int64_t jobs = 0, missed = 0, worst = INT64_MIN;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        auto const& t = board().tasks[i];
+        jobs += static_cast<std::int64_t>(t.jobs);
+        missed += static_cast<std::int64_t>(t.missed);
+        if (t.worst > worst) worst = t.worst;
+        log::line("@task ", metric, " ", i, " jobs ", std::uint64_t{t.jobs}, " missed ", std::uint64_t{t.missed},
+                  " worst ", std::int64_t{t.worst});
+        require(t.jobs > 0, "a task without jobs", i);
+    }
+    report_named(metric, "jobs", "jobs", jobs);
+    report_named(metric, "missed", "jobs", missed);
+    report_named(metric, "lateness", "ns", worst);
+}
+
+constexpr Promise kPromises[] = {{3'000'000, 10'000'000}, {5'000'000, 40'000'000}, {2'000'000, 20'000'000}};
+
+}  // namespace
+
+std::uint64_t job_overhead() {
+    static std::uint64_t known = 0;
+    if (known != 0) return known;
+    constexpr std::uint64_t loop = 10'000;
+    auto const child = make_task(0, {10'000'000, 40'000'000}, loop);
+    begin(&child, 1);
+    Thread::sleep_until(now() + Duration::ms(690));
+    auto const& t = board().tasks[0];
+    require(t.jobs >= 3, "calibration of a job", static_cast<std::int64_t>(t.jobs));
+    known = t.length + kTail - loop;
+    destroy_child(child);
+    note("job_overhead", static_cast<std::int64_t>(known));
+    return known;
+}
+
+namespace {
+
+/// The promised set and one more contract of 10 ms, and four hogs: filled up to 99.5 %, or, if `limit`, with
+/// the largest slice that admission grants, so that what it books for the kernel is all that is left.
+void full_processor(std::string_view metric, bool limit, std::int64_t seconds) {
+    constexpr std::int64_t period = 10'000'000;
+    constexpr std::uint32_t weights[4] = {1, 1, 2, 4};
+    auto const overhead = job_overhead();
+    Child tasks[4], hogs[4];
+    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    tasks[3] = make_task(3, {0, period}, 0);
+    // The whole processor is refused; the answer says what would fit.
+    std::int64_t fits = 0;
+    for (;;) {
+        auto const set = sys::contract_set(tasks[3].id, period, period, period, 0, &fits);
+        if (set == static_cast<std::int64_t>(abi::Error::Refused)) break;
+        require(set == static_cast<std::int64_t>(abi::Error::Busy), "the whole processor was not refused", set);
+        Thread::sleep_until(now() + Duration::ms(1));
+    }
+    constexpr std::int64_t filled = period * 995 / 1000 - period * 525 / 1000;  // 52.5 % are taken
+    require(fits >= filled, "99.5 % do not fit", fits);
+    auto const slice = limit ? fits : filled;
+    contract(tasks[3], slice, period, period, 0);
+    board().tasks[3].iterations = (static_cast<std::uint64_t>(slice) - overhead) / 2;
+    for (std::uint32_t i = 0; i < 4; ++i) hogs[i] = make_child({.entry = hog, .weight = weights[i]});
+    begin(tasks, 4);
+    Thread::sleep_until(now() + Duration::ms(600));
+    Usage before[4];
+    for (std::uint32_t i = 0; i < 4; ++i) before[i] = usage_of(hogs[i]);
+    auto const kernel_before = sys::measure(abi::MeasureWord::KernelReserve);
+    auto const switches_before = sys::measure(abi::MeasureWord::Switches);
+    auto const began = now();
+    Thread::sleep_until(began + Duration::s(seconds));
+    auto const kernel = sys::measure(abi::MeasureWord::KernelReserve) - kernel_before;
+    auto const switches = sys::measure(abi::MeasureWord::Switches) - switches_before;
+    auto const took = (now() - began).ns();
+    std::int64_t used[4], total = 0, worst = 0;
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        used[i] = usage_of(hogs[i]).extra - before[i].extra;
+        total += used[i];
+    }
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        auto const fair = total * std::int64_t{weights[i]} / 8;
+        auto const off = used[i] > fair ? used[i] - fair : fair - used[i];
+        // Allowed: one per cent, or one quantum of 500 us.
+        auto const allowed = fair / 100 > 500'000 ? fair / 100 : 500'000;
+        if (off - allowed > worst) worst = off - allowed;
+    }
+    report_named(metric, "slice", "ns", slice);
+    report_tasks(metric, 4);
+    report_named(metric, "switches", "switches/s", switches * 1'000'000'000 / took);
+    report_named(metric, "reserve", "ppm", kernel * 1'000'000 / took);
+    report_named(metric, "reserve_at_1000", "ppm", switches == 0 ? -1 : kernel / switches);
+    report_named(metric, "hogs_total", "ns", total);
+    report_named(metric, "hogs_unfair", "ns", worst);
+    for (auto const& child : tasks) destroy_child(child);
+    for (auto const& child : hogs) destroy_child(child);
+}
+
+}  // namespace
+
+void three_tasks(std::string_view metric, std::int64_t seconds) {
+    auto const overhead = job_overhead();
+    Child tasks[3];
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        // A tenth of the promise of the full run: the crowd and the bench hold the rest.
+        Promise const promise{kPromises[i].slice / 10, kPromises[i].period};
+        tasks[i] = make_task(i, promise, static_cast<std::uint64_t>(promise.slice) - overhead);
+    }
+    begin(tasks, 3);
+    Thread::sleep_until(now() + Duration::s(seconds));
+    report_tasks(metric, 3);
+    for (auto const& child : tasks) destroy_child(child);
+}
+
+namespace {
+
+/// Beside the promised set one domain asks for three times its slice: that is its own affair.
+void overrun(std::int64_t seconds) {
+    auto const overhead = job_overhead();
+    Child tasks[4];
+    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    tasks[3] = make_task(3, {4'000'000, 10'000'000}, 12'000'000);
+    begin(tasks, 4);
+    Thread::sleep_until(now() + Duration::s(seconds) + Duration::ms(500));
+    require(board().tasks[3].missed > 0, "the domain that overruns misses nothing");
+    report_tasks("guarantees_overrun", 3);
+    for (auto const& child : tasks) destroy_child(child);
+}
+
+/// Domains that block briefly and wake at random, within their contracts and beyond.
+void wake_rules(std::int64_t seconds) {
+    auto const overhead = job_overhead();
+    Child tasks[5];
+    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    for (std::uint32_t i = 3; i < 5; ++i) {
+        auto& t = board().tasks[i];
+        t = Task{};
+        t.period = i == 3 ? 200'000 : 7'000'000;
+        t.iterations = i == 3 ? 100'000 : 3'000'000;
+        t.seed = i;
+        tasks[i] = make_child({.entry = blocking_job, .argument = reinterpret_cast<std::uint64_t>(&t),
+                               .slice = i == 3 ? 1'500'000 : 3'000'000, .period = i == 3 ? 7'000'000 : 13'000'000,
+                               .deadline = i == 3 ? 7'000'000 : 13'000'000, .weight = 1, .start = false});
+    }
+    begin(tasks, 5);
+    Thread::sleep_until(now() + Duration::s(seconds));
+    for (std::uint32_t i = 3; i < 5; ++i) note("blocked", static_cast<std::int64_t>(board().tasks[i].jobs));
+    report_tasks("guarantees_wakes", 3);
+    for (auto const& child : tasks) destroy_child(child);
+}
+
+/// A device that interrupts as often as its driver lets it. The driver is the bench.
+struct StormDriver {
+    std::uint64_t source, count;
+};
+void on_storm(void* self, std::uint32_t, std::uint64_t) {
+    auto& d = *static_cast<StormDriver*>(self);
+    ++d.count;
+    sys::irq_ack(d.source);
+}
+
+void storm(std::int64_t seconds) {
+    constexpr std::uint32_t endpoint = 211;
+    auto const overhead = job_overhead();
+    Child tasks[3];
+    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    take_guarantee(20'000'000);
+    auto const made = sys::device_stretch(0xfed00000, 1, abi::kRead | abi::kWrite);
+    require_success(made, "HPET");
+    auto* const hpet = reinterpret_cast<std::uint64_t volatile*>(sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(made)));
+    constexpr std::uint32_t line = 8;
+    auto const source = sys::irq_bind(0, line, endpoint);
+    require_success(source, "HPET line");
+    StormDriver driver{static_cast<std::uint64_t>(source), 0};
+    attach(endpoint, Closure{on_storm, &driver});
+    begin(tasks, 3);
+    // Periodic, every microsecond or as fast as the machine does it.
+    hpet[0x10 / 8] = 0;
+    hpet[0x100 / 8] = std::uint64_t{line} << 9 | 1u << 8 | 1u << 6 | 1u << 3 | 1u << 2;
+    hpet[0x108 / 8] = (hpet[0xf0 / 8] + 1000) & 0xffffffff;
+    hpet[0x108 / 8] = 200;
+    sys::irq_ack(driver.source);
+    hpet[0x10 / 8] = 1;
+    Thread::sleep_until(now() + Duration::s(seconds));
+    hpet[0x10 / 8] = 0;
+    note("storm_interrupts", static_cast<std::int64_t>(driver.count));
+    require(driver.count > 1000, "the device did not interrupt", static_cast<std::int64_t>(driver.count));
+    report_tasks("guarantees_storm", 3);
+    sys::endpoint_close(0, endpoint);
+    for (auto const& child : tasks) destroy_child(child);
+}
+
+}  // namespace
+
+void guarantees() {
+    give_up_guarantee();
+    full_processor("guarantees", false, scale().long_form ? 60 : 4);
+    full_processor("guarantees_limit", true, scale().long_form ? 60 : 4);
+    overrun(scale().long_form ? 10 : 2);
+    wake_rules(scale().long_form ? 20 : 3);
+    storm(scale().long_form ? 10 : 2);
+}
+
+}  // namespace nemesis::bench

@@ -22,14 +22,16 @@ constexpr std::uint32_t kEndpoint = 210;
 
 struct Driver {
     Board* board;
-    std::uint32_t count;
+    std::uint32_t count, slow;
     WaitQueue waiters;
 };
 
 void on_interrupt(void* self, std::uint32_t, std::uint64_t) {
     auto const at = stamp();
     auto& d = *static_cast<Driver*>(self);
-    samples().add(at - static_cast<std::uint32_t>(d.board->stamp));
+    auto const taken = at - static_cast<std::uint32_t>(d.board->stamp);
+    samples().add(taken);
+    if (taken > 1000) ++d.slow;
     ++d.count;
     d.waiters.wake_all();
 }
@@ -52,7 +54,7 @@ void interrupts() {
     auto const source = sys::irq_bind(0, line, kEndpoint);
     require_success(source, "HPET line");
     auto& b = board();
-    Driver driver{.board = &b, .count = 0, .waiters = {}};
+    Driver driver{.board = &b, .count = 0, .slow = 0, .waiters = {}};
     attach(kEndpoint, Closure{on_interrupt, &driver});
     hpet[0x100 / 8] = std::uint64_t{line} << 9 | 1u << 8 | 1u << 2;
     hpet[0x10 / 8] = 1;
@@ -73,6 +75,7 @@ void interrupts() {
         driver.waiters.wait(now() + Duration::ms(20));
         leave_critical();
     }
+    note("irq_slow", driver.slow);
     report({.metric = "irq_to_domain", .root_writes_hundredths = counters.root_writes(count), .crossings = 2});
     hpet[0x10 / 8] = 0;
     destroy_child(child);

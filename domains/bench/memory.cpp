@@ -78,14 +78,15 @@ void appel2() {
     set_fault_handler(unprotect, nullptr);
     Counters counters;
     counters.begin();
-    constexpr std::uint32_t rounds = 20, together = 16;  // pages a call
+    constexpr std::uint32_t rounds = 20, together = 8;   // pages a call
     for (std::uint32_t round = 0; round < rounds; ++round) {
         fresh_for(kPages * 4000);
         for (std::uint32_t first = 0; first < kPages / together * together; first += together) {
             auto const before = stamp();
-            sys::protect(appel.stretch, first, together, abi::kRead);
+            auto const result = sys::protect(appel.stretch, first, together, abi::kRead);
             for (std::uint32_t i = 0; i < together; ++i) store_byte(appel.base + (first + i) * abi::kPageSize);
             samples().add((stamp() - before) / together);
+            require_success(result, "protect");
         }
     }
     report({.metric = "appel2", .unit = "instructions/page", .root_writes_hundredths = counters.root_writes(rounds * kPages), .crossings = 6});

@@ -13,20 +13,30 @@
 namespace {
 
 constexpr int kSamples = 500;
+constexpr std::uint64_t kThrowBound = 5'000;
 std::uint32_t values[kSamples];
 
 struct Failure {
     int code;
 };
 
+struct Guard {
+    std::uint32_t volatile* entered;
+    ~Guard() { *entered = *entered + 1; }
+};
+std::uint32_t volatile left = 0;
+
+[[gnu::noinline]] void fail_outside(int code) {
+    Guard const guard{&left};
+    throw Failure{code};
+}
 [[gnu::noinline]] void fail_inside(int code) {
-    nemesis::KernelPrivilegedSection const section(5'000);
+    nemesis::KernelPrivilegedSection const section(kThrowBound);
     throw Failure{code};
 }
 
-}  // namespace
-
-int main() {
+/// Measures one of the two; returns how many exceptions were caught.
+int measure(char const* metric, void (*function)(int)) {
     using namespace nemesis;
     using bench::stamp;
     int caught = 0;
@@ -35,7 +45,7 @@ int main() {
         auto const before = stamp();
         std::uint32_t after;
         try {
-            fail_inside(i);
+            function(i);
             after = 0;
         } catch (Failure const& failure) {
             after = stamp();
@@ -46,6 +56,15 @@ int main() {
     // The first pays for the unwinder's tables: it counts too.
     std::sort(values, values + kSamples);
     if (caught != kSamples) log::line("@failed exceptions caught ", caught);
-    log::line("@row kps_throw instructions ", values[0], " ", values[kSamples / 2], " ", values[kSamples - 1], " ", kSamples, " 0 4");
-    sys::machine_exit(caught == kSamples ? 0x10 : 0x11);
+    log::line("@row ", metric, " instructions ", values[0], " ", values[kSamples / 2], " ", values[kSamples - 1], " ",
+              kSamples, " -1 -1");
+    return caught;
+}
+
+}  // namespace
+
+int main() {
+    auto const outside = measure("throw_outside", fail_outside);
+    auto const inside = measure("kps_throw", fail_inside);
+    nemesis::sys::machine_exit(outside == kSamples && inside == kSamples ? 0x10 : 0x11);
 }

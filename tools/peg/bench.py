@@ -35,13 +35,13 @@ def show(row):
     """One line of the table."""
     def number(value):
         return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:g}"
-    limit = bench_rows.limit_of(row)
-    verdict = "" if limit is None else "OVER" if bench_rows.over_limit(row) else "ok"
-    bound = "" if limit is None else number(limit[0]) + (" median" if limit[1] == "median" else "")
+    limits = bench_rows.limits_of(row)
+    verdict = "" if not limits else "OVER" if bench_rows.over_limit(row) else "ok"
+    bound = " ".join(f"{limit:,}" + (" med" if on == "median" else "") for limit, on in limits)
     rival = bench_rows.longest(bench_rows.RIVALS, row["metric"]) or ""
     say(f"{row['metric']:28} {number(row['min']):>9} {number(row['median']):>9} "
         f"{number(row['max']):>9} {number(row['n']):>8} {number(row['cr3_writes']):>5} "
-        f"{number(row['ring_crossings']):>5} {bound:>14} {verdict:5} {row['unit']:18} {rival}")
+        f"{number(row['ring_crossings']):>5} {bound:>17} {verdict:5} {row['unit']:18} {rival}")
 
 
 def chosen(names):
@@ -67,12 +67,13 @@ def chosen(names):
 
 
 def combine(rows):
-    """The rows of the parts of irq_off_max become one row at the end."""
+    """The rows as measured; then what follows from several: the parts of irq_off_max become one."""
     parts = [row for row in rows if row["metric"].startswith("irq_off_max/")]
     rest = [row for row in rows if row not in parts]
+    rest += bench_rows.growth(rest)
     if parts:
         worst = max(parts, key=lambda row: row["max"])
-        rest.append({**worst, "metric": "irq_off_max", "n": len(parts)})
+        rest.append({**worst, "metric": "irq_off_max", "n": sum(row["n"] for row in parts)})
     return rest
 
 
@@ -88,7 +89,7 @@ def run(options):
     build.build("x86_64")
     if not options.breakdown:
         say(f"{'metric':28} {'min':>9} {'median':>9} {'max':>9} {'n':>8} {'cr3':>5} {'rings':>5} "
-            f"{'limit':>14} {'':5} {'unit':18} rivals")
+            f"{'limit':>17} {'':5} {'unit':18} rivals")
     rows, failures = [], []
     for case, wanted in cases:
         context = guest.Context("bench", case.name)
@@ -105,8 +106,9 @@ def run(options):
             failures.append(case.name)
             say(f"FAILED {case.name}: {error}")
     combined = combine(rows)
-    if len(combined) != len(rows):
-        show(combined[-1])
+    for row in combined:
+        if row not in rows:
+            show(row)
     if options.json:
         options.json.write_text("".join(
             json.dumps({key: row[key] for key in bench_rows.KEYS}) + "\n" for row in combined))
