@@ -65,6 +65,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
     Image image = base;
     Model model = before.copy();
     std::string problem;
+    bool was_lost = false;
     {
         Machine m(image, pool, memory);
         m.disks.faults.die_at_command[disk] = command;
@@ -80,17 +81,18 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
         }
         if (c.fsync() != Error::None) return "fsync fails with one disk lost";
         problem = same(c, model.dump(), "degraded");
+        was_lost = m.store().disk_state(disk) == DiskState::Dead;
     }
     ++*cases;
     std::string const want = model.dump();
-    bool was_lost = false;
     if (problem.empty()) {
         // The stale disk comes back: it must not be believed.
         Image copy = image;
         Machine m(copy, pool, memory);
         if (!m.mount()) return "mount refused after the loss";
         Client c(m);
-        was_lost = m.store().disk_state(disk) == DiskState::Dead;
+        if (was_lost && m.store().disk_state(disk) != DiskState::Dead)
+            return "a stale disk is believed";
         problem = same(c, want, "stale disk back");
     }
     if (problem.empty() && was_lost) {
