@@ -12,7 +12,8 @@ namespace nemesis::fs::simulator {
 namespace {
 
 /// Blocks written (parity excluded) per block of new data, or 0 when it went wrong.
-double write_cost(u32 percent_full, bool hot_and_cold, u32 capacities, u64 seed, std::string* problem) {
+double write_cost(u32 percent_full, bool hot_and_cold, u32 capacities, u64 seed,
+                  std::string* problem) {
     BlockPool pool;
     Memory memory;
     u64 const segments = 256;
@@ -58,7 +59,8 @@ double write_cost(u32 percent_full, bool hot_and_cold, u32 capacities, u64 seed,
         // Simulated disks never forget a block; the pool is compacted by starting a new image.
         for (u64 i = 0; i < rounds && problem->empty(); ++i) {
             u64 const hot = files / 10;
-            overwrite(hot_and_cold && random.below(10) < 9 ? random.below(hot) : random.below(files));
+            overwrite(hot_and_cold && random.below(10) < 9 ? random.below(hot)
+                                                           : random.below(files));
         }
     }
     Statistics const after = m.store().statistics();
@@ -92,10 +94,11 @@ RowResult row_write_cost(RowOptions const& o) {
     r.count = capacities;
     r.passed = problem.empty() && cost > 1 && cost <= 1.6;
     char text[200];
-    std::snprintf(text, sizeof text,
-                  "row 6, write cost at 75 %% full, 90/10, files of 32 KiB, after %u capacities: %.3f, "
-                  "%.1f s",
-                  capacities, cost, r.seconds);
+    std::snprintf(
+        text, sizeof text,
+        "row 6, write cost at 75 %% full, 90/10, files of 32 KiB, after %u capacities: %.3f, "
+        "%.1f s",
+        capacities, cost, r.seconds);
     r.text = text;
     if (!problem.empty()) r.text += "\nfirst violation: " + problem;
     return r;
