@@ -1,8 +1,8 @@
 #include "kernel/admission.h"
 
-#include "libnemesis/base/assert.h"
-
 #include <algorithm>
+
+#include "libnemesis/base/assert.h"
 
 namespace nemesis::kernel {
 
@@ -137,8 +137,7 @@ void Admission::begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, 
 void Admission::add_to_sums(AdmissionTerm const& term) {
     floor_ += term.utilisation_floor;
     ceiling_ += term.utilisation_ceiling;
-    Fraction const total = sum({numerator_, denominator_},
-                               static_cast<std::uint64_t>(term.budget),
+    Fraction const total = sum({numerator_, denominator_}, static_cast<std::uint64_t>(term.budget),
                                static_cast<std::uint64_t>(term.period));
     numerator_ = total.numerator;
     denominator_ = total.denominator;
@@ -251,7 +250,8 @@ AdmissionVerdict Admission::step(std::uint32_t max_work) {
                     at_ = at_->next;
                 }
                 break;
-            case Phase::Done: break;
+            case Phase::Done:
+                break;
         }
     }
     return admitted_ ? AdmissionVerdict::Admitted : AdmissionVerdict::Refused;

@@ -17,9 +17,9 @@
 // A refused contract is answered with the largest slice that would be admitted in its place, found
 // by halving. One unit of work is one look at one contract: at most 2,000 instructions.
 
-#include "libnemesis/base/units.h"
-
 #include <cstdint>
+
+#include "libnemesis/base/units.h"
 
 namespace nemesis::kernel {
 
@@ -103,15 +103,15 @@ private:
 
     // The candidate; `slice_` is the one under examination, others have been or will be.
     std::int64_t slice_ = 0, wanted_ = 0, period_ = 0, deadline_ = 0, booked_ = 0;
-    std::int64_t fits_ = 0;     ///< largest slice known to hold
-    std::int64_t too_much_ = 0; ///< least slice known not to hold, once `wanted_` was refused
+    std::int64_t fits_ = 0;      ///< largest slice known to hold
+    std::int64_t too_much_ = 0;  ///< least slice known not to hold, once `wanted_` was refused
 
     // Sums over the other contracts.
     std::uint64_t floor_ = 0, ceiling_ = 0;  ///< utilisation, 2^61 = 1
     std::uint64_t room_ = 0;                 ///< upper bound of sum (P - D) Q / P, ns
     std::uint64_t denominator_ = 1;          ///< of the sum, 0 if it needs over 64 bits
     unsigned __int128 numerator_ = 0;
-    std::uint64_t hyperperiod_ = 1;          ///< least common multiple of periods, or 0
+    std::uint64_t hyperperiod_ = 1;  ///< least common multiple of periods, or 0
     std::int64_t deadline_max_ = 0, deadline_min_ = 0;
     bool constrained_ = false;  ///< some deadline is before its period
 

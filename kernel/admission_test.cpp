@@ -115,7 +115,8 @@ TEST(Admission, AgreesWithTheDemandAtEveryInstant) {
         auto const n = 1 + random() % 5;
         for (std::size_t i = 0; i < n; i++) {
             auto const period = static_cast<std::int64_t>(2 + random() % 11);
-            auto const deadline = static_cast<std::int64_t>(1 + random() % static_cast<unsigned>(period));
+            auto const deadline =
+                static_cast<std::int64_t>(1 + random() % static_cast<unsigned>(period));
             auto const budget = static_cast<std::int64_t>(
                 1 + random() % static_cast<unsigned>(std::max<std::int64_t>(deadline / 3, 1)));
             tasks.push_back({budget, period, deadline});

@@ -350,8 +350,7 @@ void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
     std::int64_t const served = remainder_ + scaled;
     virtual_time_ += served / weight_total_;
     remainder_ = served % weight_total_;
-    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++)
-        caught_up(*of_ahead(ahead_.first()));
+    if (ahead_.first()->deadline <= virtual_time_) settle_ahead();
 }
 
 void Scheduler::charge_to(SchedulingEntity& e, Duration cost) {
@@ -409,6 +408,8 @@ void Scheduler::set_spare_weight(SchedulingEntity& e) {
 
 /// `e` competes for spare time from now on.
 void Scheduler::join(SchedulingEntity& e) {
+    if (ahead_.first()->deadline <= virtual_time_) [[unlikely]]
+        settle_ahead();
     AheadNode& ahead = ahead_node(e);
     if (ahead.linked() && ahead.deadline <= virtual_time_) [[unlikely]]
         caught_up(e);  // not yet noticed
@@ -434,6 +435,8 @@ void Scheduler::file_request(SchedulingEntity& e) {
 
 /// `e` no longer competes. Its weight counts until virtual time has reached what it was served.
 void Scheduler::leave(SchedulingEntity& e) {
+    if (ahead_.first()->deadline <= virtual_time_) [[unlikely]]
+        settle_ahead();
     std::int64_t const weight = e.spare_weight_;
     std::int64_t const ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
     spare_.remove(spare_node(e));
@@ -445,6 +448,13 @@ void Scheduler::leave(SchedulingEntity& e) {
     node.deadline = virtual_time_ + (ahead + weight / 2) / weight;
     node.place = TreeNode::Place::Waiting;
     ahead_.insert(node);
+}
+
+/// Settle with those whom the fluid share has caught up with, at most two a call: here, or before
+/// the membership changes next.
+void Scheduler::settle_ahead() {
+    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++)
+        caught_up(*of_ahead(ahead_.first()));
 }
 
 /// The fluid share has caught up with `e`, which has left: since then the others have had its

@@ -263,6 +263,7 @@ private:
     static void end_request(SchedulingEntity& e);
     void file_request(SchedulingEntity& e);
     RARELY_CALLED void next_request(SchedulingEntity& e);
+    RARELY_CALLED void settle_ahead();
     RARELY_CALLED void caught_up(SchedulingEntity& e);
     void lose_weight(std::int64_t weight);
     void retire(SchedulingEntity& e);

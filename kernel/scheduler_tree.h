@@ -18,10 +18,10 @@
 // rank 0; `earliest` of a node of Tree<Order::Key> has the least deadline in the node's subtree.
 // A tree does not move in memory: nodes point to its end mark.
 
-#include "libnemesis/base/assert.h"
-
 #include <cstddef>
 #include <cstdint>
+
+#include "libnemesis/base/assert.h"
 
 namespace nemesis::kernel {
 
@@ -161,13 +161,11 @@ public:
             }
             if (at->child[0] == &end_ && at->child[1] == &end_) ASSERT(at->rank == 0);
             if (previous != nullptr) ASSERT(time_of(*previous) <= time_of(*at));
-            if constexpr (augmented)
-                ASSERT(at->earliest->deadline == earliest_of(*at)->deadline);
+            if constexpr (augmented) ASSERT(at->earliest->deadline == earliest_of(*at)->deadline);
             previous = at;
         }
         return nodes;
     }
-
 
 private:
     static constexpr bool augmented = order == Order::Key;
@@ -363,9 +361,7 @@ public:
     }
     bool empty() const { return ready_.empty() && future_.empty(); }
     /// The node of least key among those that had not come when they were linked, or nullptr.
-    TreeNode* first_future() {
-        return future_.empty() ? nullptr : future_.first();
-    }
+    TreeNode* first_future() { return future_.empty() ? nullptr : future_.first(); }
 
     std::size_t check_invariants() const {
         return ready_.check_invariants() + future_.check_invariants();

@@ -30,9 +30,10 @@ void random_operations(std::uint64_t seed, std::size_t nodes_max, int range, int
         } else {
             std::size_t const victim =
                 random() % 3 == 0 && order == Order::Deadline
-                    ? static_cast<std::size_t>(std::find_if(in.begin(), in.end(), [&](auto& n) {
-                          return n.get() == tree.first();
-                      }) - in.begin())
+                    ? static_cast<std::size_t>(
+                          std::find_if(in.begin(), in.end(),
+                                       [&](auto& n) { return n.get() == tree.first(); }) -
+                          in.begin())
                     : random() % in.size();
             tree.remove(*in[victim]);
             in.erase(in.begin() + static_cast<std::ptrdiff_t>(victim));

@@ -17,8 +17,6 @@
 // States are relative to the present tick. A domain that is blocked and can no longer keep its
 // deadline is described by its tokens only. Equal contracts are ordered, not permuted.
 
-#include "kernel/scheduler.h"
-
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -29,6 +27,8 @@
 #include <string>
 #include <unordered_set>
 #include <vector>
+
+#include "kernel/scheduler.h"
 
 namespace nemesis::kernel {
 
@@ -235,8 +235,10 @@ struct Oracle {
             std::move(free_at.begin() + n, free_at.begin() + tokens, free_at.begin());
             tokens -= n;
             int fresh = unused + n;
-            if (used > 0 && back <= t) fresh += used;
-            else if (used > 0) add(back, used, parts_max - 1);
+            if (used > 0 && back <= t)
+                fresh += used;
+            else if (used > 0)
+                add(back, used, parts_max - 1);
             job = true;
             released = t;
             due = t + c.deadline;
@@ -307,7 +309,7 @@ struct World {
 /// Worlds are copied as bytes, always to the same address, so that pointers inside stay right.
 class Bench {
 public:
-    Bench() : world_(new (storage_) World) {}
+    Bench() : world_(new(storage_) World) {}
 
     /// A fresh world with the contracts; false if one is refused.
     bool admit(std::vector<Triple> const& triples, Set const& set) {
@@ -371,7 +373,8 @@ struct Statistics {
 
 class Explorer {
 public:
-    Explorer(std::vector<Triple> const& triples, bool bounce) : triples_(triples), bounce_(bounce) {}
+    Explorer(std::vector<Triple> const& triples, bool bounce)
+        : triples_(triples), bounce_(bounce) {}
 
     bool admitted(Set const& set) { return bench_.admit(triples_, set); }
 
@@ -400,9 +403,7 @@ public:
     }
 
 private:
-    Triple const& triple(int i) const {
-        return triples_[static_cast<std::size_t>(set_.index[i])];
-    }
+    Triple const& triple(int i) const { return triples_[static_cast<std::size_t>(set_.index[i])]; }
 
     void visit(std::array<Oracle, domains_max> const& oracles, std::int64_t now) {
         Bytes bytes{};
@@ -459,7 +460,8 @@ private:
         return true;
     }
 
-    bool tick(std::array<Oracle, domains_max>& oracles, std::array<int, domains_max> const& choice) {
+    bool tick(std::array<Oracle, domains_max>& oracles,
+              std::array<int, domains_max> const& choice) {
         World& world = bench_.world();
         auto const t = static_cast<int>(origin);
         Instant const now = Instant::ns(origin);
@@ -518,13 +520,15 @@ private:
         for (int i = 0; i < set_.count; i++) {
             Oracle const& o = loaded_[i];
             Triple const& c = triple(i);
-            std::printf("  (slice %d, deadline %d, period %d) %s, job %d: left %d of %d, released %d,"
-                        " due %d; choice %d; tokens",
-                        c.slice, c.deadline, c.period, o.runnable ? "runnable" : "blocked", o.job,
-                        o.left, o.size, o.released - static_cast<int>(origin),
-                        o.due - static_cast<int>(origin), choice[i]);
+            std::printf(
+                "  (slice %d, deadline %d, period %d) %s, job %d: left %d of %d, released %d,"
+                " due %d; choice %d; tokens",
+                c.slice, c.deadline, c.period, o.runnable ? "runnable" : "blocked", o.job, o.left,
+                o.size, o.released - static_cast<int>(origin), o.due - static_cast<int>(origin),
+                choice[i]);
             for (int k = 0; k < o.tokens; k++)
-                std::printf(" %d", o.free_at[static_cast<std::size_t>(k)] - static_cast<int>(origin));
+                std::printf(" %d",
+                            o.free_at[static_cast<std::size_t>(k)] - static_cast<int>(origin));
             SchedulingEntity const& e = bench_.world().entities[i];
             std::printf("; scheduler: release %lld deadline %lld remaining %lld",
                         static_cast<long long>(e.release().ns() - origin),
@@ -548,7 +552,7 @@ private:
 
 struct Arguments {
     int domains = 4, period = 6;
-    std::uint64_t stride = 1;   // explore every stride-th of the sets that need it
+    std::uint64_t stride = 1;  // explore every stride-th of the sets that need it
     std::uint64_t offset = 0;
     bool bounce = false;
     double seconds = 1e9;
@@ -593,12 +597,18 @@ Arguments parse(int argc, char** argv) {
             }
             return argv[++i];
         };
-        if (name == "--domains") a.domains = std::clamp(std::atoi(value().c_str()), 1, domains_max);
-        else if (name == "--period") a.period = std::clamp(std::atoi(value().c_str()), 1, 6);
-        else if (name == "--stride") a.stride = std::strtoull(value().c_str(), nullptr, 10);
-        else if (name == "--offset") a.offset = std::strtoull(value().c_str(), nullptr, 10);
-        else if (name == "--seconds") a.seconds = std::atof(value().c_str());
-        else if (name == "--bounce") a.bounce = true;
+        if (name == "--domains")
+            a.domains = std::clamp(std::atoi(value().c_str()), 1, domains_max);
+        else if (name == "--period")
+            a.period = std::clamp(std::atoi(value().c_str()), 1, 6);
+        else if (name == "--stride")
+            a.stride = std::strtoull(value().c_str(), nullptr, 10);
+        else if (name == "--offset")
+            a.offset = std::strtoull(value().c_str(), nullptr, 10);
+        else if (name == "--seconds")
+            a.seconds = std::atof(value().c_str());
+        else if (name == "--bounce")
+            a.bounce = true;
         else {
             std::fprintf(stderr,
                          "usage: scheduler_exhaustive [--domains 1..4] [--period 1..6] [--bounce]\n"
@@ -641,12 +651,13 @@ int main(int argc, char** argv) {
         if (admitted && !extensible(explorer, set, triple_count, arguments.domains))
             to_explore.push_back(set);
     });
-    std::printf("admission: %llu sets, %llu admitted, %llu refused, all agree with the oracle: %s"
-                " (%.1f s); %zu sets contain all others\n",
-                static_cast<unsigned long long>(statistics.sets),
-                static_cast<unsigned long long>(statistics.admitted),
-                static_cast<unsigned long long>(statistics.refused), passed ? "yes" : "NO", elapsed(),
-                to_explore.size());
+    std::printf(
+        "admission: %llu sets, %llu admitted, %llu refused, all agree with the oracle: %s"
+        " (%.1f s); %zu sets contain all others\n",
+        static_cast<unsigned long long>(statistics.sets),
+        static_cast<unsigned long long>(statistics.admitted),
+        static_cast<unsigned long long>(statistics.refused), passed ? "yes" : "NO", elapsed(),
+        to_explore.size());
     std::fflush(stdout);
     bool complete = arguments.stride == 1;
     double shown = elapsed();
@@ -664,10 +675,11 @@ int main(int argc, char** argv) {
             std::fflush(stdout);
         }
     }
-    std::printf("%s: %llu sets explored%s, %llu states (largest set %llu), %llu transitions, %.1f s\n",
-                passed ? "passed" : "FAILED", static_cast<unsigned long long>(statistics.explored),
-                complete ? " (all)" : "", static_cast<unsigned long long>(statistics.states),
-                static_cast<unsigned long long>(statistics.largest),
-                static_cast<unsigned long long>(statistics.transitions), elapsed());
+    std::printf(
+        "%s: %llu sets explored%s, %llu states (largest set %llu), %llu transitions, %.1f s\n",
+        passed ? "passed" : "FAILED", static_cast<unsigned long long>(statistics.explored),
+        complete ? " (all)" : "", static_cast<unsigned long long>(statistics.states),
+        static_cast<unsigned long long>(statistics.largest),
+        static_cast<unsigned long long>(statistics.transitions), elapsed());
     return passed ? 0 : 1;
 }

@@ -14,8 +14,6 @@
 // Every third run has kernel costs: switches, timers and events take time that nobody is charged,
 // slices end late, and every job's cost is booked with its contract.
 
-#include "kernel/scheduler.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cinttypes>
@@ -28,6 +26,8 @@
 #include <string>
 #include <vector>
 
+#include "kernel/scheduler.h"
+
 namespace {
 
 using namespace nemesis;
@@ -39,7 +39,9 @@ constexpr Time quantum = 200'000;
 
 struct Random {
     std::mt19937_64 engine;
-    Time upto(Time n) { return n <= 0 ? 0 : static_cast<Time>(engine() % static_cast<std::uint64_t>(n + 1)); }
+    Time upto(Time n) {
+        return n <= 0 ? 0 : static_cast<Time>(engine() % static_cast<std::uint64_t>(n + 1));
+    }
     Time between(Time a, Time b) { return a + upto(b - a); }
     bool chance(int percent) { return upto(99) < percent; }
     double real() { return static_cast<double>(engine() >> 11) * 0x1p-53; }
@@ -165,8 +167,8 @@ struct Domain {
     Time timeout = never;  // given to the scheduler
     bool timeout_keeps = false;
     std::uint32_t weight = 0;
-    bool shares = false;   // competes for spare time, in the oracle's books
-    bool stays = false;    // does not, but was served ahead of its share
+    bool shares = false;      // competes for spare time, in the oracle's books
+    bool stays = false;       // does not, but was served ahead of its share
     long double service = 0;  // virtual
     long double asked = 0;    // the same when its present request began
     Time start_seen = 0;      // tells only that a request has ended, not when or how far
@@ -185,8 +187,7 @@ public:
         costs_on_ = seed % 3 == 2;
         if (costs_on_)
             costs_ = {Duration::ns(700), Duration::ns(900), Duration::ns(500), Duration::ns(300)};
-        scheduler_ = std::make_unique<Scheduler>(
-            Scheduler::Options{costs_, Duration::ns(quantum)});
+        scheduler_ = std::make_unique<Scheduler>(Scheduler::Options{costs_, Duration::ns(quantum)});
     }
 
     /// True if all went well until about `jobs` jobs have been promised.
@@ -200,7 +201,8 @@ public:
         }
         totals_.runs++;
         if (failure_.empty()) return true;
-        std::printf("FAILED: seed %" PRIu64 " at %" PRId64 " ns: %s\n", seed_, now_, failure_.c_str());
+        std::printf("FAILED: seed %" PRIu64 " at %" PRId64 " ns: %s\n", seed_, now_,
+                    failure_.c_str());
         for (auto const& d : domains_) {
             Oracle const& o = d->oracle;
             bool const differs = d->runnable != d->entity.runnable() ||
@@ -230,7 +232,8 @@ private:
         if (!scheduler_->begin(d.entity, c).has_value()) return AdmissionVerdict::Again;
         Scheduler::Step step{AdmissionVerdict::Again, {}};
         int patience = 200'000;
-        while (step.verdict == AdmissionVerdict::Again && patience-- > 0) step = scheduler_->step(16);
+        while (step.verdict == AdmissionVerdict::Again && patience-- > 0)
+            step = scheduler_->step(16);
         if (step.verdict == AdmissionVerdict::Again) scheduler_->abort();
         largest = step.largest_slice.ns();
         return step.verdict;
@@ -260,9 +263,10 @@ private:
         } else {
             install(d, c, old, start.ns());
             bool const constrained_before = old.slice.ns() > 0 && old.deadline < old.period;
-            bool const gives_back = c.slice.ns() == 0 ? old.slice.ns() > 0
-                                                      : c.slice < old.slice && c.period == old.period &&
-                                                            c.deadline == old.deadline;
+            bool const gives_back =
+                c.slice.ns() == 0
+                    ? old.slice.ns() > 0
+                    : c.slice < old.slice && c.period == old.period && c.deadline == old.deadline;
             if (gives_back && (constrained_before || constrained_ > 0)) unsettled_ = true;
         }
         return true;
@@ -271,7 +275,8 @@ private:
     void install(Domain& d, Contract const& c, Contract const& old, Time start) {
         Oracle& o = d.oracle;
         set_weight(d, c.weight);
-        bool const same = old.slice == c.slice && old.period == c.period && old.deadline == c.deadline;
+        bool const same =
+            old.slice == c.slice && old.period == c.period && old.deadline == c.deadline;
         if (same || (old.slice.ns() == 0 && c.slice.ns() == 0)) return;
         if (d.runnable) o.tick(now_);
         o.period = c.period.ns();
@@ -298,7 +303,8 @@ private:
         bool const implicit = random_.chance(60);
         auto const n = static_cast<std::size_t>(random_.chance(5) ? random_.between(50, 120)
                                                                   : random_.between(2, 9));
-        static constexpr Time primes[] = {1009, 1511, 2003, 3001, 4001, 5003, 7001, 9001, 11003, 13001};
+        static constexpr Time primes[] = {1009, 1511, 2003, 3001,  4001,
+                                          5003, 7001, 9001, 11003, 13001};
         double rest = random_.chance(50) ? 1.0 : 0.4 + 0.6 * random_.real();
         double left = rest;
         for (std::size_t i = 0; i < n; i++) {
@@ -306,15 +312,24 @@ private:
             Domain& d = *domains_.back();
             scheduler_->add(d.entity, at(now_));
             d.habit = static_cast<Habit>(costs_on_ ? random_.upto(1) : random_.upto(3));
-            auto const weight = random_.chance(70)
-                                    ? static_cast<std::uint32_t>(random_.between(1, random_.chance(30) ? 1000 : 5))
-                                    : 0;
+            auto const weight =
+                random_.chance(70)
+                    ? static_cast<std::uint32_t>(random_.between(1, random_.chance(30) ? 1000 : 5))
+                    : 0;
             Time period;
             switch (flavour) {
-                case 0: period = random_.between(1'000'000, 40'000'000); break;
-                case 1: period = 1'000'000 << random_.upto(5); break;
-                case 2: period = primes[random_.upto(9)] * 1000 + random_.upto(1); break;
-                default: period = 10'000'000; break;
+                case 0:
+                    period = random_.between(1'000'000, 40'000'000);
+                    break;
+                case 1:
+                    period = 1'000'000 << random_.upto(5);
+                    break;
+                case 2:
+                    period = primes[random_.upto(9)] * 1000 + random_.upto(1);
+                    break;
+                default:
+                    period = 10'000'000;
+                    break;
             }
             double const next = left * std::pow(random_.real(), 1.0 / static_cast<double>(n - i));
             double share = left - next;
@@ -327,7 +342,8 @@ private:
             Time deadline = period;
             if (!implicit && random_.chance(60)) deadline = random_.between(period / 3, period);
             slice = slice == 0 ? 0 : std::clamp(slice, floor, deadline);
-            contract(d, {Duration::ns(slice), Duration::ns(period), Duration::ns(deadline), weight});
+            contract(d,
+                     {Duration::ns(slice), Duration::ns(period), Duration::ns(deadline), weight});
             if (d.oracle.slice == 0 && d.entity.contract().weight != weight)
                 contract(d, {Duration{}, Duration{}, Duration{}, weight});
         }
@@ -335,7 +351,8 @@ private:
     }
 
     void change_something() {
-        Domain& d = *domains_[static_cast<std::size_t>(random_.upto(static_cast<Time>(domains_.size()) - 1))];
+        Domain& d = *domains_[static_cast<std::size_t>(
+            random_.upto(static_cast<Time>(domains_.size()) - 1))];
         if (scheduler_->changing()) return;
         deliver_timeouts();
         Contract c = d.entity.contract();
@@ -443,10 +460,19 @@ private:
         Oracle const& o = d.oracle;
         Time const slice = o.slice > 0 ? o.slice : quantum;
         switch (d.habit) {
-            case Habit::Spin: d.burst = never; break;
-            case Habit::OncePerPeriod: d.burst = random_.chance(50) ? slice : random_.between(1, slice * 2); break;
-            case Habit::Restless: d.burst = random_.between(1, std::max<Time>(slice / random_.between(1, 8), 1)); break;
-            case Habit::Bad: d.burst = random_.chance(30) ? 1 : std::max<Time>(slice - random_.upto(slice / 2), 1); break;
+            case Habit::Spin:
+                d.burst = never;
+                break;
+            case Habit::OncePerPeriod:
+                d.burst = random_.chance(50) ? slice : random_.between(1, slice * 2);
+                break;
+            case Habit::Restless:
+                d.burst = random_.between(1, std::max<Time>(slice / random_.between(1, 8), 1));
+                break;
+            case Habit::Bad:
+                d.burst =
+                    random_.chance(30) ? 1 : std::max<Time>(slice - random_.upto(slice / 2), 1);
+                break;
         }
     }
 
@@ -456,15 +482,21 @@ private:
         Time until;
         switch (d.habit) {
             case Habit::Spin:
-            case Habit::OncePerPeriod: until = (now_ / period + 1) * period; break;
-            case Habit::Restless: until = now_ + random_.upto(period / random_.between(1, 16)); break;
+            case Habit::OncePerPeriod:
+                until = (now_ / period + 1) * period;
+                break;
+            case Habit::Restless:
+                until = now_ + random_.upto(period / random_.between(1, 16));
+                break;
             default:
-                until = o.job ? o.due - random_.upto(std::max<Time>(o.due - now_, 0)) : now_ + random_.upto(period);
+                until = o.job ? o.due - random_.upto(std::max<Time>(o.due - now_, 0))
+                              : now_ + random_.upto(period);
                 if (random_.chance(40)) until = (now_ / 1'000'000 + 1) * 1'000'000;  // with others
                 break;
         }
         until = std::max(until, now_);
-        if (costs_on_ && d.habit == Habit::OncePerPeriod) until = std::max(until, o.released + period);
+        if (costs_on_ && d.habit == Habit::OncePerPeriod)
+            until = std::max(until, o.released + period);
         bool const by_timeout = random_.chance(50);
         bool const both = by_timeout && random_.chance(20);
         d.runnable = false;
@@ -551,7 +583,8 @@ private:
             if (d->event != never) end = std::min(end, std::max(d->event, now_));
         bool blocks = false;
         Time const limit = costs_on_ && decision.kind == TimeKind::Allocated
-                               ? std::min(end, now_ + chosen->oracle.left) : end;
+                               ? std::min(end, now_ + chosen->oracle.left)
+                               : end;
         if (chosen != nullptr && chosen->burst != never && now_ + chosen->burst <= limit) {
             end = now_ + chosen->burst;
             blocks = true;
@@ -567,8 +600,10 @@ private:
             if (ran == 0 && ++stuck_ > 10000) fail("time stands still while idle");
             return;
         }
-        if (ran > 0) stuck_ = 0;
-        else if (++stuck_ > 10000) fail("time stands still");
+        if (ran > 0)
+            stuck_ = 0;
+        else if (++stuck_ > 10000)
+            fail("time stands still");
         scheduler_->charge(chosen->entity, at(now_), Duration::ns(ran));
         if (chosen->burst != never) chosen->burst = std::max<Time>(chosen->burst - ran, 0);
         if (decision.kind == TimeKind::Allocated) {
@@ -611,15 +646,20 @@ private:
         if (decision.until.ns() <= now_ && !costs_on_) fail("a decision ends before it begins");
         if (due_first != nullptr) {
             if (chosen == nullptr) return fail("idle although a job waits");
-            if (decision.kind != TimeKind::Allocated) return fail("spare time although a job waits");
+            if (decision.kind != TimeKind::Allocated)
+                return fail("spare time although a job waits");
             if (!chosen->oracle.job) return fail("allocated time without a job");
-            if (chosen->oracle.due != due_first->oracle.due) return fail("not the earliest deadline");
-            if (decision.deadline.ns() != chosen->oracle.due) return fail("the deadline told is another");
-            if (decision.until.ns() > now_ + chosen->oracle.left) return fail("longer than the slice");
+            if (chosen->oracle.due != due_first->oracle.due)
+                return fail("not the earliest deadline");
+            if (decision.deadline.ns() != chosen->oracle.due)
+                return fail("the deadline told is another");
+            if (decision.until.ns() > now_ + chosen->oracle.left)
+                return fail("longer than the slice");
             Time release = never;
             for (auto const& d : domains_) {
                 Time const next = next_release(*d);
-                if (next > now_ && next < never && next + d->oracle.deadline < chosen->oracle.due && !kept_later(*d))
+                if (next > now_ && next < never && next + d->oracle.deadline < chosen->oracle.due &&
+                    !kept_later(*d))
                     release = std::min(release, next);
             }
             if (decision.until.ns() > release) return fail("a release that preempts comes earlier");
@@ -627,13 +667,15 @@ private:
         }
         if (chosen == nullptr) {
             for (auto const& d : domains_)
-                if (d->runnable && d->weight > 0) return fail("idle although somebody wants spare time");
+                if (d->runnable && d->weight > 0)
+                    return fail("idle although somebody wants spare time");
             return;
         }
         if (decision.kind != TimeKind::Extra) return fail("allocated time without a job");
         if (!chosen->shares) return fail("spare time for one who has no part in it");
         for (auto const& d : domains_)
-            if (d->oracle.slice > 0 && next_release(*d) > now_ && decision.until.ns() > next_release(*d))
+            if (d->oracle.slice > 0 && next_release(*d) > now_ &&
+                decision.until.ns() > next_release(*d))
                 return fail("a release comes before the end of spare time");
     }
 
@@ -704,25 +746,27 @@ int main(int argc, char** argv) {
         passed = Run(seed, totals).execute(std::min<std::uint64_t>(5000, job_periods));
         if (!json && seconds() - shown > 10) {
             shown = seconds();
-            std::printf("%" PRIu64 " of %" PRIu64 " job-periods, seed %" PRIu64 ", %.0f s\n", totals.jobs,
-                        job_periods, seed, shown);
+            std::printf("%" PRIu64 " of %" PRIu64 " job-periods, seed %" PRIu64 ", %.0f s\n",
+                        totals.jobs, job_periods, seed, shown);
             std::fflush(stdout);
         }
     }
     if (json) {
-        std::printf("{\"passed\": %s, \"seed\": %" PRIu64 ", \"runs\": %" PRIu64 ", \"job_periods\": %" PRIu64
-                    ", \"misses\": %" PRIu64 ", \"decisions\": %" PRIu64 ", \"contract_changes\": %" PRIu64
-                    ", \"lag_worst_quanta\": %.4f, \"seconds\": %.1f}\n",
-                    passed ? "true" : "false", first, totals.runs, totals.jobs, totals.misses,
-                    totals.decisions, totals.changes, static_cast<double>(totals.lag_worst), seconds());
+        std::printf(
+            "{\"passed\": %s, \"seed\": %" PRIu64 ", \"runs\": %" PRIu64
+            ", \"job_periods\": %" PRIu64 ", \"misses\": %" PRIu64 ", \"decisions\": %" PRIu64
+            ", \"contract_changes\": %" PRIu64 ", \"lag_worst_quanta\": %.4f, \"seconds\": %.1f}\n",
+            passed ? "true" : "false", first, totals.runs, totals.jobs, totals.misses,
+            totals.decisions, totals.changes, static_cast<double>(totals.lag_worst), seconds());
     } else {
         std::printf("%s: seeds %" PRIu64 " to %" PRIu64 ", %" PRIu64 " job-periods, %" PRIu64
-                    " misses, %" PRIu64 " decisions, %" PRIu64 " switches, %" PRIu64 " time-outs, %" PRIu64
-                    " contract changes, %" PRIu64 " refusals, %.1f s allocated, %.1f s spare,"
+                    " misses, %" PRIu64 " decisions, %" PRIu64 " switches, %" PRIu64
+                    " time-outs, %" PRIu64 " contract changes, %" PRIu64
+                    " refusals, %.1f s allocated, %.1f s spare,"
                     " worst lag %.3f and lead %.3f quanta, %.1f s\n",
                     passed ? "passed" : "FAILED", first, seed - 1, totals.jobs, totals.misses,
-                    totals.decisions, totals.switches, totals.timeouts, totals.changes, totals.refused,
-                    static_cast<double>(totals.allocated_ns) * 1e-9,
+                    totals.decisions, totals.switches, totals.timeouts, totals.changes,
+                    totals.refused, static_cast<double>(totals.allocated_ns) * 1e-9,
                     static_cast<double>(totals.extra_ns) * 1e-9,
                     static_cast<double>(totals.lag_worst), static_cast<double>(totals.ahead_worst),
                     seconds());
