@@ -27,7 +27,9 @@ NAME = "run"
 SUMMARY = "build, boot and run the demo"
 # Host seconds for each second of virtual time, at most, in a headless run.
 HOST_SECONDS_PER_SECOND = 120
-# The director's words to the host, and exit codes of its that belong to a verdict.
+# Firmware waits by counting.
+HOST_SECONDS_FIRMWARE = 600
+# Where the director says that the trace lies.
 TRACE_LINE = re.compile(r"^@trace (\d+)\s*$", re.M)
 
 
@@ -218,7 +220,10 @@ def run(options):
     if scripted and not options.headless:
         say("keys: h hogs, g guarantees, q quit")
     machine = build_machine(options, clock, screen, archive)
-    limit = options.seconds * HOST_SECONDS_PER_SECOND if options.headless else 1e9
+    limit = 1e9
+    if options.headless:
+        limit = options.seconds * HOST_SECONDS_PER_SECOND
+        limit += HOST_SECONDS_FIRMWARE if options.uefi else 0
     watcher = Watcher()
     with qemu.Run(machine, out) as emulator:
         if "-vnc" in screen:
