@@ -39,7 +39,8 @@ struct Cpu {
     std::uint32_t kind;  ///< TimeKind of the scheduler's last decision, as abi::TimeKind
 
     // This processor, interrupts off.
-    Instant dispatched_at;  ///< when `current` was last given the processor
+    Instant dispatched_at;  ///< when the payer's time began to count
+    bool fresh;             ///< that moment is yet to come: the way out of the kernel notes it
     Instant armed;          ///< what the timer is set to
     Domain* fpu_owner;      ///< whose state the floating-point registers hold
     bool section_rearmed;   ///< the timer was drawn nearer for a section

@@ -73,6 +73,13 @@ static void enable_fpu(Cpu& cpu, bool on) {
     arch::set_floating_point(on);
 }
 
+/// The last thing before a domain runs: its time counts from here, if the payer was chosen anew.
+static void note_exit(Cpu& cpu) {
+    if (!cpu.fresh) return;
+    cpu.fresh = false;
+    cpu.dispatched_at = arch::clock::now();
+}
+
 [[noreturn]] static void activate(Cpu& cpu, Domain& d, std::uint32_t reason) {
     if (d.fpu && cpu.fpu_owner != &d) {
         arch::load_floating_point(&arch::initial_floating_point);
@@ -86,6 +93,7 @@ static void enable_fpu(Cpu& cpu, bool on) {
     ++ro->activations;
     d.wake_reason = static_cast<std::uint8_t>(abi::Reason::Scheduled);
     write_bases(cpu, rw->activation_fs, rw->activation_gs);
+    note_exit(cpu);
     enter_user(rw->activation_vector, rw->activation_stack, 0, d.ro_address);
 }
 
@@ -101,6 +109,7 @@ static void enable_fpu(Cpu& cpu, bool on) {
         } else {
             write_bases(cpu, d.rw->activation_fs, d.rw->activation_gs);
         }
+        note_exit(cpu);
         resume_partial(slot);
     }
     if (d.fpu) {
@@ -110,6 +119,7 @@ static void enable_fpu(Cpu& cpu, bool on) {
         if (!ok) refuse_slot(d);
     }
     write_bases(cpu, slot->fs_base, slot->gs_base);
+    note_exit(cpu);
     restore_full(slot);
 }
 
@@ -147,11 +157,17 @@ static void enable_fpu(Cpu& cpu, bool on) {
 }
 
 /// Charges the payer for the time up to `entered`.
-static void charge(Cpu& cpu, Instant entered, Instant now) {
+static void charge(Cpu& cpu, Instant entered, Instant now, bool gave_up = false) {
     auto* payer = cpu.payer;
     if (payer == nullptr || payer->state == DomainState::Dead) return;
-    auto const ran = (entered - cpu.dispatched_at).ns() - kBoundaryNs;
-    cpu.scheduler->charge(payer->entity, now, Duration::ns(ran > 0 ? ran : 0));
+    auto ran = (entered - cpu.dispatched_at).ns() - kBoundaryNs;
+    if (ran < 0) ran = 0;
+    if (gave_up) {
+        auto const release = payer->entity.release();
+        if (payer->gave_up_release == release) ran += kBoundaryNs + kSwitchNs;
+        payer->gave_up_release = release;
+    }
+    cpu.scheduler->charge(payer->entity, now, Duration::ns(ran));
     payer->ro->used_ns = payer->entity.used_allocated().ns();
     payer->ro->extra_ns = payer->entity.used_extra().ns();
 }
@@ -198,6 +214,7 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
         note_entry(cpu, entered, now);
         cpu.payer->overhead_ns += (now - entered).ns();
         cpu.dispatched_at = now;
+        cpu.fresh = true;
         enter(cpu, runner, now);
     }
 }
@@ -205,7 +222,7 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
 /// The current domain goes on after an interrupt: the kernel's time is not its own.
 void note_interrupt(Cpu& cpu, Instant entered, Instant now) {
     note_entry(cpu, entered, now);
-    cpu.dispatched_at += now - entered;
+    cpu.dispatched_at += now - entered + Duration::ns(kBoundaryNs);
 }
 
 void arm_timer(Instant until) {
@@ -245,7 +262,7 @@ void suspend(Domain& d, Instant until) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::now();
     save_bases_at_call(d);
-    charge(cpu, entered, entered);
+    charge(cpu, entered, entered, true);
     d.suspended = true;
     ++d.serve_epoch;  // whatever was donated to it ends
     ++d.ro->deactivations;
@@ -257,7 +274,7 @@ void yield(Domain& d) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::now();
     save_bases_at_call(d);
-    charge(cpu, entered, entered);
+    charge(cpu, entered, entered, true);
     cpu.scheduler->yield(cpu.payer != nullptr ? cpu.payer->entity : d.entity);
     decide_and_enter(cpu, entered, entered);
 }

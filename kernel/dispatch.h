@@ -18,9 +18,13 @@
 
 namespace nemesis::kernel::dispatch {
 
-/// Part of entry and exit that lies between the two clock readings but is not the domain's.
-/// units: instructions, which are ns under counted time; below the true cost, so nobody gains.
-inline constexpr std::int64_t kBoundaryNs = 20;
+/// What lies between the clock readings and the domain's own instructions, both ways, at most: it is
+/// taken off what the domain is charged, so that a slice is all its own; admission books it
+/// (costs.h). units: instructions, taken as ns.
+inline constexpr std::int64_t kBoundaryNs = 96;
+/// The kernel's time for each further time that a domain gives the processor up in one period: the
+/// first is booked, the others are its own. units: as above
+inline constexpr std::int64_t kSwitchNs = 700;
 
 // Shared with the entry functions in dispatch.cpp.
 void note_interrupt(Cpu& cpu, Instant entered, Instant now);

@@ -94,6 +94,7 @@ struct Domain {
     Contract contract;
     Contract wanted;          ///< of an admission in progress
     std::int64_t overhead_ns; ///< kernel time booked to the contract
+    Instant gave_up_release;  ///< release of the chunk in which it last gave the processor up
 
     // Resources.
     std::uint32_t parent_index, parent_generation;
