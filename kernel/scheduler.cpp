@@ -360,6 +360,12 @@ void Scheduler::charge_to(SchedulingEntity& e, Duration cost) {
     }
     e.remaining_ -= cost.ns();
     e.used_allocated_ += cost.ns();
+    if (e.runnable_ || e.remaining_ > 0) return;  // decide sees to a runnable one
+    bool const waits = e.timeout_ != never;
+    if (waits) unfile(e);
+    next_chunk(e);
+    e.deadline_ = e.release_ - 1;  // not released: a wake has no deadline to keep
+    if (waits) file_timeout(e, INT64_MIN);
 }
 
 void Scheduler::yield(SchedulingEntity& e) {
@@ -389,6 +395,10 @@ Dispatch Scheduler::decide(Instant at) {
     SchedulingEntity& e = *of_contract(node);
     if (!e.runnable_) [[unlikely]]
         timed_out(e);
+    if (e.remaining_ <= 0) [[unlikely]] {  // used up by what was done on its behalf
+        exhausted(e, now);
+        return decide(at);
+    }
     std::int64_t const deadline = e.deadline_;
     current_ = &e;
     current_kind_ = TimeKind::Allocated;

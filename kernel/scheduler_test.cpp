@@ -521,6 +521,59 @@ TEST(Scheduler, AnEntityRemovedDuringAnAnalysisRestartsIt) {
     m.scheduler.abort();
 }
 
+TEST(Scheduler, WorkOnBehalfOfAWaitingEntityUsesItsSlice) {
+    Machine m;
+    SchedulingEntity& driver = m.add(promise(4, 10, 10));
+    SchedulingEntity& other = m.add(promise(5, 10, 9));
+    m.wake(other);
+    m.wake(driver);
+    EXPECT_EQ(m.decide().entity, &other);
+    m.scheduler.charge_to(driver, ns(3));
+    m.run(ns(5));
+    EXPECT_EQ(m.decide().until, at(6));
+    m.run(ns(1));
+    m.decide();
+    m.scheduler.charge_to(driver, ns(4));  // of the next slice: all of it
+    m.now = at(10);
+    EXPECT_EQ(m.decide().entity, &other);
+    m.run(ns(5));
+    Dispatch const d = m.decide();
+    EXPECT_EQ(d.entity, nullptr);
+    EXPECT_EQ(d.until, at(20));
+}
+
+TEST(Scheduler, WorkOnBehalfOfABlockedEntityIsADebtOfItsNextSlice) {
+    Machine m;
+    SchedulingEntity& driver = m.add(promise(4, 10, 10));
+    m.wake(driver);
+    m.decide();
+    m.run(ns(2));
+    m.block(driver, at(5));
+    m.scheduler.charge_to(driver, ns(3));
+    m.scheduler.check_invariants();
+    EXPECT_EQ(driver.used_allocated(), ns(5));
+    Dispatch d = m.decide();
+    EXPECT_EQ(d.entity, nullptr);
+    EXPECT_EQ(d.until, at(10));
+    m.now = at(10);
+    d = m.decide();
+    EXPECT_EQ(d.entity, &driver);
+    EXPECT_EQ(d.until, at(13));
+    EXPECT_EQ(d.deadline, at(20));
+}
+
+TEST(Scheduler, AYieldInSpareTimeEndsTheTurn) {
+    Machine m({.spare_quantum = Duration::us(100)});
+    SchedulingEntity& a = m.add(promise(0, 0, 0, 1));
+    SchedulingEntity& b = m.add(promise(0, 0, 0, 1));
+    m.wake(a);
+    m.wake(b);
+    SchedulingEntity* const first = m.decide().entity;
+    m.run(Duration::us(1));
+    m.scheduler.yield(*first);
+    EXPECT_EQ(m.decide().entity, first == &a ? &b : &a);
+}
+
 TEST(Scheduler, AProcessorThatWasAwayStartsAfreshAndDoesNotCatchUp) {
     Machine m;
     SchedulingEntity& e = m.add(promise(3, 10, 10));
