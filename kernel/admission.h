@@ -61,6 +61,7 @@ struct AdmissionTerm {
     void unlink();
 };
 
+/// Where an analysis stands.
 enum class AdmissionVerdict : std::uint8_t {
     Again,     ///< not finished: call again
     Admitted,  ///< the set with the candidate holds

@@ -28,12 +28,12 @@ struct Cpu {
     std::uint64_t entry_tsc;  ///< counter at the last interrupt's entry
 
     Domain* payer;
-    std::uint64_t root;  ///< loaded page-table root
+    std::uint64_t root;                   ///< loaded page-table root
     std::uint64_t root_writes, switches;  ///< counters for `measure`
-    Instant until;       ///< of the scheduler's last decision: slice end, or who preempts
-    Instant deadline;    ///< of the allocation in use
-    bool reschedule;     ///< a woken domain is more urgent than the running one
-    bool fpu_off;        ///< CR0.TS is set
+    Instant until;     ///< of the scheduler's last decision: slice end, or who preempts
+    Instant deadline;  ///< of the allocation in use
+    bool reschedule;   ///< a woken domain is more urgent than the running one
+    bool fpu_off;      ///< CR0.TS is set
     std::uint64_t tsc_base, tsc_multiplier;  ///< as arch::clock::parameters
     std::uint64_t trace_header, trace_mask;  ///< of the trace ring
     std::uint32_t kind;  ///< TimeKind of the scheduler's last decision, as abi::TimeKind
@@ -50,17 +50,19 @@ struct Cpu {
     Scheduler* scheduler;
 };
 
-static_assert(offsetof(Cpu, user_rsp) == CPU_USER_RSP && offsetof(Cpu, kernel_stack) == CPU_KERNEL_STACK &&
-              offsetof(Cpu, current) == CPU_CURRENT && offsetof(Cpu, mode) == CPU_MODE &&
-              offsetof(Cpu, has_fsgsbase) == CPU_FSGSBASE && offsetof(Cpu, user_mask) == CPU_USER_MASK &&
-              offsetof(Cpu, section_cr4) == CPU_KPS_CR4 && offsetof(Cpu, normal_cr4) == CPU_NORMAL_CR4 &&
-              offsetof(Cpu, entry_tsc) == CPU_ENTRY_TSC && offsetof(Cpu, payer) == CPU_PAYER &&
-              offsetof(Cpu, root) == CPU_ROOT && offsetof(Cpu, root_writes) == CPU_ROOT_WRITES &&
-              offsetof(Cpu, switches) == CPU_SWITCHES && offsetof(Cpu, until) == CPU_UNTIL &&
-              offsetof(Cpu, deadline) == CPU_DEADLINE && offsetof(Cpu, reschedule) == CPU_RESCHEDULE &&
-              offsetof(Cpu, fpu_off) == CPU_FPU_OFF && offsetof(Cpu, tsc_base) == CPU_TSC_BASE &&
-              offsetof(Cpu, tsc_multiplier) == CPU_TSC_MULTIPLIER &&
-              offsetof(Cpu, trace_header) == CPU_TRACE_HEADER && offsetof(Cpu, trace_mask) == CPU_TRACE_MASK && offsetof(Cpu, kind) == CPU_KIND);
+static_assert(
+    offsetof(Cpu, user_rsp) == CPU_USER_RSP && offsetof(Cpu, kernel_stack) == CPU_KERNEL_STACK &&
+    offsetof(Cpu, current) == CPU_CURRENT && offsetof(Cpu, mode) == CPU_MODE &&
+    offsetof(Cpu, has_fsgsbase) == CPU_FSGSBASE && offsetof(Cpu, user_mask) == CPU_USER_MASK &&
+    offsetof(Cpu, section_cr4) == CPU_KPS_CR4 && offsetof(Cpu, normal_cr4) == CPU_NORMAL_CR4 &&
+    offsetof(Cpu, entry_tsc) == CPU_ENTRY_TSC && offsetof(Cpu, payer) == CPU_PAYER &&
+    offsetof(Cpu, root) == CPU_ROOT && offsetof(Cpu, root_writes) == CPU_ROOT_WRITES &&
+    offsetof(Cpu, switches) == CPU_SWITCHES && offsetof(Cpu, until) == CPU_UNTIL &&
+    offsetof(Cpu, deadline) == CPU_DEADLINE && offsetof(Cpu, reschedule) == CPU_RESCHEDULE &&
+    offsetof(Cpu, fpu_off) == CPU_FPU_OFF && offsetof(Cpu, tsc_base) == CPU_TSC_BASE &&
+    offsetof(Cpu, tsc_multiplier) == CPU_TSC_MULTIPLIER &&
+    offsetof(Cpu, trace_header) == CPU_TRACE_HEADER &&
+    offsetof(Cpu, trace_mask) == CPU_TRACE_MASK && offsetof(Cpu, kind) == CPU_KIND);
 
 extern "C" Cpu cpu0;
 

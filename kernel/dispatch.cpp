@@ -17,7 +17,8 @@ namespace nemesis::kernel {
 alignas(64) Cpu cpu0;
 
 extern "C" {
-[[noreturn]] void enter_user(std::uint64_t rip, std::uint64_t rsp, std::uint64_t rax, std::uint64_t rdi);
+[[noreturn]] void enter_user(std::uint64_t rip, std::uint64_t rsp, std::uint64_t rax,
+                             std::uint64_t rdi);
 [[noreturn]] void restore_full(abi::ContextSlot* slot);
 [[noreturn]] void resume_partial(abi::ContextSlot* slot);
 [[noreturn]] void idle_wait();
@@ -113,8 +114,10 @@ static void note_exit(Cpu& cpu) {
         resume_partial(slot);
     }
     if (d.fpu) {
-        auto const ok = (kind & abi::kSlotFpu) != 0 ? arch::load_floating_point(slot->fpu)
-                                                    : cpu.fpu_owner == &d || arch::load_floating_point(&arch::initial_floating_point);
+        auto const ok =
+            (kind & abi::kSlotFpu) != 0
+                ? arch::load_floating_point(slot->fpu)
+                : cpu.fpu_owner == &d || arch::load_floating_point(&arch::initial_floating_point);
         cpu.fpu_owner = &d;
         if (!ok) refuse_slot(d);
     }
@@ -129,15 +132,15 @@ static void note_exit(Cpu& cpu) {
     enable_fpu(cpu, d.fpu);
     auto* ro = d.ro;
     auto const donated = &d != cpu.payer;
-    ro->time_kind = donated ? static_cast<std::uint32_t>(abi::TimeKind::Donated)
-                            : cpu.kind;
+    ro->time_kind = donated ? static_cast<std::uint32_t>(abi::TimeKind::Donated) : cpu.kind;
     ro->slice_end = cpu.until.ns();
     ro->deadline = cpu.deadline.ns();
     if (cpu.current != &d) {
         ++cpu.switches;
         auto const detail = donated ? TraceTime::Donated
-                            : cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated) ? TraceTime::Allocated
-                                                                       : TraceTime::Extra;
+                            : cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated)
+                                ? TraceTime::Allocated
+                                : TraceTime::Extra;
         trace::ring.write(now, TraceKind::Switch, static_cast<std::uint16_t>(detail), d.index,
                           (cpu.current != nullptr ? cpu.current->index : trace_no_domain) |
                               (std::uint64_t{cpu.payer->index} << 32),
@@ -149,7 +152,8 @@ static void note_exit(Cpu& cpu) {
         d.wake_reason = static_cast<std::uint8_t>(abi::Reason::Timeout);
     }
     if ((d.rw->activations_on & 1) != 0) {
-        auto const reason = d.started ? d.wake_reason : static_cast<std::uint8_t>(abi::Reason::Started);
+        auto const reason =
+            d.started ? d.wake_reason : static_cast<std::uint8_t>(abi::Reason::Started);
         d.started = true;
         activate(cpu, d, reason);
     }
@@ -185,8 +189,10 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
         auto* const paid = cpu.payer;
         auto const allocated = cpu.kind == static_cast<std::uint32_t>(TimeKind::Allocated);
         auto const decision = cpu.scheduler->decide(now);
-        if (paid != nullptr && paid->donates_to != nullptr && allocated && paid->entity.release() > now) [[unlikely]] {
-            events::donation_spent(*paid, now);  // only decide turns a spent budget into the next release
+        if (paid != nullptr && paid->donates_to != nullptr && allocated &&
+            paid->entity.release() > now) [[unlikely]] {
+            events::donation_spent(*paid,
+                                   now);  // only decide turns a spent budget into the next release
             now = arch::clock::now();
             continue;
         }
@@ -196,8 +202,9 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
         arm_timer(decision.until);
         if (decision.entity == nullptr) {
             if (cpu.current != nullptr) {
-                trace::ring.write(now, TraceKind::Switch, static_cast<std::uint16_t>(TraceTime::Idle),
-                                  trace_no_domain, cpu.current->index, 0);
+                trace::ring.write(now, TraceKind::Switch,
+                                  static_cast<std::uint16_t>(TraceTime::Idle), trace_no_domain,
+                                  cpu.current->index, 0);
             }
             cpu.payer = nullptr;
             cpu.current = nullptr;
@@ -210,7 +217,8 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
         cpu.payer = domain_of(decision.entity);
         auto& runner = events::runner_for(*cpu.payer, now);
         now = arch::clock::now();
-        if (cpu.reschedule) [[unlikely]] continue;  // a donation has ended: somebody else woke
+        if (cpu.reschedule) [[unlikely]]
+            continue;  // a donation has ended: somebody else woke
         note_entry(cpu, entered, now);
         cpu.payer->overhead_ns += (now - entered).ns();
         cpu.dispatched_at = now;
@@ -234,7 +242,9 @@ void arm_timer(Instant until) {
     if (delta < 1) delta = 1;
     auto const ticks =
         (static_cast<unsigned __int128>(delta) * arch::clock::parameters.ticks_per_ns) >> 32;
-    arch::apic::arm_ticks(ticks == 0 ? 1 : ticks > 0xffffffff ? 0xffffffff : static_cast<std::uint32_t>(ticks));
+    arch::apic::arm_ticks(ticks == 0           ? 1
+                          : ticks > 0xffffffff ? 0xffffffff
+                                               : static_cast<std::uint32_t>(ticks));
 }
 
 void preempt_soon() {
@@ -294,7 +304,8 @@ void give_up_donating(Domain& sender) {
         charge(cpu, entered, entered);
         decide_and_enter(cpu, entered, entered);
     }
-    if (sender.donation_until < cpu.armed) [[unlikely]] arm_timer(sender.donation_until);
+    if (sender.donation_until < cpu.armed) [[unlikely]]
+        arm_timer(sender.donation_until);
     enter(cpu, *next, arch::clock::now());
 }
 
@@ -302,7 +313,8 @@ void give_up_to(Domain& sender, Domain& donor, Instant until) {
     auto& cpu = this_cpu();
     save_bases_at_call(sender);
     auto const more = sender.rw->pending_summary != 0;
-    auto const plain = cpu.payer == &donor && !more && !sender.entity.runnable() && until == Instant::never();
+    auto const plain =
+        cpu.payer == &donor && !more && !sender.entity.runnable() && until == Instant::never();
     sender.suspended = !more;
     if (plain && !cpu.reschedule) [[likely]] {
         enter(cpu, donor, arch::clock::now());
@@ -335,10 +347,13 @@ void leave_dead() {
 }
 
 void start() {
-    run_on_kernel_stack([](void*) { decide_and_enter(this_cpu(), arch::clock::now(), arch::clock::now()); }, nullptr);
+    run_on_kernel_stack(
+        [](void*) { decide_and_enter(this_cpu(), arch::clock::now(), arch::clock::now()); },
+        nullptr);
 }
 
-void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error, std::uint64_t address) {
+void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error,
+           std::uint64_t address) {
     auto& cpu = this_cpu();
     auto* ro = d.ro;
     ro->fault.vector = vector;
@@ -346,7 +361,8 @@ void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_
     ro->fault.address = address;
     ro->fault.rip = slot->rip;
     ++ro->fault.count;
-    trace::record(TraceKind::Fault, static_cast<std::uint16_t>(vector), d.index, address, slot->rip);
+    trace::record(TraceKind::Fault, static_cast<std::uint16_t>(vector), d.index, address,
+                  slot->rip);
     if ((d.rw->activations_on & 1) == 0) {
         log::line("domain ", d.name, ": fault ", vector, " at ", log::hex(slot->rip), " address ",
                   log::hex(address), " with activations off, ended");
@@ -365,7 +381,8 @@ extern "C" [[noreturn]] void enter_receiver(Domain* d) {
 }
 
 /// Entry from user code with the state saved in `slot`.
-extern "C" [[noreturn]] void interrupt_from_user(abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error) {
+extern "C" [[noreturn]] void interrupt_from_user(abi::ContextSlot* slot, std::uint64_t vector,
+                                                 std::uint64_t error) {
     auto& cpu = this_cpu();
     auto& d = *cpu.current;
     if (!arch::features.fsgsbase) {

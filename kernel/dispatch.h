@@ -2,8 +2,8 @@
 // Giving the processor to a domain and taking it away: the meeting point of scheduler, activations
 // and donation.
 //
-// Two things are chosen apart: the payer (whose reservation is used, the scheduler's choice) and the
-// runner (the end of the payer's chain of synchronous sends). Ways out of the kernel:
+// Two things are chosen apart: the payer (whose reservation is used, the scheduler's choice) and
+// the runner (the end of the payer's chain of synchronous sends). Ways out of the kernel:
 //   activate        activations on: enter the vector with activations off
 //   resume          activations off: continue what the resume slot holds
 //   continue        same domain goes on after an interrupt, as if nothing had happened
@@ -18,8 +18,8 @@
 
 namespace nemesis::kernel::dispatch {
 
-/// What lies between the clock readings and the domain's own instructions, both ways, at most: it is
-/// taken off what the domain is charged, so that a slice is all its own; admission books it
+/// What lies between the clock readings and the domain's own instructions, both ways, at most: it
+/// is taken off what the domain is charged, so that a slice is all its own; admission books it
 /// (costs.h). units: instructions, taken as ns.
 inline constexpr std::int64_t kBoundaryNs = 96;
 /// The kernel's time for each further time that a domain gives the processor up in one period: the
@@ -29,8 +29,8 @@ inline constexpr std::int64_t kSwitchNs = 700;
 // Shared with the entry functions in dispatch.cpp.
 void note_interrupt(Cpu& cpu, Instant entered, Instant now);
 
-/// The running domain gives the processor up: until an event or `until`, or until chosen again. What
-/// a call keeps is in its slot already.
+/// The running domain gives the processor up: until an event or `until`, or until chosen again.
+/// What a call keeps is in its slot already.
 [[noreturn]] void suspend(Domain& d, Instant until);
 [[noreturn]] void yield(Domain& d);
 /// `sender` has answered `donor`, which runs next; the sender waits until `until`.
@@ -47,8 +47,8 @@ std::int64_t resume(Domain& d, std::uint64_t slot);
 [[noreturn]] void start();
 
 /// A fault of the running domain with its state in `slot`.
-[[noreturn]] void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_t error,
-                        std::uint64_t address);
+[[noreturn]] void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector,
+                        std::uint64_t error, std::uint64_t address);
 
 /// After a call that woke somebody more urgent: the timer fires as soon as the call has returned.
 void preempt_soon();

@@ -29,25 +29,38 @@ std::uint32_t capacity_ = 0, first_free_ = kNoDomain, alive_ = 0;
 /// What of the first frame the tables may use behind the Domain itself.
 constexpr std::uint32_t kInlineStretches = 12;
 constexpr std::uint32_t kInlineBytes = 4096 - ((sizeof(Domain) + 63) & ~std::size_t{63});
-constexpr std::uint32_t kInlineEndpoints = (kInlineBytes - kInlineStretches * sizeof(Stretch)) / sizeof(Endpoint);
+constexpr std::uint32_t kInlineEndpoints =
+    (kInlineBytes - kInlineStretches * sizeof(Stretch)) / sizeof(Endpoint);
 static_assert(kInlineEndpoints >= 16);
 
 bool valid(Domain const& creator, abi::DomainParameters const& p) {
     auto const ro = abi::dib_ro_pages(static_cast<std::uint32_t>(p.endpoints));
     auto const rw = abi::dib_rw_pages(static_cast<std::uint32_t>(p.context_slots));
     return p.slot_address % abi::kSlotSize == 0 && slots::valid(p.slot_address) && p.regions >= 1 &&
-           p.regions <= 8 && p.context_slots >= 1 && p.context_slots <= abi::kSlotsMax && p.endpoints >= 1 &&
-           p.endpoints <= abi::kEndpointsMax && p.stretches >= 1 && p.stretches <= 1024 &&
-           p.dib_offset % 4096 == 0 && p.dib_offset < p.regions * abi::kRegionSize &&
+           p.regions <= 8 && p.context_slots >= 1 && p.context_slots <= abi::kSlotsMax &&
+           p.endpoints >= 1 && p.endpoints <= abi::kEndpointsMax && p.stretches >= 1 &&
+           p.stretches <= 1024 && p.dib_offset % 4096 == 0 &&
+           p.dib_offset < p.regions * abi::kRegionSize &&
            (p.dib_offset & (abi::kRegionSize - 1)) + (ro + rw) * 4096 <= abi::kRegionSize &&
            (p.privileges & ~creator.privileges) == 0 && p.frames < (1ull << 31) &&
            p.death_endpoint < creator.endpoint_count;
 }
 
-std::uint8_t* frame_pointer(FrameNumber n) { return arch::physical<std::uint8_t>(std::uint64_t{n} * 4096); }
+std::uint8_t* frame_pointer(FrameNumber n) {
+    return arch::physical<std::uint8_t>(std::uint64_t{n} * 4096);
+}
 
 /// Steps of creation after the kernel object exists. Each takes at most one frame.
-enum Step : std::uint64_t { kRoot, kTop, kImage, kReadOnly, kReadWrite, kEndpoints, kStretches, kDone };
+enum Step : std::uint64_t {
+    kRoot,
+    kTop,
+    kImage,
+    kReadOnly,
+    kReadWrite,
+    kEndpoints,
+    kStretches,
+    kDone
+};
 
 Result<FrameNumber, Error> kernel_frame(Domain& d) {
     auto const n = TRY(frames::take(d, FrameState::Kernel));
@@ -86,13 +99,15 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
         case kStretches: {  // tables beyond what the first frame holds
             auto const pages = (d.stretch_count + kStretchesPerPage - 1) / kStretchesPerPage;
             if (d.stretch_count > kInlineStretches && d.reclaim_position < pages) {
-                d.stretch_pages[d.reclaim_position] = reinterpret_cast<Stretch*>(frame_pointer(TRY(kernel_frame(d))));
+                d.stretch_pages[d.reclaim_position] =
+                    reinterpret_cast<Stretch*>(frame_pointer(TRY(kernel_frame(d))));
                 ++d.reclaim_position;
                 return {};
             }
             if (d.stretch_count <= kInlineStretches) {
-                d.stretch_pages[0] = reinterpret_cast<Stretch*>(
-                    reinterpret_cast<std::uint8_t*>(&d) + 4096 - kInlineStretches * sizeof(Stretch));
+                d.stretch_pages[0] =
+                    reinterpret_cast<Stretch*>(reinterpret_cast<std::uint8_t*>(&d) + 4096 -
+                                               kInlineStretches * sizeof(Stretch));
             }
             stretches::initialise_table(d);
             d.reclaim_position = 0;
@@ -102,16 +117,19 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
         case kEndpoints: {
             auto const pages = (d.endpoint_count + kEndpointsPerPage - 1) / kEndpointsPerPage;
             if (d.endpoint_count > kInlineEndpoints && d.reclaim_position < pages) {
-                d.endpoint_pages[d.reclaim_position] = reinterpret_cast<Endpoint*>(frame_pointer(TRY(kernel_frame(d))));
+                d.endpoint_pages[d.reclaim_position] =
+                    reinterpret_cast<Endpoint*>(frame_pointer(TRY(kernel_frame(d))));
                 ++d.reclaim_position;
                 return {};
             }
             if (d.endpoint_count <= kInlineEndpoints) {
-                d.endpoint_pages[0] = reinterpret_cast<Endpoint*>(
-                    reinterpret_cast<std::uint8_t*>(&d) + ((sizeof(Domain) + 63) & ~std::size_t{63}));
+                d.endpoint_pages[0] =
+                    reinterpret_cast<Endpoint*>(reinterpret_cast<std::uint8_t*>(&d) +
+                                                ((sizeof(Domain) + 63) & ~std::size_t{63}));
             }
             d.endpoints = d.endpoint_pages[0];
-            d.near_endpoints = d.endpoint_count < kEndpointsPerPage ? d.endpoint_count : kEndpointsPerPage;
+            d.near_endpoints =
+                d.endpoint_count < kEndpointsPerPage ? d.endpoint_count : kEndpointsPerPage;
             d.reclaim_position = 0;
             ++d.creation_step;
             return {};
@@ -127,7 +145,8 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
             if (d.reclaim_position < ro_pages) {
                 auto const n = TRY(kernel_frame(d));
                 if (d.reclaim_position == 0) d.ro = reinterpret_cast<abi::DibRo*>(frame_pointer(n));
-                d.count_pages[d.reclaim_position] = reinterpret_cast<std::uint64_t*>(frame_pointer(n));
+                d.count_pages[d.reclaim_position] =
+                    reinterpret_cast<std::uint64_t*>(frame_pointer(n));
                 map_dib_page(d, dib + d.reclaim_position * 4096, n, abi::kRead);
                 ++d.reclaim_position;
                 return {};
@@ -141,7 +160,8 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
                 auto const n = TRY(kernel_frame(d));
                 if (d.reclaim_position == 0) d.rw = reinterpret_cast<abi::DibRw*>(frame_pointer(n));
                 d.rw_pages[d.reclaim_position] = frame_pointer(n);
-                map_dib_page(d, dib + (ro_pages + d.reclaim_position) * 4096, n, abi::kRead | abi::kWrite);
+                map_dib_page(d, dib + (ro_pages + d.reclaim_position) * 4096, n,
+                             abi::kRead | abi::kWrite);
                 ++d.reclaim_position;
                 return {};
             }
@@ -161,12 +181,14 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
             ++d.creation_step;
             return {};
         }
-        default: return {};
+        default:
+            return {};
     }
 }
 
 /// The order of steps: tables of the object first, because stretches need them.
-constexpr Step kOrder[] = {kEndpoints, kStretches, kRoot, kTop, kImage, kReadOnly, kReadWrite, kDone};
+constexpr Step kOrder[] = {kEndpoints, kStretches, kRoot,      kTop,
+                           kImage,     kReadOnly,  kReadWrite, kDone};
 
 Result<void, Error> furnish(Domain& d, abi::DomainParameters const& p, std::uint32_t steps_max) {
     for (std::uint32_t i = 0; i < steps_max; ++i) {
@@ -216,14 +238,18 @@ void link_child(Domain& parent, Domain& child) {
 }
 void unlink_child(Domain& child) {
     auto* parent = table_[child.parent_index];
-    if (child.previous_sibling != nullptr) child.previous_sibling->next_sibling = child.next_sibling;
-    else if (parent != nullptr && parent->first_child == &child) parent->first_child = child.next_sibling;
-    if (child.next_sibling != nullptr) child.next_sibling->previous_sibling = child.previous_sibling;
+    if (child.previous_sibling != nullptr)
+        child.previous_sibling->next_sibling = child.next_sibling;
+    else if (parent != nullptr && parent->first_child == &child)
+        parent->first_child = child.next_sibling;
+    if (child.next_sibling != nullptr)
+        child.next_sibling->previous_sibling = child.previous_sibling;
 }
 
 Domain* parent_of(Domain const& d) {
     auto* parent = at(d.parent_index);
-    if (parent != nullptr && parent->generation == d.parent_generation && parent->state != DomainState::Dead) {
+    if (parent != nullptr && parent->generation == d.parent_generation &&
+        parent->state != DomainState::Dead) {
         return parent;
     }
     return d.index != 0 ? at(0) : nullptr;  // the first domain adopts
@@ -270,7 +296,8 @@ Result<Domain*, Error> target(Domain& caller, abi::DomainId id) {
 Result<Domain*, Error> create_step(Domain& creator, abi::DomainParameters const& p) {
     if (creator.creating == nullptr) {
         if (!valid(creator, p)) return fail(Error::BadArgument);
-        if (p.frames + creator.frames_used > creator.frames_quota) return fail(Error::QuotaExceeded);
+        if (p.frames + creator.frames_used > creator.frames_quota)
+            return fail(Error::QuotaExceeded);
         if (slots::owner_of(p.slot_address) != 0xffffffff) return fail(Error::Busy);
         if (first_free_ == kNoDomain) return fail(Error::NoMemory);
         // The object's frame is taken by the creator and given to the child it becomes.
@@ -365,7 +392,8 @@ void kill(Domain& d, std::uint64_t exit_code) {
     trace::domain_died(d);
     // Its own parent only: to whoever adopts it the endpoint's number means something else.
     auto* parent = parent_of(d);
-    if (parent != nullptr && parent->index == d.parent_index) events::raise(*parent, d.death_endpoint);
+    if (parent != nullptr && parent->index == d.parent_index)
+        events::raise(*parent, d.death_endpoint);
 }
 
 Result<void, Error> reclaim_step(Domain& d) {
@@ -377,7 +405,8 @@ Result<void, Error> reclaim_step(Domain& d) {
         d.creating = nullptr;
         return fail(Error::Again);
     }
-    if (auto* child = d.first_child) {  // children go with their parent; grandchildren move up first
+    if (auto* child =
+            d.first_child) {  // children go with their parent; grandchildren move up first
         if (child->creating != nullptr) {
             abandon(*child->creating);
             TRY_VOID(reclaim_step(*child->creating));
@@ -417,7 +446,8 @@ Result<void, Error> reclaim_step(Domain& d) {
                     return fail(Error::Again);
                 }
                 auto* s = stretch_of(d, d.reclaim_position);
-                if (s->kind == Stretch::Kind::Free && d.creating_stretch != d.reclaim_position) continue;
+                if (s->kind == Stretch::Kind::Free && d.creating_stretch != d.reclaim_position)
+                    continue;
                 if (d.creating_stretch == d.reclaim_position) {
                     s->kind = Stretch::Kind::Own;
                     d.creating_stretch = 0xffff;
@@ -427,7 +457,8 @@ Result<void, Error> reclaim_step(Domain& d) {
             }
             return fail(Error::Again);
         }
-        case 2: {  // whatever frames are left: tables, DIB, unmapped memory; the object's frame last
+        case 2: {  // whatever frames are left: tables, DIB, unmapped memory; the object's frame
+                   // last
             auto const object = static_cast<FrameNumber>(arch::physical_of(&d) / 4096);
             if (d.kernel_frames != 0) {  // the upper tables go out of use before their frames do
                 if (this_cpu().root == d.root && d.root != 0) {
@@ -445,17 +476,21 @@ Result<void, Error> reclaim_step(Domain& d) {
                 }
                 auto& record = frames::record(n);
                 if (record.state == FrameState::Kernel) record.mapped = 0;
-                if (record.mapped != 0) frames::orphan(d, n);
-                else frames::release(d, n);
+                if (record.mapped != 0)
+                    frames::orphan(d, n);
+                else
+                    frames::release(d, n);
             }
             return fail(Error::Again);
         }
-        default: break;
+        default:
+            break;
     }
     auto const index = d.index;
     auto const object = static_cast<FrameNumber>(arch::physical_of(&d) / 4096);
     auto* parent = table_[d.parent_index];
-    if (parent != nullptr && parent->generation == d.parent_generation) parent->frames_quota += d.frames_quota;
+    if (parent != nullptr && parent->generation == d.parent_generation)
+        parent->frames_quota += d.frames_quota;
     unlink_child(d);
     table_[index] = nullptr;
     frames::release(d, object);

@@ -5,9 +5,9 @@
 // allocated from the domain's own quota when it is created. What entry.S reads stands first.
 // A domain is named by index and generation, so a stale name finds nothing.
 //
-// Life: Created (being furnished by its parent) -> Alive -> Dead (never runs again; its parent gets an
-// event and reclaims it in bounded steps) -> gone, index reusable.
-// Source: PEG94 "Virtual-Processor Model"; docs/stories/life_of_a_domain.md.
+// Life: Created (being furnished by its parent) -> Alive -> Dead (never runs again; its parent gets
+// an event and reclaims it in bounded steps) -> gone, index reusable. Source: PEG94
+// "Virtual-Processor Model"; docs/stories/life_of_a_domain.md.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,27 +26,33 @@ enum class DomainState : std::uint8_t { Free, Created, Alive, Dead };
 
 /// One end of a connection that carries events; both ends have one.
 struct Endpoint {
-    Domain* peer;                  ///< null: not connected
-    std::uint64_t* peer_count;     ///< the peer's count for its end
+    Domain* peer;               ///< null: not connected
+    std::uint64_t* peer_count;  ///< the peer's count for its end
     std::uint32_t peer_generation;
     std::uint16_t peer_endpoint;
-    enum class State : std::uint16_t { Free, Offered, Connected, Dead, Interrupt } state;  // Connected: 2
-    std::uint64_t offered_to;      ///< DomainId, while Offered; interrupt source, while Interrupt
+    enum class State : std::uint16_t {
+        Free,
+        Offered,
+        Connected,
+        Dead,
+        Interrupt
+    } state;                   // Connected: 2
+    std::uint64_t offered_to;  ///< DomainId, while Offered; interrupt source, while Interrupt
 };
 static_assert(sizeof(Endpoint) == 32);
 
 /// A range of addresses with one owner and one backing; or the right to one of somebody else's.
 struct Stretch {
     enum class Kind : std::uint8_t { Free, Own, Accepted, Device, Dying } kind;
-    std::uint8_t rights;           ///< abi::Rights of this domain
+    std::uint8_t rights;  ///< abi::Rights of this domain
     std::uint16_t regions;
-    std::uint32_t progress;        ///< of a creation or destruction in steps
+    std::uint32_t progress;  ///< of a creation or destruction in steps
     std::uint64_t base;
     std::uint32_t offered_index, offered_generation;  ///< to whom it is offered; 0,0: to nobody
     std::uint8_t offered_rights;
     std::uint8_t flags;
-    std::uint16_t owner_stretch;                   ///< Accepted: number in the owner's table
-    std::uint32_t owner_index, owner_generation;   ///< Accepted: whose it is
+    std::uint16_t owner_stretch;                  ///< Accepted: number in the owner's table
+    std::uint32_t owner_index, owner_generation;  ///< Accepted: whose it is
     /// Acceptors of an own stretch form a list: (domain index, stretch number).
     std::uint32_t next_index, previous_index;
     std::uint16_t next_stretch, previous_stretch;
@@ -72,38 +78,38 @@ struct Domain {
     Domain* donates_to;
     std::uint64_t donation_epoch;  ///< receiver's serve_epoch when the donation began
     Instant donation_until;
-    std::uint64_t serve_epoch;     ///< grows when everything donated to this domain ends
-    std::uint32_t live_generation; ///< the generation while alive, else 0
-    bool suspended;                ///< gave the processor up and waits for an event or its time-out
+    std::uint64_t serve_epoch;      ///< grows when everything donated to this domain ends
+    std::uint32_t live_generation;  ///< the generation while alive, else 0
+    bool suspended;  ///< gave the processor up and waits for an event or its time-out
     bool fpu;
-    std::uint8_t wake_reason;      ///< abi::Reason of the next activation
+    std::uint8_t wake_reason;  ///< abi::Reason of the next activation
     bool started;
     std::uint32_t index, generation;
-    bool const* runnable;          ///< entity.runnable()
+    bool const* runnable;  ///< entity.runnable()
     std::uint8_t* rw_pages[64];
 
     std::uint64_t pml4;
     std::uint64_t ro_address;  ///< where the domain sees its DIB
     std::uint32_t endpoint_count;
     DomainState state;
-    bool furnished;      ///< creation has finished
+    bool furnished;  ///< creation has finished
     std::uint64_t privileges;
     abi::DomainId id() const { return (std::uint64_t{generation} << 32) | index; }
 
     SchedulingEntity entity;
     Contract contract;
-    Contract wanted;          ///< of an admission in progress
-    std::int64_t overhead_ns; ///< kernel time booked to the contract
-    Instant gave_up_release;  ///< release of the chunk in which it last gave the processor up
+    Contract wanted;           ///< of an admission in progress
+    std::int64_t overhead_ns;  ///< kernel time booked to the contract
+    Instant gave_up_release;   ///< release of the chunk in which it last gave the processor up
 
     // Resources.
     std::uint32_t parent_index, parent_generation;
-    std::uint16_t death_endpoint;   ///< of the parent
+    std::uint16_t death_endpoint;  ///< of the parent
     std::uint16_t stretch_count;
     FrameNumber frame_list;
     std::uint64_t frames_used, frames_quota;
     std::uint64_t kernel_frames;
-    std::uint64_t first_slot;       ///< address
+    std::uint64_t first_slot;  ///< address
     std::uint64_t reclaim_step, reclaim_position;
     std::uint64_t exit_code;
     std::uint16_t free_stretch, creating_stretch, accepting_stretch, creating_device;
@@ -112,36 +118,42 @@ struct Domain {
     Stretch* stretch_pages[16];
     std::uint64_t* count_pages[9];
     std::uint64_t creation_step;
-    std::uint64_t image_regions;    ///< of the creation; its other parameters stand where they go
-    std::int64_t creation_error;    ///< what ended a creation, told when all is taken back
-    Domain* first_child;            ///< children reclaimed with this one
+    std::uint64_t image_regions;  ///< of the creation; its other parameters stand where they go
+    std::int64_t creation_error;  ///< what ended a creation, told when all is taken back
+    Domain* first_child;          ///< children reclaimed with this one
     Domain* next_sibling;
     Domain* previous_sibling;
-    Domain* creating;               ///< child under construction (one at a time)
+    Domain* creating;  ///< child under construction (one at a time)
 };
 
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Winvalid-offsetof"
 static_assert(offsetof(Domain, rw) == DOMAIN_RW && offsetof(Domain, slot_count) == DOMAIN_SLOTS &&
               offsetof(Domain, near_endpoints) == DOMAIN_NEAR_ENDPOINTS &&
-              offsetof(Domain, endpoints) == DOMAIN_ENDPOINTS && offsetof(Domain, ro) == DOMAIN_RO &&
-              offsetof(Domain, root) == DOMAIN_ROOT && offsetof(Domain, slot_zero) == DOMAIN_SLOT_ZERO &&
+              offsetof(Domain, endpoints) == DOMAIN_ENDPOINTS &&
+              offsetof(Domain, ro) == DOMAIN_RO && offsetof(Domain, root) == DOMAIN_ROOT &&
+              offsetof(Domain, slot_zero) == DOMAIN_SLOT_ZERO &&
               offsetof(Domain, donates_to) == DOMAIN_DONATES_TO &&
               offsetof(Domain, donation_epoch) == DOMAIN_DONATION_EPOCH &&
               offsetof(Domain, donation_until) == DOMAIN_DONATION_UNTIL &&
               offsetof(Domain, serve_epoch) == DOMAIN_SERVE_EPOCH &&
               offsetof(Domain, live_generation) == DOMAIN_LIVE_GENERATION &&
-              offsetof(Domain, suspended) == DOMAIN_SUSPENDED && offsetof(Domain, fpu) == DOMAIN_SUSPENDED + 1 &&
-              offsetof(Domain, wake_reason) == DOMAIN_WAKE_REASON && offsetof(Domain, index) == DOMAIN_INDEX && offsetof(Domain, runnable) == DOMAIN_RUNNABLE &&
+              offsetof(Domain, suspended) == DOMAIN_SUSPENDED &&
+              offsetof(Domain, fpu) == DOMAIN_SUSPENDED + 1 &&
+              offsetof(Domain, wake_reason) == DOMAIN_WAKE_REASON &&
+              offsetof(Domain, index) == DOMAIN_INDEX &&
+              offsetof(Domain, runnable) == DOMAIN_RUNNABLE &&
               offsetof(Domain, rw_pages) == DOMAIN_RW_PAGES);
 static_assert(offsetof(Endpoint, peer) == 0 && offsetof(Endpoint, peer_count) == 8 &&
-              offsetof(Endpoint, peer_generation) == 16 && offsetof(Endpoint, peer_endpoint) == 20 &&
-              offsetof(Endpoint, state) == 22);
+              offsetof(Endpoint, peer_generation) == 16 &&
+              offsetof(Endpoint, peer_endpoint) == 20 && offsetof(Endpoint, state) == 22);
 #pragma clang diagnostic pop
 static_assert(offsetof(abi::DibRw, activations_on) == RW_ACTIVATIONS_ON &&
-              offsetof(abi::DibRw, slot) == RW_SLOT && offsetof(abi::DibRw, pending_summary) == RW_SUMMARY &&
+              offsetof(abi::DibRw, slot) == RW_SLOT &&
+              offsetof(abi::DibRw, pending_summary) == RW_SUMMARY &&
               offsetof(abi::DibRw, pending) == RW_PENDING && RW_SLOT == RW_ACTIVATIONS_ON + 4);
-static_assert(offsetof(abi::DibRo, time_kind) == RO_TIME_KIND && offsetof(abi::DibRo, slice_end) == RO_SLICE_END &&
+static_assert(offsetof(abi::DibRo, time_kind) == RO_TIME_KIND &&
+              offsetof(abi::DibRo, slice_end) == RO_SLICE_END &&
               offsetof(abi::DibRo, deadline) == RO_DEADLINE);
 
 /// The slot with number `n` of the domain's read/write DIB. requires: n < slot_count.

@@ -31,7 +31,8 @@ inline void wake(Domain& d, Instant now) {
 inline Endpoint* connected(Domain& sender, std::uint64_t n, std::int64_t& error) {
     auto* e = endpoint_of(sender, n);
     if (e == nullptr || e->state != Endpoint::State::Connected) [[unlikely]] {
-        error = code(e != nullptr && e->state == Endpoint::State::Dead ? Error::PeerDead : Error::BadHandle);
+        error = code(e != nullptr && e->state == Endpoint::State::Dead ? Error::PeerDead
+                                                                       : Error::BadHandle);
         return nullptr;
     }
     if (e->peer->live_generation != e->peer_generation) [[unlikely]] {
@@ -76,7 +77,8 @@ void raise(Domain& d, std::uint32_t n) {
 std::int64_t send(Domain& sender, std::uint64_t n) {
     std::int64_t error;
     auto* e = connected(sender, n, error);
-    if (e == nullptr) [[unlikely]] return error;
+    if (e == nullptr) [[unlikely]]
+        return error;
     deliver(*e);
     auto& peer = *e->peer;
     auto const now = arch::clock::now();
@@ -94,7 +96,8 @@ Domain& runner_for(Domain& payer, Instant now) {
         auto const over = d->donation_epoch != next->serve_epoch;
         if (over || d->donation_until <= now || depth == kChainMax) [[unlikely]] {
             release_receiver(*d, now);
-            d->wake_reason = static_cast<std::uint8_t>(over ? abi::Reason::DonationEnded : abi::Reason::Timeout);
+            d->wake_reason =
+                static_cast<std::uint8_t>(over ? abi::Reason::DonationEnded : abi::Reason::Timeout);
             break;
         }
         if (d->donation_until < this_cpu().armed) dispatch::arm_timer(d->donation_until);
@@ -119,7 +122,8 @@ void donation_spent(Domain& payer, Instant now) {
 std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
     std::int64_t error;
     auto* e = connected(sender, n, error);
-    if (e == nullptr) [[unlikely]] return error;
+    if (e == nullptr) [[unlikely]]
+        return error;
     auto& peer = *e->peer;
     if (peer.donates_to == &sender && peer.donation_epoch == sender.serve_epoch) {
         // The answer to a donor: it runs again on its own reservation.
@@ -135,7 +139,8 @@ std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
     trace::event_sent(arch::clock::now(), sender, peer, n);
     // A longer cycle ends at the receiver: it stops waiting for what it waited for.
     auto* d = &peer;
-    for (int depth = 0; d->donates_to != nullptr && d->donation_epoch == d->donates_to->serve_epoch; ++depth) {
+    for (int depth = 0; d->donates_to != nullptr && d->donation_epoch == d->donates_to->serve_epoch;
+         ++depth) {
         if (d->donates_to == &sender || depth == kChainMax) {
             // Those in between have nobody to run them any more when the receiver suspends.
             release_receiver(peer, arch::clock::now());
@@ -154,7 +159,8 @@ std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
 std::int64_t offer(Domain& target, std::uint64_t n, abi::DomainId peer) {
     auto* e = endpoint_of(target, n);
     if (e == nullptr) return code(Error::BadHandle);
-    if (e->state != Endpoint::State::Free && e->state != Endpoint::State::Offered) return code(Error::Busy);
+    if (e->state != Endpoint::State::Free && e->state != Endpoint::State::Offered)
+        return code(Error::Busy);
     e->state = Endpoint::State::Offered;
     e->offered_to = peer;
     return 0;
@@ -163,7 +169,8 @@ std::int64_t offer(Domain& target, std::uint64_t n, abi::DomainId peer) {
 std::int64_t accept(Domain& target, std::uint64_t n, abi::DomainId peer_id, std::uint64_t peer_n) {
     auto* mine = endpoint_of(target, n);
     auto* peer = domains::find(peer_id);
-    if (mine == nullptr || peer == nullptr || !peer->furnished || peer->state == DomainState::Dead) {
+    if (mine == nullptr || peer == nullptr || !peer->furnished ||
+        peer->state == DomainState::Dead) {
         return code(Error::BadHandle);
     }
     auto* theirs = endpoint_of(*peer, peer_n);
@@ -171,7 +178,8 @@ std::int64_t accept(Domain& target, std::uint64_t n, abi::DomainId peer_id, std:
     if (theirs->state != Endpoint::State::Offered || theirs->offered_to != target.id()) {
         return code(Error::NotOffered);
     }
-    if (mine->state != Endpoint::State::Free && mine->state != Endpoint::State::Offered) return code(Error::Busy);
+    if (mine->state != Endpoint::State::Free && mine->state != Endpoint::State::Offered)
+        return code(Error::Busy);
     auto const connect = [](Endpoint& end, Domain& other, std::uint64_t other_n) {
         end.peer = &other;
         end.peer_generation = other.generation;
@@ -189,7 +197,8 @@ std::int64_t close(Domain& d, std::uint32_t n) {
     auto* e = endpoint_of(d, n);
     if (e == nullptr) return code(Error::BadHandle);
     auto const state = e->state;
-    if (state == Endpoint::State::Interrupt) interrupts::release(static_cast<std::uint32_t>(e->offered_to));
+    if (state == Endpoint::State::Interrupt)
+        interrupts::release(static_cast<std::uint32_t>(e->offered_to));
     if (state == Endpoint::State::Connected && e->peer->generation == e->peer_generation) {
         auto& peer = *e->peer;
         // Nobody keeps pointing at a domain it is no longer connected to.

@@ -33,7 +33,8 @@ std::int64_t send_sync(Domain& sender, std::uint64_t endpoint, std::int64_t unti
 /// The two halves of connecting: `peer` is named, and only it can accept. O(1).
 /// errors: BadHandle, Busy, NotOffered
 std::int64_t offer(Domain& target, std::uint64_t endpoint, abi::DomainId peer);
-std::int64_t accept(Domain& target, std::uint64_t endpoint, abi::DomainId peer, std::uint64_t peer_endpoint);
+std::int64_t accept(Domain& target, std::uint64_t endpoint, abi::DomainId peer,
+                    std::uint64_t peer_endpoint);
 /// Disconnects; the peer's end becomes Dead and gets an event. O(1).
 std::int64_t close(Domain& d, std::uint32_t endpoint);
 

@@ -16,7 +16,7 @@ namespace apic = arch::apic;
 struct Source {
     Domain* domain;
     std::uint32_t generation;
-    std::uint32_t line;      ///< of the IO-APIC, or the PCI number of a message source
+    std::uint32_t line;  ///< of the IO-APIC, or the PCI number of a message source
     std::uint16_t endpoint;
     bool used, message, masked, again;
     std::uint64_t count;
@@ -32,8 +32,10 @@ Source sources[kSourcesMax];
 constexpr std::int64_t code(Error e) { return static_cast<std::int64_t>(e); }
 
 void set_mask(Source const& s, bool masked) {
-    if (s.message) arch::pci::set_message_mask(s.line, masked);
-    else apic::set_line_mask(s.line, masked);
+    if (s.message)
+        arch::pci::set_message_mask(s.line, masked);
+    else
+        apic::set_line_mask(s.line, masked);
 }
 
 }  // namespace
@@ -63,7 +65,8 @@ void handle(std::uint8_t vector) {
     apic::end_of_interrupt();
     trace::record(TraceKind::Interrupt, vector, s.domain->index, s.count, 0);
     events::raise(*s.domain, s.endpoint);
-    if (s.domain->state == DomainState::Alive) cpu.scheduler->charge_to(s.domain->entity, kInterruptCost);
+    if (s.domain->state == DomainState::Alive)
+        cpu.scheduler->charge_to(s.domain->entity, kInterruptCost);
 }
 
 std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint64_t n) {
@@ -82,12 +85,18 @@ std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint
     }
     if (free == kSourcesMax) return code(Error::Busy);
     auto const vector = static_cast<std::uint8_t>(apic::kDeviceVectorFirst + free);
-    auto const routed = kind == 0 ? apic::route_line(line, vector)
-                                  : arch::pci::route_message(line, vector);
+    auto const routed =
+        kind == 0 ? apic::route_line(line, vector) : arch::pci::route_message(line, vector);
     if (!routed) return code(Error::BadArgument);
-    sources[free] = Source{.domain = &d, .generation = d.generation, .line = line,
-                           .endpoint = static_cast<std::uint16_t>(n), .used = true, .message = kind == 1,
-                           .masked = true, .again = false, .count = 0};
+    sources[free] = Source{.domain = &d,
+                           .generation = d.generation,
+                           .line = line,
+                           .endpoint = static_cast<std::uint16_t>(n),
+                           .used = true,
+                           .message = kind == 1,
+                           .masked = true,
+                           .again = false,
+                           .count = 0};
     e->state = Endpoint::State::Interrupt;
     e->offered_to = free;
     return free;

@@ -1,9 +1,9 @@
 #pragma once
 // Interrupts as events: each source belongs to one endpoint of one driver domain.
 //
-// A source is delivered at most once until the driver has acknowledged it: a level line is masked at
-// the IO-APIC; an edge or message source that fires again is masked too and remembered, and raised
-// again at the acknowledgement, so nothing is lost and a storm costs one interrupt an
+// A source is delivered at most once until the driver has acknowledged it: a level line is masked
+// at the IO-APIC; an edge or message source that fires again is masked too and remembered, and
+// raised again at the acknowledgement, so nothing is lost and a storm costs one interrupt an
 // acknowledgement. Source: PEG94 "Events".
 
 #include <cstdint>

@@ -25,17 +25,28 @@ std::uint64_t information(abi::MachineInfo word) {
         return text;
     }
     switch (word) {
-        case FrameBufferPhysical: return frame_buffer.physical;
-        case FrameBufferWidth: return frame_buffer.width;
-        case FrameBufferHeight: return frame_buffer.height;
-        case FrameBufferPitch: return frame_buffer.pitch;
-        case ArchivePhysical: return boot_info->archive_physical;
-        case ArchiveBytes: return boot_info->archive_bytes;
-        case FramesTotal: return frames::total_count();
-        case FramesFree: return frames::free_count();
-        case TraceAddress: return arch::physical_of(trace::memory);
-        case Features: return boot_info->from_uefi;
-        default: return 0;
+        case FrameBufferPhysical:
+            return frame_buffer.physical;
+        case FrameBufferWidth:
+            return frame_buffer.width;
+        case FrameBufferHeight:
+            return frame_buffer.height;
+        case FrameBufferPitch:
+            return frame_buffer.pitch;
+        case ArchivePhysical:
+            return boot_info->archive_physical;
+        case ArchiveBytes:
+            return boot_info->archive_bytes;
+        case FramesTotal:
+            return frames::total_count();
+        case FramesFree:
+            return frames::free_count();
+        case TraceAddress:
+            return arch::physical_of(trace::memory);
+        case Features:
+            return boot_info->from_uefi;
+        default:
+            return 0;
     }
 }
 

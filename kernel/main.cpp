@@ -56,7 +56,9 @@ bool overlaps(std::uint64_t a, std::uint64_t a_bytes, std::uint64_t b, std::uint
 /// Calls `use` with each piece of usable memory that neither kernel nor archive occupies.
 template <typename F>
 void each_free_piece(boot::BootInfo const& info, F&& use) {
-    struct Hole { std::uint64_t base, bytes; };
+    struct Hole {
+        std::uint64_t base, bytes;
+    };
     Hole const holes[] = {{0, 1 << 20},
                           {info.kernel_physical & ~4095ull, info.kernel_bytes + 8192},
                           {info.archive_physical & ~4095ull, info.archive_bytes + 8192}};
@@ -101,7 +103,9 @@ void initialise_memory(boot::BootInfo const& info) {
     frames::initialise(table, count);
     domains::initialise(reinterpret_cast<Domain**>(early.take(kDomainsMax * sizeof(Domain*))),
                         reinterpret_cast<std::uint32_t*>(early.take(kDomainsMax * 8)), kDomainsMax);
-    slots::initialise(reinterpret_cast<slots::Record*>(early.take(kSlotRecords * sizeof(slots::Record))), kSlotRecords);
+    slots::initialise(
+        reinterpret_cast<slots::Record*>(early.take(kSlotRecords * sizeof(slots::Record))),
+        kSlotRecords);
     auto* trace_memory = early.take(TraceRing::bytes_needed(kTraceRecords));
     // The boot tables map the first 4 GiB: frames above them join when the kernel's own exist.
     constexpr auto mapped_at_boot = 4ull << 30;
@@ -113,9 +117,9 @@ void initialise_memory(boot::BootInfo const& info) {
         });
     };
     add_frames(false);
-    arch::paging::initialise_kernel_tables(info.kernel_physical,
-                                           physical_end > mapped_at_boot ? physical_end : mapped_at_boot,
-                                           frames::take_boot);
+    arch::paging::initialise_kernel_tables(
+        info.kernel_physical, physical_end > mapped_at_boot ? physical_end : mapped_at_boot,
+        frames::take_boot);
     add_frames(true);
     trace::initialise(trace_memory, kTraceRecords);
 }
@@ -148,7 +152,8 @@ void map_segment(ElfImage const& image) {
             auto const skip = at < segment.address ? segment.address - at : 0;
             if (from < contents.size()) {
                 auto const left = contents.size() - from;
-                std::memcpy(to + skip, contents.data() + from, left < 4096 - skip ? left : 4096 - skip);
+                std::memcpy(to + skip, contents.data() + from,
+                            left < 4096 - skip ? left : 4096 - skip);
             }
             auto const rights = abi::kRead | (segment.rights.execute ? abi::kExecute : 0);
             *arch::paging::global_leaf(at, frames::take_boot) =
@@ -170,7 +175,8 @@ Domain* make_first_domain(ElfImage const& image, std::uint64_t segment_begin) {
     constexpr std::uint32_t endpoints = 256, context_slots = 16;
     constexpr std::uint64_t stack_pages = 32;
     auto const slot = image.begin() & ~(abi::kSlotSize - 1);
-    auto const layout = abi::lay_out((image.end() - slot) / 4096, endpoints, context_slots, stack_pages);
+    auto const layout =
+        abi::lay_out((image.end() - slot) / 4096, endpoints, context_slots, stack_pages);
     auto const address = [&](std::uint64_t page) { return slot + page * 4096; };
     abi::DomainParameters p{};
     p.slot_address = slot;
@@ -188,21 +194,26 @@ Domain* make_first_domain(ElfImage const& image, std::uint64_t segment_begin) {
     auto* d = domains::create_first(p, frames::free_count() - 64);
     for (auto const& segment : image.segments()) {
         auto const contents = image.contents(segment);
-        auto const rights = abi::kRead | (segment.rights.execute ? abi::kExecute : 0) | (segment.rights.write ? abi::kWrite : 0);
+        auto const rights = abi::kRead | (segment.rights.execute ? abi::kExecute : 0) |
+                            (segment.rights.write ? abi::kWrite : 0);
         for (auto at = segment.page_begin(); at < segment.page_end(); at += 4096) {
             auto* to = first_domain_page(*d, (at - slot) / 4096, rights);
             auto const from = at > segment.address ? at - segment.address : 0;
             auto const skip = at < segment.address ? segment.address - at : 0;
             if (from < contents.size()) {
                 auto const left = contents.size() - from;
-                std::memcpy(to + skip, contents.data() + from, left < 4096 - skip ? left : 4096 - skip);
+                std::memcpy(to + skip, contents.data() + from,
+                            left < 4096 - skip ? left : 4096 - skip);
             }
         }
     }
     constexpr auto rw = abi::kRead | abi::kWrite;
-    auto* environment = reinterpret_cast<abi::Environment*>(first_domain_page(*d, layout.environment, rw));
-    for (std::uint64_t i = 0; i < abi::kStatePages; ++i) first_domain_page(*d, layout.state + i, rw);
-    for (std::uint64_t i = 0; i < abi::kActivationStackPages; ++i) first_domain_page(*d, layout.activation_stack + i, rw);
+    auto* environment =
+        reinterpret_cast<abi::Environment*>(first_domain_page(*d, layout.environment, rw));
+    for (std::uint64_t i = 0; i < abi::kStatePages; ++i)
+        first_domain_page(*d, layout.state + i, rw);
+    for (std::uint64_t i = 0; i < abi::kActivationStackPages; ++i)
+        first_domain_page(*d, layout.activation_stack + i, rw);
     for (std::uint64_t i = 0; i < stack_pages; ++i) first_domain_page(*d, layout.stack + i, rw);
     *environment = abi::Environment{};
     environment->magic = abi::kEnvironmentMagic;
@@ -257,14 +268,16 @@ void load_first_domain(boot::BootInfo const& info) {
     auto* d = make_first_domain(*image, segment_begin);
     // Until a QoS manager says otherwise init takes part in spare time only.
     auto& scheduler = *cpu0.scheduler;
-    ASSERT(scheduler.begin(d->entity, Contract{Duration(), Duration(), Duration(), 10}).has_value());
+    ASSERT(
+        scheduler.begin(d->entity, Contract{Duration(), Duration(), Duration(), 10}).has_value());
     while (scheduler.step(4).verdict == AdmissionVerdict::Again) {
     }
     auto const now = arch::clock::now();
     (void)scheduler.commit(now);
     d->contract = Contract{Duration(), Duration(), Duration(), 10};
     scheduler.wake(d->entity, now);
-    log::line("init: loaded at ", log::hex(image->begin()), ", libnemesis at ", log::hex(segment_begin));
+    log::line("init: loaded at ", log::hex(image->begin()), ", libnemesis at ",
+              log::hex(segment_begin));
 }
 
 }  // namespace
@@ -274,7 +287,8 @@ extern "C" [[noreturn]] void kernel_start(boot::BootInfo const* info) {
     arch::detect_features();
     arch::initialise_descriptors();
     machine::boot_info = info;
-    log::line("Nemesis: ", info->from_uefi != 0 ? "UEFI" : "PVH", " boot, ", arch::features.la57 ? 5 : 4, " levels of paging");
+    log::line("Nemesis: ", info->from_uefi != 0 ? "UEFI" : "PVH", " boot, ",
+              arch::features.la57 ? 5 : 4, " levels of paging");
     if (auto const* defect = boot::defect_of(*info)) panic(defect, nullptr);
     initialise_memory(*info);
     initialise_cpu();
@@ -284,10 +298,12 @@ extern "C" [[noreturn]] void kernel_start(boot::BootInfo const* info) {
     *arch::paging::global_leaf(abi::kTimePage, frames::take_boot) =
         arch::paging::make_entry(time_frame, abi::kRead) | arch::paging::kGlobal;
     trace::initialise(trace::memory, kTraceRecords);  // with the calibrated clock
-    machine::frame_buffer = boot::usable(info->frame_buffer) ? info->frame_buffer : arch::display::set_mode();
+    machine::frame_buffer =
+        boot::usable(info->frame_buffer) ? info->frame_buffer : arch::display::set_mode();
     boot_screen::begin(machine::frame_buffer);
     if (machine::frame_buffer.physical == 0) log::line("display: none found");
-    log::line("memory: ", frames::free_count() / 256, " MiB free; clock ", arch::clock::parameters.tsc_hz / 1000, " kHz");
+    log::line("memory: ", frames::free_count() / 256, " MiB free; clock ",
+              arch::clock::parameters.tsc_hz / 1000, " kHz");
     load_first_domain(*info);
     if (boot::has_word(*info, "panic-test")) panic_test();
     boot_screen::end();

@@ -72,6 +72,7 @@ struct Dispatch {
     Instant deadline;  ///< of allocated time; never for extra time
 };
 
+/// Why a contract change cannot begin.
 enum class ContractError : std::uint8_t {
     Busy,         ///< another change is not yet in force: try again
     BadContract,  ///< slice, deadline and period not in order, or weight too large

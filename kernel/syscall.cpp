@@ -1,13 +1,12 @@
 // The table of system calls: number -> function -> rights. entry.S calls it with the arguments in
 // the C++ registers. Each function checks its arguments, does one bounded thing and returns.
-#include "kernel/abi/syscalls.h"
-
 #include <cstring>
 
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/clock.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/pci.h"
+#include "kernel/abi/syscalls.h"
 #include "kernel/cpu.h"
 #include "kernel/dispatch.h"
 #include "kernel/domain.h"
@@ -40,7 +39,8 @@ std::int64_t timed(F&& work) {
     auto const result = work();
     auto const length = arch::rdtsc() - before;
     if (length > cpu.entry_max) cpu.entry_max = length;
-    if (cpu.reschedule) [[unlikely]] dispatch::preempt_soon();
+    if (cpu.reschedule) [[unlikely]]
+        dispatch::preempt_soon();
     return result;
 }
 
@@ -67,22 +67,27 @@ std::int64_t call_yield() { dispatch::yield(self()); }
 
 std::int64_t call_send(Word endpoint) {
     auto const result = events::send(self(), endpoint);
-    if (this_cpu().reschedule) [[unlikely]] dispatch::preempt_soon();
+    if (this_cpu().reschedule) [[unlikely]]
+        dispatch::preempt_soon();
     return result;
 }
 std::int64_t call_send_sync(Word endpoint, std::int64_t until) {
     return events::send_sync(self(), endpoint, until);
 }
 std::int64_t call_resume(Word slot) { return dispatch::resume(self(), slot); }
-std::int64_t call_kps_enter() { return code(Error::BadCall); }  // never reached: its entry is its own
+std::int64_t call_kps_enter() {
+    return code(Error::BadCall);
+}  // never reached: its entry is its own
 std::int64_t call_kps_leave() { return code(Error::NotPermitted); }
 
 std::int64_t call_stretch_create(abi::DomainId target, Word address, Word regions, Word rights) {
-    return with_target(target, [&](Domain& d) { return status(stretches::create(d, address, regions, rights)); });
+    return with_target(
+        target, [&](Domain& d) { return status(stretches::create(d, address, regions, rights)); });
 }
 std::int64_t call_stretch_destroy(abi::DomainId target, Word number) {
     return with_target(target, [&](Domain& d) {
-        if (number == 0) return code(Error::NotPermitted);  // the image with its DIB goes with the domain
+        if (number == 0)
+            return code(Error::NotPermitted);  // the image with its DIB goes with the domain
         return status(stretches::destroy(d, number));
     });
 }
@@ -93,20 +98,25 @@ std::int64_t call_frame_alloc(abi::DomainId target) {
     });
 }
 std::int64_t call_frame_free(Word n) {
-    if (n > 0xfffffffe || !frames::valid(static_cast<FrameNumber>(n))) return code(Error::BadHandle);
+    if (n > 0xfffffffe || !frames::valid(static_cast<FrameNumber>(n)))
+        return code(Error::BadHandle);
     auto const& record = frames::record(static_cast<FrameNumber>(n));
-    if (record.state != FrameState::Owned || record.owner != self().index) return code(Error::BadHandle);
+    if (record.state != FrameState::Owned || record.owner != self().index)
+        return code(Error::BadHandle);
     if (record.mapped != 0) return code(Error::Busy);
     frames::release(self(), static_cast<FrameNumber>(n));
     return 0;
 }
 std::int64_t call_map(abi::DomainId target, Word number, Word page, Word frame, Word rights) {
     if (target == 0) return status(stretches::map(self(), self(), number, page, frame, rights));
-    return with_target(target, [&](Domain& d) { return status(stretches::map(self(), d, number, page, frame, rights)); });
+    return with_target(target, [&](Domain& d) {
+        return status(stretches::map(self(), d, number, page, frame, rights));
+    });
 }
 std::int64_t call_unmap(abi::DomainId target, Word number, Word page) {
     if (target == 0) return status(stretches::unmap(self(), number, page));
-    return with_target(target, [&](Domain& d) { return status(stretches::unmap(d, number, page)); });
+    return with_target(target,
+                       [&](Domain& d) { return status(stretches::unmap(d, number, page)); });
 }
 std::int64_t call_protect(Word number, Word page, Word count, Word rights) {
     return status(stretches::protect(self(), number, page, count, rights));
@@ -114,16 +124,20 @@ std::int64_t call_protect(Word number, Word page, Word count, Word rights) {
 std::int64_t call_map_batch(Word number, Word page, Word count) {
     return timed([&] { return status(stretches::map_batch(self(), number, page, count)); });
 }
-std::int64_t call_stretch_offer(abi::DomainId target, Word number, abi::DomainId peer, Word rights) {
-    return with_target(target, [&](Domain& d) { return status(stretches::offer(d, number, peer, rights)); });
+std::int64_t call_stretch_offer(abi::DomainId target, Word number, abi::DomainId peer,
+                                Word rights) {
+    return with_target(
+        target, [&](Domain& d) { return status(stretches::offer(d, number, peer, rights)); });
 }
-std::int64_t call_stretch_accept(abi::DomainId target, abi::DomainId owner, Word number, Word rights) {
+std::int64_t call_stretch_accept(abi::DomainId target, abi::DomainId owner, Word number,
+                                 Word rights) {
     return with_target(target, [&](Domain& d) {
         return status(stretches::accept(d, owner == 0 ? self().id() : owner, number, rights));
     });
 }
 std::int64_t call_stretch_revoke(abi::DomainId target, Word number, abi::DomainId peer) {
-    return with_target(target, [&](Domain& d) { return status(stretches::revoke(d, number, peer)); });
+    return with_target(target,
+                       [&](Domain& d) { return status(stretches::revoke(d, number, peer)); });
 }
 
 std::int64_t call_domain_create() {
@@ -189,7 +203,8 @@ std::int64_t call_domain_inspect(abi::DomainId target) {
 }
 
 bool same(Contract const& a, Contract const& b) {
-    return a.slice == b.slice && a.period == b.period && a.deadline == b.deadline && a.weight == b.weight;
+    return a.slice == b.slice && a.period == b.period && a.deadline == b.deadline &&
+           a.weight == b.weight;
 }
 
 /// Looks at most at this many contracts a call (admission) or entities (guarantees).
@@ -206,9 +221,11 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
     auto const value = timed([&]() -> std::int64_t {
         if (!has(abi::kPrivilegeControlContracts)) return code(Error::NotPermitted);
         auto& scheduler = *this_cpu().scheduler;
-        auto const found = target == 0 || target == self().id() ? Result<Domain*, Error>(&self()) : [&]() -> Result<Domain*, Error> {
+        auto const found = target == 0 || target == self().id() ? Result<Domain*, Error>(&self())
+                                                                : [&]() -> Result<Domain*, Error> {
             auto* d = domains::find(target);
-            if (d == nullptr || !d->furnished || d->state == DomainState::Dead) return fail(Error::BadHandle);
+            if (d == nullptr || !d->furnished || d->state == DomainState::Dead)
+                return fail(Error::BadHandle);
             return d;
         }();
         if (!found) return code(found.error());
@@ -217,7 +234,8 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
         Contract const wanted{Duration::ns(slice), Duration::ns(period), Duration::ns(deadline),
                               static_cast<std::uint32_t>(weight)};
         auto& changing = machine::contract_in_progress;
-        if (changing != nullptr && changing != &d) {  // nobody goes on with it when who asked is gone
+        if (changing != nullptr &&
+            changing != &d) {  // nobody goes on with it when who asked is gone
             auto const* requester = domains::find(machine::contract_requester);
             if (requester == nullptr || requester->state == DomainState::Dead) {
                 scheduler.abort();
@@ -230,7 +248,9 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
                 changing = nullptr;
             }
             auto const begun = scheduler.begin(d.entity, wanted);
-            if (!begun) return code(begun.error() == ContractError::Busy ? Error::Busy : Error::BadArgument);
+            if (!begun)
+                return code(begun.error() == ContractError::Busy ? Error::Busy
+                                                                 : Error::BadArgument);
             d.wanted = wanted;
             changing = &d;
             machine::contract_requester = self().id();
@@ -245,8 +265,8 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
         auto const now = arch::clock::now();
         auto const from = scheduler.commit(now);
         d.contract = wanted;
-        trace::record(TraceKind::Contract, static_cast<std::uint16_t>(weight), d.index, static_cast<Word>(slice),
-                      static_cast<Word>(period));
+        trace::record(TraceKind::Contract, static_cast<std::uint16_t>(weight), d.index,
+                      static_cast<Word>(slice), static_cast<Word>(period));
         trace::record(TraceKind::ContractDeadline, static_cast<std::uint16_t>(weight), d.index,
                       static_cast<Word>(deadline), static_cast<Word>(from.ns()));
         second = from.ns();
@@ -259,26 +279,31 @@ std::int64_t call_guarantees_set(Word on) {
     return timed([&]() -> std::int64_t {
         if (!has(abi::kPrivilegeControlContracts)) return code(Error::NotPermitted);
         this_cpu().reschedule = true;
-        return this_cpu().scheduler->set_guarantees(on != 0, arch::clock::now(), 2) ? 0 : code(Error::Again);
+        return this_cpu().scheduler->set_guarantees(on != 0, arch::clock::now(), 2)
+                   ? 0
+                   : code(Error::Again);
     });
 }
 
 std::int64_t call_endpoint_offer(abi::DomainId target, Word endpoint, abi::DomainId peer) {
     return with_target(target, [&](Domain& d) { return events::offer(d, endpoint, peer); });
 }
-std::int64_t call_endpoint_accept(abi::DomainId target, Word endpoint, abi::DomainId peer, Word peer_endpoint) {
+std::int64_t call_endpoint_accept(abi::DomainId target, Word endpoint, abi::DomainId peer,
+                                  Word peer_endpoint) {
     return with_target(target, [&](Domain& d) {
         return events::accept(d, endpoint, peer == 0 ? self().id() : peer, peer_endpoint);
     });
 }
 std::int64_t call_endpoint_close(abi::DomainId target, Word endpoint) {
     return with_target(target, [&](Domain& d) {
-        return endpoint < d.endpoint_count ? events::close(d, static_cast<std::uint32_t>(endpoint)) : code(Error::BadHandle);
+        return endpoint < d.endpoint_count ? events::close(d, static_cast<std::uint32_t>(endpoint))
+                                           : code(Error::BadHandle);
     });
 }
 std::int64_t call_irq_bind(Word kind, Word number, Word endpoint) {
     return timed([&] {
-        return has(abi::kPrivilegeInterrupts) ? interrupts::bind(self(), kind, number, endpoint) : code(Error::NotPermitted);
+        return has(abi::kPrivilegeInterrupts) ? interrupts::bind(self(), kind, number, endpoint)
+                                              : code(Error::NotPermitted);
     });
 }
 std::int64_t call_irq_ack(Word source) {
@@ -293,8 +318,9 @@ std::int64_t call_device_stretch(Word physical, Word pages, Word rights) {
     });
 }
 std::int64_t call_pci_read(Word number) {
-    return has(abi::kPrivilegeDevices) ? static_cast<std::int64_t>(arch::pci::read(static_cast<std::uint32_t>(number)))
-                                       : code(Error::NotPermitted);
+    return has(abi::kPrivilegeDevices)
+               ? static_cast<std::int64_t>(arch::pci::read(static_cast<std::uint32_t>(number)))
+               : code(Error::NotPermitted);
 }
 std::int64_t call_log(Word length, Word w0, Word w1, Word w2, Word w3) {
     if (length > 32) return code(Error::BadArgument);
@@ -308,7 +334,8 @@ std::int64_t call_trace_mark(Word kind, Word a, Word b) {
     // A domain writes marks about itself only: kinds 8 (Mark) and 13 to 16 (jobs, misses, phases).
     auto const number = kind & 0xffff;
     if (number != 8 && (number < 13 || number > 16)) return code(Error::BadArgument);
-    trace::record(static_cast<TraceKind>(number), static_cast<std::uint16_t>(kind >> 16), self().index, a, b);
+    trace::record(static_cast<TraceKind>(number), static_cast<std::uint16_t>(kind >> 16),
+                  self().index, a, b);
     return 0;
 }
 std::int64_t call_machine_exit(Word exit_code) {
@@ -328,17 +355,27 @@ std::int64_t call_frame_physical(Word number, Word page) {
 std::int64_t call_measure(Word word) {
     auto& cpu = this_cpu();
     switch (static_cast<abi::MeasureWord>(word)) {
-        case abi::MeasureWord::RootWrites: return static_cast<std::int64_t>(cpu.root_writes);
-        case abi::MeasureWord::EntryMax: return static_cast<std::int64_t>(cpu.entry_max);
-        case abi::MeasureWord::ResetEntryMax: cpu.entry_max = 0; return 0;
-        case abi::MeasureWord::KernelReserve: return static_cast<std::int64_t>(cpu.kernel_ns);
-        case abi::MeasureWord::Switches: return static_cast<std::int64_t>(cpu.switches);
-        case abi::MeasureWord::Protection: return static_cast<std::int64_t>(arch::read_cr4());
-        case abi::MeasureWord::LastEntryStamp: return arch::clock::at(cpu.entry_tsc).ns();
-        default: return code(Error::BadArgument);
+        case abi::MeasureWord::RootWrites:
+            return static_cast<std::int64_t>(cpu.root_writes);
+        case abi::MeasureWord::EntryMax:
+            return static_cast<std::int64_t>(cpu.entry_max);
+        case abi::MeasureWord::ResetEntryMax:
+            cpu.entry_max = 0;
+            return 0;
+        case abi::MeasureWord::KernelReserve:
+            return static_cast<std::int64_t>(cpu.kernel_ns);
+        case abi::MeasureWord::Switches:
+            return static_cast<std::int64_t>(cpu.switches);
+        case abi::MeasureWord::Protection:
+            return static_cast<std::int64_t>(arch::read_cr4());
+        case abi::MeasureWord::LastEntryStamp:
+            return arch::clock::at(cpu.entry_tsc).ns();
+        default:
+            return code(Error::BadArgument);
     }
 }
-std::int64_t call_frame_give(abi::DomainId target, Word number, Word page, Word own_number, Word own_page, Word rights) {
+std::int64_t call_frame_give(abi::DomainId target, Word number, Word page, Word own_number,
+                             Word own_page, Word rights) {
     return with_target(target, [&](Domain& d) -> std::int64_t {
         if (&d == &self()) return code(Error::BadArgument);
         return status(stretches::give(self(), d, number, page, own_number, own_page, rights));
@@ -352,7 +389,8 @@ std::int64_t call_exit(Word exit_code) {
 std::int64_t call_stretch_address(abi::DomainId target, Word number) {
     return with_target(target, [&](Domain& d) -> std::int64_t {
         auto const* s = stretch_of(d, number);
-        if (s == nullptr || (s->kind != Stretch::Kind::Own && s->kind != Stretch::Kind::Accepted)) return code(Error::BadHandle);
+        if (s == nullptr || (s->kind != Stretch::Kind::Own && s->kind != Stretch::Kind::Accepted))
+            return code(Error::BadHandle);
         return static_cast<std::int64_t>(s->base);
     });
 }
@@ -378,17 +416,47 @@ void const* entry() {
 }
 
 extern "C" void const* call_table[CALL_COUNT] = {
-    entry<call_null>(), entry<call_suspend>(), entry<call_yield>(), entry<call_send>(), entry<call_send_sync>(),
-    entry<call_resume>(), entry<call_kps_enter>(), entry<call_kps_leave>(), entry<call_stretch_create>(),
-    entry<call_stretch_destroy>(), entry<call_frame_alloc>(), entry<call_frame_free>(), entry<call_map>(),
-    entry<call_unmap>(), entry<call_protect>(), entry<call_map_batch>(), entry<call_stretch_offer>(),
-    entry<call_stretch_accept>(), entry<call_stretch_revoke>(), entry<call_domain_create>(),
-    entry<call_domain_start>(), entry<call_domain_destroy>(), entry<call_domain_inspect>(),
-    entry<call_contract_set>(), entry<call_guarantees_set>(), entry<call_endpoint_offer>(),
-    entry<call_endpoint_accept>(), entry<call_endpoint_close>(), entry<call_irq_bind>(), entry<call_irq_ack>(),
-    entry<call_device_stretch>(), entry<call_pci_read>(), entry<call_log>(), entry<call_trace_mark>(),
-    entry<call_machine_exit>(), entry<call_machine_info>(), entry<call_frame_physical>(), entry<call_measure>(),
-    entry<call_frame_give>(), entry<call_exit>(), entry<call_stretch_address>(),
+    entry<call_null>(),
+    entry<call_suspend>(),
+    entry<call_yield>(),
+    entry<call_send>(),
+    entry<call_send_sync>(),
+    entry<call_resume>(),
+    entry<call_kps_enter>(),
+    entry<call_kps_leave>(),
+    entry<call_stretch_create>(),
+    entry<call_stretch_destroy>(),
+    entry<call_frame_alloc>(),
+    entry<call_frame_free>(),
+    entry<call_map>(),
+    entry<call_unmap>(),
+    entry<call_protect>(),
+    entry<call_map_batch>(),
+    entry<call_stretch_offer>(),
+    entry<call_stretch_accept>(),
+    entry<call_stretch_revoke>(),
+    entry<call_domain_create>(),
+    entry<call_domain_start>(),
+    entry<call_domain_destroy>(),
+    entry<call_domain_inspect>(),
+    entry<call_contract_set>(),
+    entry<call_guarantees_set>(),
+    entry<call_endpoint_offer>(),
+    entry<call_endpoint_accept>(),
+    entry<call_endpoint_close>(),
+    entry<call_irq_bind>(),
+    entry<call_irq_ack>(),
+    entry<call_device_stretch>(),
+    entry<call_pci_read>(),
+    entry<call_log>(),
+    entry<call_trace_mark>(),
+    entry<call_machine_exit>(),
+    entry<call_machine_info>(),
+    entry<call_frame_physical>(),
+    entry<call_measure>(),
+    entry<call_frame_give>(),
+    entry<call_exit>(),
+    entry<call_stretch_address>(),
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();

@@ -12,7 +12,8 @@
 
 namespace nemesis {
 
-/// The channel, or the data of the archive, that this domain knows as `name`; null if there is none.
+/// The channel, or the data of the archive, that this domain knows as `name`; null if there is
+/// none.
 inline abi::ChannelRecord const* find_channel(std::string_view name) {
     auto const& env = environment();
     for (std::uint32_t i = 0; i < env.channel_count && i < abi::kChannelsMax; ++i) {

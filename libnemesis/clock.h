@@ -20,7 +20,8 @@ inline std::uint64_t cycle_count() {
 inline Instant now() {
     auto const* page = reinterpret_cast<abi::TimePage const*>(abi::kTimePage);
     auto const ticks = cycle_count() - page->tsc_base;
-    return Instant::ns(static_cast<std::int64_t>((static_cast<unsigned __int128>(ticks) * page->multiplier) >> 32));
+    return Instant::ns(static_cast<std::int64_t>(
+        (static_cast<unsigned __int128>(ticks) * page->multiplier) >> 32));
 }
 
 }  // namespace nemesis

@@ -1,9 +1,9 @@
 #pragma once
 // The state of libnemesis in one domain: everything that would be a global variable elsewhere.
 //
-// libnemesis itself is one read-only image shared by all domains and keeps no statics; each domain's
-// state lies where its creator put it and hangs on the GS base, its first word pointing to itself.
-// Only code of the domain touches it: threads with activations off, or the dispatcher.
+// libnemesis itself is one read-only image shared by all domains and keeps no statics; each
+// domain's state lies where its creator put it and hangs on the GS base, its first word pointing to
+// itself. Only code of the domain touches it: threads with activations off, or the dispatcher.
 
 #include <cstdint>
 
@@ -23,7 +23,8 @@ struct Closure {
 
 /// What a fault handler decides.
 enum class FaultAction { Retry, Kill };
-using FaultHandler = FaultAction (*)(void* self, abi::FaultRecord const& fault, abi::ContextSlot& context);
+using FaultHandler = FaultAction (*)(void* self, abi::FaultRecord const& fault,
+                                     abi::ContextSlot& context);
 
 inline constexpr std::uint32_t kClosuresInline = 224;
 
@@ -35,8 +36,8 @@ struct State {
     abi::DibRw* rw;
     // Threads.
     Thread* current;
-    Thread* ready;     ///< by deadline, then first come
-    Thread* sleeping;  ///< by time-out
+    Thread* ready;                ///< by deadline, then first come
+    Thread* sleeping;             ///< by time-out
     std::uint64_t slots_free[4];  ///< bit set: context slot free
     std::uint32_t thread_count;
     std::uint32_t flags;
@@ -46,7 +47,8 @@ struct State {
     // Memory.
     std::uint64_t heap_stretch, heap_base, heap_pages, heap_used;
     void* heap_free;
-    /// Called by the dispatcher on every activation, before events (tracing, accounting); may be null.
+    /// Called by the dispatcher on every activation, before events (tracing, accounting); may be
+    /// null.
     void (*on_activation)(void* self, abi::DibRo const& dib);
     void* on_activation_self;
     void (*exit_hook)();

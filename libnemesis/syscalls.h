@@ -24,7 +24,8 @@ inline std::int64_t call(abi::Call number, Word a = 0, Word b = 0, Word c = 0) {
                  : "rcx", "r8", "r9", "r10", "r11", "memory");
     return result;
 }
-inline std::int64_t call6(abi::Call number, Word a, Word b, Word c, Word d, Word e = 0, Word f = 0) {
+inline std::int64_t call6(abi::Call number, Word a, Word b, Word c, Word d, Word e = 0,
+                          Word f = 0) {
     std::int64_t result;
     register Word r10 asm("r10") = d;
     register Word r8 asm("r8") = e;
@@ -47,7 +48,9 @@ inline std::int64_t call_giving_up(abi::Call number, Word a = 0, Word b = 0) {
 
 /// The calls that need no repetition, by their names. Meaning: kernel/abi/syscalls.h.
 inline std::int64_t null() { return call(abi::Call::Null); }
-inline std::int64_t suspend(std::int64_t until) { return call_giving_up(abi::Call::Suspend, static_cast<Word>(until)); }
+inline std::int64_t suspend(std::int64_t until) {
+    return call_giving_up(abi::Call::Suspend, static_cast<Word>(until));
+}
 inline std::int64_t yield() { return call_giving_up(abi::Call::Yield); }
 inline std::int64_t send(Word endpoint) { return call(abi::Call::Send, endpoint); }
 inline std::int64_t send_sync(Word endpoint, std::int64_t until) {
@@ -55,7 +58,9 @@ inline std::int64_t send_sync(Word endpoint, std::int64_t until) {
 }
 inline std::int64_t resume(Word slot) { return call_giving_up(abi::Call::Resume, slot); }
 inline std::int64_t stretch_create(abi::DomainId target, Word address, Word regions, Word rights);
-inline std::int64_t trace_mark(Word kind, Word a, Word b) { return call(abi::Call::TraceMark, kind, a, b); }
+inline std::int64_t trace_mark(Word kind, Word a, Word b) {
+    return call(abi::Call::TraceMark, kind, a, b);
+}
 inline std::int64_t irq_bind(Word kind, Word number, Word endpoint) {
     return call(abi::Call::IrqBind, kind, number, endpoint);
 }
@@ -83,7 +88,8 @@ std::int64_t until_done(F&& step) {
 
 /// The calls that work in steps, repeated until they are done, and those beside them.
 inline std::int64_t stretch_create(abi::DomainId target, Word address, Word regions, Word rights) {
-    return until_done([&] { return call6(abi::Call::StretchCreate, target, address, regions, rights); });
+    return until_done(
+        [&] { return call6(abi::Call::StretchCreate, target, address, regions, rights); });
 }
 inline std::int64_t stretch_destroy(abi::DomainId target, Word stretch) {
     return until_done([&] { return call(abi::Call::StretchDestroy, target, stretch); });
@@ -104,11 +110,14 @@ inline std::int64_t protect(Word stretch, Word page, Word count, Word rights) {
 inline std::int64_t map_batch(Word stretch, Word page, Word count) {
     return until_done([&] { return call(abi::Call::MapBatch, stretch, page, count); });
 }
-inline std::int64_t stretch_offer(abi::DomainId target, Word stretch, abi::DomainId peer, Word rights) {
+inline std::int64_t stretch_offer(abi::DomainId target, Word stretch, abi::DomainId peer,
+                                  Word rights) {
     return call6(abi::Call::StretchOffer, target, stretch, peer, rights);
 }
-inline std::int64_t stretch_accept(abi::DomainId target, abi::DomainId owner, Word stretch, Word rights) {
-    return until_done([&] { return call6(abi::Call::StretchAccept, target, owner, stretch, rights); });
+inline std::int64_t stretch_accept(abi::DomainId target, abi::DomainId owner, Word stretch,
+                                   Word rights) {
+    return until_done(
+        [&] { return call6(abi::Call::StretchAccept, target, owner, stretch, rights); });
 }
 inline std::int64_t stretch_revoke(abi::DomainId target, Word stretch, abi::DomainId peer) {
     return until_done([&] { return call(abi::Call::StretchRevoke, target, stretch, peer); });
@@ -116,14 +125,20 @@ inline std::int64_t stretch_revoke(abi::DomainId target, Word stretch, abi::Doma
 inline std::int64_t domain_create() {
     return until_done([] { return call(abi::Call::DomainCreate); });
 }
-inline std::int64_t domain_start(abi::DomainId target) { return call(abi::Call::DomainStart, target); }
+inline std::int64_t domain_start(abi::DomainId target) {
+    return call(abi::Call::DomainStart, target);
+}
 inline std::int64_t domain_destroy(abi::DomainId target) {
     return until_done([&] { return call(abi::Call::DomainDestroy, target); });
 }
-inline std::int64_t domain_inspect(abi::DomainId target) { return call(abi::Call::DomainInspect, target); }
-/// `second`, if not null, receives the second result: after Refused the largest slice that would fit.
+inline std::int64_t domain_inspect(abi::DomainId target) {
+    return call(abi::Call::DomainInspect, target);
+}
+/// `second`, if not null, receives the second result: after Refused the largest slice that would
+/// fit.
 inline std::int64_t contract_set(abi::DomainId target, std::int64_t slice, std::int64_t period,
-                                 std::int64_t deadline, Word weight, std::int64_t* second = nullptr) {
+                                 std::int64_t deadline, Word weight,
+                                 std::int64_t* second = nullptr) {
     for (;;) {
         std::int64_t result;
         Word a = target, b = static_cast<Word>(slice), c = static_cast<Word>(period);
@@ -143,7 +158,8 @@ inline std::int64_t guarantees_set(bool on) {
 inline std::int64_t endpoint_offer(abi::DomainId target, Word endpoint, abi::DomainId peer) {
     return call(abi::Call::EndpointOffer, target, endpoint, peer);
 }
-inline std::int64_t endpoint_accept(abi::DomainId target, Word endpoint, abi::DomainId peer, Word peer_endpoint) {
+inline std::int64_t endpoint_accept(abi::DomainId target, Word endpoint, abi::DomainId peer,
+                                    Word peer_endpoint) {
     return call6(abi::Call::EndpointAccept, target, endpoint, peer, peer_endpoint);
 }
 inline std::int64_t endpoint_close(abi::DomainId target, Word endpoint) {
@@ -153,9 +169,14 @@ inline std::int64_t device_stretch(Word physical, Word pages, Word rights) {
     return until_done([&] { return call(abi::Call::DeviceStretch, physical, pages, rights); });
 }
 inline std::int64_t pci_read(Word number) { return call(abi::Call::PciRead, number); }
-inline std::int64_t frame_physical(Word stretch, Word page) { return call(abi::Call::FramePhysical, stretch, page); }
-inline std::int64_t measure(abi::MeasureWord word) { return call(abi::Call::Measure, static_cast<Word>(word)); }
-inline std::int64_t frame_give(abi::DomainId target, Word stretch, Word page, Word own_stretch, Word own_page, Word rights) {
+inline std::int64_t frame_physical(Word stretch, Word page) {
+    return call(abi::Call::FramePhysical, stretch, page);
+}
+inline std::int64_t measure(abi::MeasureWord word) {
+    return call(abi::Call::Measure, static_cast<Word>(word));
+}
+inline std::int64_t frame_give(abi::DomainId target, Word stretch, Word page, Word own_stretch,
+                               Word own_page, Word rights) {
     return call6(abi::Call::FrameGive, target, stretch, page, own_stretch, own_page, rights);
 }
 /// Appends text to the kernel's log, 32 bytes a call.

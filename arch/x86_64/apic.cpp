@@ -101,9 +101,16 @@ std::uint32_t real_line(std::uint32_t line, std::uint32_t& flags) {
 void initialise(std::uint64_t rsdp) {
     if (rsdp != 0) read_acpi(rsdp);
     // The legacy controllers: remapped away from the exceptions, then masked for good.
-    out8(0x20, 0x11); out8(0xa0, 0x11); out8(0x21, 0x20); out8(0xa1, 0x28);
-    out8(0x21, 4); out8(0xa1, 2); out8(0x21, 1); out8(0xa1, 1);
-    out8(0x21, 0xff); out8(0xa1, 0xff);
+    out8(0x20, 0x11);
+    out8(0xa0, 0x11);
+    out8(0x21, 0x20);
+    out8(0xa1, 0x28);
+    out8(0x21, 4);
+    out8(0xa1, 2);
+    out8(0x21, 1);
+    out8(0xa1, 1);
+    out8(0x21, 0xff);
+    out8(0xa1, 0xff);
     write_msr(0x1b, read_msr(0x1b) | (1u << 11));
     local[0x80 / 4] = 0;
     local[0xf0 / 4] = 0x100 | kSpuriousVector;
@@ -144,8 +151,10 @@ bool steers_interrupts(std::uint64_t physical_address, std::uint64_t bytes) {
         return physical_address < base + size && base < physical_address + bytes;
     };
     // Whatever APIC a write to 0xfeexxxxx reaches, it is a message that interrupts.
-    return touches(0xfee00000, 0x100000) || touches(physical_of(const_cast<std::uint32_t*>(io)) & ~4095ull, 4096) ||
-           touches(physical_of(const_cast<std::uint32_t*>(local)), 4096) || touches(pci_window, pci_window_bytes);
+    return touches(0xfee00000, 0x100000) ||
+           touches(physical_of(const_cast<std::uint32_t*>(io)) & ~4095ull, 4096) ||
+           touches(physical_of(const_cast<std::uint32_t*>(local)), 4096) ||
+           touches(pci_window, pci_window_bytes);
 }
 
 std::uint32_t line_count() { return lines; }

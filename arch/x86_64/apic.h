@@ -10,7 +10,7 @@
 
 namespace nemesis::arch::apic {
 
-inline constexpr std::uint8_t kTimerVector = 0xf0;     ///< priority class 15: passes CR8 = 14
+inline constexpr std::uint8_t kTimerVector = 0xf0;  ///< priority class 15: passes CR8 = 14
 inline constexpr std::uint8_t kSpuriousVector = 0xff;
 inline constexpr std::uint8_t kDeviceVectorFirst = 0x30;
 inline constexpr std::uint8_t kDeviceVectorLast = 0xef;
@@ -31,14 +31,15 @@ inline void disarm() { local[0x380 / 4] = 0; }
 /// This processor's APIC id.
 std::uint8_t local_id();
 
-/// Routes an IO-APIC line to `vector`, masked. ISA lines follow the ACPI overrides. Returns false if
-/// there is no such line.
+/// Routes an IO-APIC line to `vector`, masked. ISA lines follow the ACPI overrides. Returns false
+/// if there is no such line.
 bool route_line(std::uint32_t line, std::uint8_t vector);
 /// Masks or unmasks an IO-APIC line. bound: 4 register accesses.
 void set_line_mask(std::uint32_t line, bool masked);
 /// The line of the IO-APIC behind `line`: two numbers may mean the same one.
 std::uint32_t real_line(std::uint32_t line);
-/// Whether [physical, +bytes) touches the interrupt controllers or PCI's memory-mapped configuration space.
+/// Whether [physical, +bytes) touches the interrupt controllers or PCI's memory-mapped
+/// configuration space.
 bool steers_interrupts(std::uint64_t physical, std::uint64_t bytes);
 /// How many lines there are.
 std::uint32_t line_count();

@@ -22,8 +22,8 @@ std::uint64_t snapped(std::uint64_t hz) {
 }  // namespace
 
 void calibrate(abi::TimePage& page) {
-    // Channel 0, which firmware leaves running, counts out once and rests: nothing listens to it, and in
-    // an emulator that stands still an armed timer makes time jump.
+    // Channel 0, which firmware leaves running, counts out once and rests: nothing listens to it,
+    // and in an emulator that stands still an armed timer makes time jump.
     out8(0x43, 0x30);
     out8(0x40, 1);
     out8(0x40, 0);
@@ -54,7 +54,10 @@ void calibrate(abi::TimePage& page) {
         for (int bit = 0; bit < 32; ++bit) {
             r <<= 1;
             fraction <<= 1;
-            if (r >= denominator) { r -= denominator; fraction |= 1; }
+            if (r >= denominator) {
+                r -= denominator;
+                fraction |= 1;
+            }
         }
         return (whole << 32) | fraction;
     };
@@ -63,8 +66,12 @@ void calibrate(abi::TimePage& page) {
                             .ticks_per_ns = fixed(timer_hz, 1'000'000'000),
                             .tsc_hz = tsc_hz,
                             .timer_hz = timer_hz};
-    page = abi::TimePage{.magic = abi::kDibMagic, .tsc_base = first, .multiplier = parameters.multiplier,
-                         .shift = 32, .flags = features.fsgsbase ? 1u : 0u, .tsc_hz = tsc_hz};
+    page = abi::TimePage{.magic = abi::kDibMagic,
+                         .tsc_base = first,
+                         .multiplier = parameters.multiplier,
+                         .shift = 32,
+                         .flags = features.fsgsbase ? 1u : 0u,
+                         .tsc_hz = tsc_hz};
 }
 
 }  // namespace nemesis::arch::clock

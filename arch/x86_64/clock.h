@@ -16,7 +16,7 @@ namespace nemesis::arch::clock {
 /// How counter and timer run, measured at the boot.
 struct Parameters {
     std::uint64_t tsc_base;
-    std::uint64_t multiplier;  ///< ns per tick, fixed point with 32 bits of fraction
+    std::uint64_t multiplier;    ///< ns per tick, fixed point with 32 bits of fraction
     std::uint64_t ticks_per_ns;  ///< timer counts per ns, fixed point with 32 bits of fraction
     std::uint64_t tsc_hz, timer_hz;
 };
@@ -28,8 +28,8 @@ void calibrate(abi::TimePage& page);
 /// The instant at which the counter read `tsc`.
 inline Instant at(std::uint64_t tsc) {
     auto const ticks = tsc - parameters.tsc_base;
-    return Instant::ns(
-        static_cast<std::int64_t>((static_cast<unsigned __int128>(ticks) * parameters.multiplier) >> 32));
+    return Instant::ns(static_cast<std::int64_t>(
+        (static_cast<unsigned __int128>(ticks) * parameters.multiplier) >> 32));
 }
 /// ns since boot. Any context; 9 instructions.
 inline Instant now() { return at(rdtsc()); }

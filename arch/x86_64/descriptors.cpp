@@ -38,11 +38,14 @@ struct [[gnu::packed]] TablePointer {
 };
 
 alignas(16) std::uint64_t gdt[8] = {
-    0, 0x00af9b000000ffff, 0x00cf93000000ffff,
+    0,
+    0x00af9b000000ffff,
+    0x00cf93000000ffff,
     0,                   // SYSRET's 32-bit code selector: unused, absent
     0x00cff3000000ffff,  // user data
     0x00affb000000ffff,  // user code
-    0, 0,                // task state
+    0,
+    0,  // task state
 };
 TaskState task_state;
 alignas(16) Gate idt[256];
@@ -69,12 +72,14 @@ void detect_features() {
 
 void initialise_descriptors() {
     for (int i = 0; i < 3; ++i) {
-        task_state.ist[i] = reinterpret_cast<std::uint64_t>(interrupt_stacks[i]) + sizeof(interrupt_stacks[i]);
+        task_state.ist[i] =
+            reinterpret_cast<std::uint64_t>(interrupt_stacks[i]) + sizeof(interrupt_stacks[i]);
     }
     task_state.rsp[0] = task_state.ist[0];
     task_state.io_map = sizeof(TaskState);
     auto const base = reinterpret_cast<std::uint64_t>(&task_state);
-    gdt[6] = (sizeof(TaskState) - 1) | ((base & 0xffffff) << 16) | (0x89ull << 40) | ((base >> 24 & 0xff) << 56);
+    gdt[6] = (sizeof(TaskState) - 1) | ((base & 0xffffff) << 16) | (0x89ull << 40) |
+             ((base >> 24 & 0xff) << 56);
     gdt[7] = base >> 32;
     TablePointer const gdt_pointer{sizeof(gdt) - 1, reinterpret_cast<std::uint64_t>(gdt)};
     asm volatile(
@@ -88,13 +93,18 @@ void initialise_descriptors() {
         "xorl %%eax, %%eax\n"
         "movl %%eax, %%ds\n movl %%eax, %%es\n movl %%eax, %%fs\n movl %%eax, %%gs\n"
         "movl $0x30, %%eax\n"
-        "ltr %%ax\n" ::"m"(gdt_pointer) : "rax", "memory");
+        "ltr %%ax\n" ::"m"(gdt_pointer)
+        : "rax", "memory");
     for (int vector = 0; vector < 256; ++vector) {
         auto const offset = vector_table[vector];
         std::uint8_t const stack = vector == 2 ? 2 : vector == 18 ? 3 : 1;
-        idt[vector] = Gate{static_cast<std::uint16_t>(offset), kKernelCode, stack, 0x8e,
+        idt[vector] = Gate{static_cast<std::uint16_t>(offset),
+                           kKernelCode,
+                           stack,
+                           0x8e,
                            static_cast<std::uint16_t>(offset >> 16),
-                           static_cast<std::uint32_t>(offset >> 32), 0};
+                           static_cast<std::uint32_t>(offset >> 32),
+                           0};
     }
     TablePointer const idt_pointer{sizeof(idt) - 1, reinterpret_cast<std::uint64_t>(idt)};
     asm volatile("lidt %0" ::"m"(idt_pointer));
@@ -115,7 +125,8 @@ void initialise_descriptors() {
     if (features.xsave) write_xcr0(features.avx ? 7 : 3);
     write_msr(0x277, 0x0007040100070406ull);  // PAT entry 4: write combining; others as at reset
 
-    // Entry paths carry a 3-byte no-op wherever SMAP wants CLAC or STAC; a processor with SMAP gets them.
+    // Entry paths carry a 3-byte no-op wherever SMAP wants CLAC or STAC; a processor with SMAP gets
+    // them.
     if (features.smap) {
         for (auto const* site = smap_sites_start; site < smap_sites_end; site += 2) {
             auto* code = reinterpret_cast<std::uint8_t*>(site[0]);

@@ -9,7 +9,8 @@
 
 namespace nemesis::arch {
 
-inline constexpr std::uint16_t kKernelCode = 0x08, kKernelData = 0x10, kUserData = 0x23, kUserCode = 0x2b;
+inline constexpr std::uint16_t kKernelCode = 0x08, kKernelData = 0x10, kUserData = 0x23,
+                               kUserCode = 0x2b;
 
 /// Loads GDT, TSS and IDT, sets the SYSCALL registers and the control registers' protections as far
 /// as CPUID offers them. Boot only, once a processor.

@@ -28,8 +28,13 @@ boot::FrameBuffer set_mode() {
     set(2, kHeight);
     set(3, 32);
     set(4, 0x41);
-    return boot::FrameBuffer{.physical = base, .width = kWidth, .height = kHeight, .pitch = kWidth * 4,
-                             .bits_per_pixel = 32, .red_first = 0, .reserved = 0};
+    return boot::FrameBuffer{.physical = base,
+                             .width = kWidth,
+                             .height = kHeight,
+                             .pitch = kWidth * 4,
+                             .bits_per_pixel = 32,
+                             .red_first = 0,
+                             .reserved = 0};
 }
 
 }  // namespace nemesis::arch::display

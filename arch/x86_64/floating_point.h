@@ -14,7 +14,8 @@ namespace nemesis::arch {
 /// x87, SSE and AVX state.
 inline constexpr std::uint32_t kFloatingPointMask = 7;
 
-extern "C" int fpu_load(void const* area, std::uint32_t mask);  // entry.S: 1 if the area is malformed
+extern "C" int fpu_load(void const* area,
+                        std::uint32_t mask);  // entry.S: 1 if the area is malformed
 
 /// What a domain finds that starts or has given its state up.
 struct alignas(64) InitialFloatingPoint {

@@ -78,7 +78,8 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
     for (std::uint64_t gib = 0; gib < 512 && (gib << 30) < physical_end; ++gib) {
         physical_map_end_ = (gib + 1) << 30;
         if (features.page_1g) {
-            physical<Entry>(pdpt)[gib] = (gib << 30) | kPresent | kWritable | kLarge | global | no_execute;
+            physical<Entry>(pdpt)[gib] =
+                (gib << 30) | kPresent | kWritable | kLarge | global | no_execute;
             continue;
         }
         auto const directory = allocate();
@@ -116,17 +117,20 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
     write_cr3(root);
 }
 
-void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes, std::uint64_t (*allocate)()) {
+void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes,
+                       std::uint64_t (*allocate)()) {
     constexpr std::uint64_t large = 2ull << 20;
     auto const first = physical_address & ~(large - 1);
     auto const pages = (physical_address - first + bytes + large - 1) / large;
     if (bytes == 0 || pages > 512) return nullptr;
     auto& entry = physical<Entry>(kernel_pml4)[index_at(kFrameBufferWindow, 3)];
     auto const directories = table_under(entry, allocate, false);
-    auto const directory = table_under(physical<Entry>(directories)[index_at(kFrameBufferWindow, 2)], allocate, false);
+    auto const directory =
+        table_under(physical<Entry>(directories)[index_at(kFrameBufferWindow, 2)], allocate, false);
     for (std::uint64_t i = 0; i < pages; ++i) {
-        physical<Entry>(directory)[i] = (first + i * large) | kPresent | kWritable | kLarge | no_execute |
-                                        kLargeWriteCombining | (features.pge ? kGlobal : 0);
+        physical<Entry>(directory)[i] = (first + i * large) | kPresent | kWritable | kLarge |
+                                        no_execute | kLargeWriteCombining |
+                                        (features.pge ? kGlobal : 0);
     }
     return reinterpret_cast<void*>(kFrameBufferWindow + (physical_address - first));
 }

@@ -42,8 +42,8 @@ constexpr Entry make_upper(std::uint64_t physical_address) {
 
 /// The upper tables on the way to `address`: which of them are missing. bound: three loads.
 struct Walk {
-    Entry* missing;   ///< entry that has no table yet, or null when `region` is valid
-    Entry* region;    ///< the entry of the leaf table (level 1)
+    Entry* missing;  ///< entry that has no table yet, or null when `region` is valid
+    Entry* region;   ///< the entry of the leaf table (level 1)
 };
 Walk walk(std::uint64_t pml4, std::uint64_t address);
 
@@ -60,9 +60,10 @@ void initialise_kernel_tables(std::uint64_t kernel_physical, std::uint64_t physi
                               std::uint64_t (*allocate)());
 /// The entry of the global window's leaf at `address`, making tables with `allocate`. Boot only.
 Entry* global_leaf(std::uint64_t address, std::uint64_t (*allocate)());
-/// Maps a frame buffer, write combining, in a window of the kernel's own; null when it is larger than
-/// the window (1 GiB). One buffer, boot only.
-void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes, std::uint64_t (*allocate)());
+/// Maps a frame buffer, write combining, in a window of the kernel's own; null when it is larger
+/// than the window (1 GiB). One buffer, boot only.
+void* map_frame_buffer(std::uint64_t physical_address, std::uint64_t bytes,
+                       std::uint64_t (*allocate)());
 /// End of the map of physical memory: nothing at or behind it may be reached through physical().
 std::uint64_t physical_map_end();
 /// Root of the kernel's own tables (idle).

@@ -104,7 +104,8 @@ std::uint32_t find_class(std::uint16_t class_code) {
             auto const functions = (read(first | 0x0c) & 0x00800000) != 0 ? 8u : 1u;
             for (std::uint32_t f = 0; f < functions; ++f) {
                 auto const function = first | (f << 8);
-                if (read(function) != 0xffffffff && read(function | 8) >> 16 == class_code) return function;
+                if (read(function) != 0xffffffff && read(function | 8) >> 16 == class_code)
+                    return function;
             }
         }
         if (bus == 3) break;  // what sits further away is no boot display

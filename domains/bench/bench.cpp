@@ -21,9 +21,11 @@ struct Group {
     void (*run)();
 };
 constexpr Group groups[] = {
-    {"calls", calls}, {"events", events}, {"memory", memory}, {"timers", timers},
+    {"calls", calls},           {"events", events},
+    {"memory", memory},         {"timers", timers},
     {"timers_fpu", timers_fpu}, {"guarantees", guarantees},
-    {"interrupts", interrupts}, {"life", life}, {"decisions", decisions}, {"crowd", crowd},
+    {"interrupts", interrupts}, {"life", life},
+    {"decisions", decisions},   {"crowd", crowd},
 };
 
 /// Is `word` one of the words of the argument?
@@ -93,7 +95,8 @@ void Samples::sort() {
 }
 
 void Samples::take_off(std::uint32_t constant) {
-    for (std::uint32_t i = 0; i < count_; ++i) values_[i] = values_[i] > constant ? values_[i] - constant : 0;
+    for (std::uint32_t i = 0; i < count_; ++i)
+        values_[i] = values_[i] > constant ? values_[i] - constant : 0;
 }
 void Samples::divide(std::uint32_t by) {
     for (std::uint32_t i = 0; i < count_; ++i) values_[i] /= by;
@@ -115,9 +118,12 @@ void Counters::begin() {
 }
 std::int64_t Counters::root_writes(std::uint64_t n) const {
     auto const grown = sys::measure(abi::MeasureWord::RootWrites) - root_writes_;
-    return n == 0 ? 0 : (grown * 100 + static_cast<std::int64_t>(n) / 2) / static_cast<std::int64_t>(n);
+    return n == 0 ? 0
+                  : (grown * 100 + static_cast<std::int64_t>(n) / 2) / static_cast<std::int64_t>(n);
 }
-std::int64_t Counters::switches() const { return sys::measure(abi::MeasureWord::Switches) - switches_; }
+std::int64_t Counters::switches() const {
+    return sys::measure(abi::MeasureWord::Switches) - switches_;
+}
 
 void report(Row const& row) {
     auto& s = samples();
@@ -125,8 +131,8 @@ void report(Row const& row) {
     s.sort();
     auto const n = s.count();
     log::line("@row ", row.metric, " ", row.unit, " ", n == 0 ? -1 : std::int64_t{s.at(0)}, " ",
-              n == 0 ? -1 : std::int64_t{s.at(n / 2)}, " ", n == 0 ? -1 : std::int64_t{s.at(n - 1)}, " ", std::uint64_t{n},
-              " ", row.root_writes_hundredths, " ", row.crossings);
+              n == 0 ? -1 : std::int64_t{s.at(n / 2)}, " ", n == 0 ? -1 : std::int64_t{s.at(n - 1)},
+              " ", std::uint64_t{n}, " ", row.root_writes_hundredths, " ", row.crossings);
     s.reset();
 }
 void report_value(std::string_view metric, std::string_view unit, std::int64_t value) {
@@ -144,7 +150,8 @@ void take_guarantee(std::int64_t slice) {
     for (;;) {
         auto const set = sys::contract_set(0, slice, kOwnPeriod, kOwnPeriod, 1);
         if (set == 0) break;
-        require(set == static_cast<std::int64_t>(abi::Error::Busy), "the bench's own contract", set);
+        require(set == static_cast<std::int64_t>(abi::Error::Busy), "the bench's own contract",
+                set);
         Thread::sleep_until(now() + Duration::us(100));
     }
     fresh();
@@ -154,7 +161,8 @@ void give_up_guarantee() {
     for (;;) {
         auto const set = sys::contract_set(0, 0, 0, 0, 100);
         if (set == 0) break;
-        require(set == static_cast<std::int64_t>(abi::Error::Busy), "end of the bench's own contract", set);
+        require(set == static_cast<std::int64_t>(abi::Error::Busy),
+                "end of the bench's own contract", set);
         Thread::sleep_until(now() + Duration::us(100));
     }
     Thread::sleep_until(now() + Duration::ns(3 * kOwnPeriod));

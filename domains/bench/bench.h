@@ -77,7 +77,9 @@ void report_value(std::string_view metric, std::string_view unit, std::int64_t v
 void note(std::string_view name, std::int64_t value);
 /// Ends the run as failed unless `ok`.
 void require(bool ok, std::string_view what, std::int64_t value = 0);
-inline void require_success(std::int64_t result, std::string_view what) { require(result >= 0, what, result); }
+inline void require_success(std::int64_t result, std::string_view what) {
+    require(result >= 0, what, result);
+}
 
 /// The guarantee under which the bench itself measures. `fresh` waits until the slice is whole, so
 /// that what is measured next is not cut by the end of a slice.
@@ -108,15 +110,15 @@ void traced(std::string_view name, F&& body) {
 }
 
 // The measurements, each in the file of its subject.
-void calls();     // null_syscall, kps_section, switch
-void events();    // event_send_async, event_sync_roundtrip, activation
-void memory();    // map_page, fault_to_domain, appel1, appel2
+void calls();       // null_syscall, kps_section, switch
+void events();      // event_send_async, event_sync_roundtrip, activation
+void memory();      // map_page, fault_to_domain, appel1, appel2
 void timers();      // timer_wakeup
 void timers_fpu();  // timer_wakeup beside a hog with floating-point state
 void interrupts();  // irq_to_domain
-void life();      // domain_create_destroy, idle_memory
-void decisions();  // sched_decision_n10
-void crowd();     // everything with 10,000 domains
+void life();        // domain_create_destroy, idle_memory
+void decisions();   // sched_decision_n10
+void crowd();       // everything with 10,000 domains
 void guarantees();  // jobs that ask for all that was promised
 
 }  // namespace nemesis::bench

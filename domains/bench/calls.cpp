@@ -25,7 +25,9 @@ void null_syscall() {
     counters.begin();
     each(kSamples, 200, [] { sys::null(); });
     traced("null_syscall", [] { sys::null(); });
-    report({.metric = "null_syscall", .root_writes_hundredths = counters.root_writes(kSamples), .crossings = 2});
+    report({.metric = "null_syscall",
+            .root_writes_hundredths = counters.root_writes(kSamples),
+            .crossings = 2});
 }
 
 void kps_section() {
@@ -33,7 +35,9 @@ void kps_section() {
     counters.begin();
     each(kSamples, 400, [] { KernelPrivilegedSection const section; });
     traced("kps_section", [] { KernelPrivilegedSection const section; });
-    report({.metric = "kps_section", .root_writes_hundredths = counters.root_writes(kSamples), .crossings = 4});
+    report({.metric = "kps_section",
+            .root_writes_hundredths = counters.root_writes(kSamples),
+            .crossings = 4});
 }
 
 /// Stamps the board before each yield; a stamp of the other's on return is a switch.
@@ -73,7 +77,9 @@ void yields() {
     auto const n = b.count < kBoardSamples ? b.count : kBoardSamples;
     for (std::uint32_t i = 0; i < n && i < kSamples; ++i) samples().add(b.samples[i]);
     note("switch_switches", switches);
-    report({.metric = "switch", .root_writes_hundredths = switches != 0 ? writes * 100 / switches : -1, .crossings = 2});
+    report({.metric = "switch",
+            .root_writes_hundredths = switches != 0 ? writes * 100 / switches : -1,
+            .crossings = 2});
 }
 
 }  // namespace

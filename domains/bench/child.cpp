@@ -18,7 +18,8 @@ constexpr std::uint64_t kBoardPages = (sizeof(Board) + abi::kPageSize - 1) / abi
 constexpr std::uint32_t kOwnEndpointFirst = 8, kOwnEndpointLast = 200;
 
 // Pages of a child, counted from its slot: DIB, then these.
-constexpr std::uint64_t kEnvironmentPage = 2, kStatePage = 3, kActivationStackPage = 6, kStackPage = 9, kStackPages = 3;
+constexpr std::uint64_t kEnvironmentPage = 2, kStatePage = 3, kActivationStackPage = 6,
+                        kStackPage = 9, kStackPages = 3;
 
 Board* the_board = nullptr;
 std::uint64_t board_stretch = 0;
@@ -34,7 +35,8 @@ void fill_page(void const* from, std::size_t bytes) {
         auto const made = sys::stretch_create(0, 0, 1, abi::kRead | abi::kWrite | abi::kMeta);
         require_success(made, "workshop stretch");
         workshop = static_cast<std::uint64_t>(made);
-        workshop_page = reinterpret_cast<std::byte*>(sys::call(abi::Call::StretchAddress, 0, workshop));
+        workshop_page =
+            reinterpret_cast<std::byte*>(sys::call(abi::Call::StretchAddress, 0, workshop));
     }
     require_success(sys::map_batch(workshop, 0, 1), "page for a child");
     if (bytes != 0) __builtin_memcpy(workshop_page, from, bytes);
@@ -42,11 +44,12 @@ void fill_page(void const* from, std::size_t bytes) {
 
 void give_page(Child const& child, std::uint64_t page, void const* from, std::size_t bytes) {
     fill_page(from, bytes);
-    require_success(sys::frame_give(child.id, 0, page, workshop, 0, abi::kRead | abi::kWrite), "page to a child");
+    require_success(sys::frame_give(child.id, 0, page, workshop, 0, abi::kRead | abi::kWrite),
+                    "page to a child");
 }
 
-/// Maps our constants and code a second time, in a stretch that can be offered: our image cannot, our
-/// DIB lies in it.
+/// Maps our constants and code a second time, in a stretch that can be offered: our image cannot,
+/// our DIB lies in it.
 void make_code_stretch() {
     auto const& env = environment();
     auto const first = env.image_begin;
@@ -61,7 +64,8 @@ void make_code_stretch() {
         auto const physical = sys::frame_physical(0, (at - slot) / abi::kPageSize);
         require_success(physical, "frame of the code");
         require_success(sys::map(0, code_stretch, (at - first) / abi::kPageSize,
-                                 static_cast<std::uint64_t>(physical) / abi::kPageSize, abi::kRead | abi::kExecute),
+                                 static_cast<std::uint64_t>(physical) / abi::kPageSize,
+                                 abi::kRead | abi::kExecute),
                         "second mapping of the code");
     }
 }
@@ -114,7 +118,8 @@ Child make_child(ChildOptions const& options) {
         next_slot += abi::kSlotSize;
         auto const page = [&](std::uint64_t n) { return child.base + n * abi::kPageSize; };
         p.entry = options.main != nullptr ? in_child(&full_entry) : in_child(options.entry);
-        p.stack = page(options.main != nullptr ? kStatePage + abi::kStatePages + 1 + 2 : kStatePage + 1);
+        p.stack =
+            page(options.main != nullptr ? kStatePage + abi::kStatePages + 1 + 2 : kStatePage + 1);
         p.environment = options.main != nullptr ? page(kEnvironmentPage) : options.argument;
         p.state = page(kStatePage);
         __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
@@ -139,9 +144,12 @@ Child make_child(ChildOptions const& options) {
         env.heap_bytes_max = options.argument;  // free for the child's use
         __builtin_memcpy(env.name, "bench child", 12);
         give_page(child, kEnvironmentPage, &env, sizeof(env));
-        for (std::uint64_t i = 0; i < abi::kStatePages; ++i) give_page(child, kStatePage + i, nullptr, 0);
-        for (std::uint64_t i = 0; i < 2; ++i) give_page(child, kActivationStackPage + i, nullptr, 0);
-        for (std::uint64_t i = 0; i < kStackPages; ++i) give_page(child, kStackPage + i, nullptr, 0);
+        for (std::uint64_t i = 0; i < abi::kStatePages; ++i)
+            give_page(child, kStatePage + i, nullptr, 0);
+        for (std::uint64_t i = 0; i < 2; ++i)
+            give_page(child, kActivationStackPage + i, nullptr, 0);
+        for (std::uint64_t i = 0; i < kStackPages; ++i)
+            give_page(child, kStackPage + i, nullptr, 0);
     } else {
         give_page(child, kStatePage, nullptr, 0);
     }
@@ -150,12 +158,17 @@ Child make_child(ChildOptions const& options) {
     return child;
 }
 
-void start_child(Child const& child) { require_success(sys::domain_start(child.id), "start of a child"); }
-void destroy_child(Child const& child) { require_success(sys::domain_destroy(child.id), "end of a child"); }
+void start_child(Child const& child) {
+    require_success(sys::domain_start(child.id), "start of a child");
+}
+void destroy_child(Child const& child) {
+    require_success(sys::domain_destroy(child.id), "end of a child");
+}
 
 void reuse_slot(Child const& child) { next_slot = child.base; }
 
-void contract(Child const& child, std::int64_t slice, std::int64_t period, std::int64_t deadline, std::uint32_t weight) {
+void contract(Child const& child, std::int64_t slice, std::int64_t period, std::int64_t deadline,
+              std::uint32_t weight) {
     std::int64_t fits = 0;
     for (;;) {
         auto const set = sys::contract_set(child.id, slice, period, deadline, weight, &fits);
@@ -173,7 +186,8 @@ std::uint32_t connect(Child const& child, std::uint32_t child_endpoint) {
     for (auto n = kOwnEndpointFirst; n <= kOwnEndpointLast; ++n) {
         if (used[n]) continue;
         used[n] = true;
-        require_success(sys::endpoint_offer(child.id, child_endpoint, dib().id), "offer of an endpoint");
+        require_success(sys::endpoint_offer(child.id, child_endpoint, dib().id),
+                        "offer of an endpoint");
         require_success(sys::endpoint_accept(0, n, child.id, child_endpoint), "connection");
         return n;
     }
@@ -191,9 +205,12 @@ void give_channel(Child const& source, Child const& sink) {
     require_success(made, "channel");
     auto const number = static_cast<std::uint64_t>(made);
     fill_page(nullptr, 0);
-    require_success(sys::frame_give(source.id, number, 0, workshop, 0, abi::kRead | abi::kWrite), "page of a channel");
-    require_success(sys::stretch_offer(source.id, number, sink.id, abi::kRead), "offer of a channel");
-    require_success(sys::stretch_accept(sink.id, source.id, number, abi::kRead), "acceptance of a channel");
+    require_success(sys::frame_give(source.id, number, 0, workshop, 0, abi::kRead | abi::kWrite),
+                    "page of a channel");
+    require_success(sys::stretch_offer(source.id, number, sink.id, abi::kRead),
+                    "offer of a channel");
+    require_success(sys::stretch_accept(sink.id, source.id, number, abi::kRead),
+                    "acceptance of a channel");
     connect(source, 2, sink, 3);
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 // Children of the bench: domains that run functions of the bench's own image.
 //
-// Code needs no copying: the bench maps its own constants and code a second time (the one thing that may
-// have two addresses), offers that to the child, and starts it at one of its functions. What it writes is its own stack,
-// and the board, one page shared read/write with the bench. Children have no FPU state.
-// A plain child has no run-time: its functions touch the board, their stack and system calls only. A
-// full child has a libnemesis state and a dispatcher.
+// Code needs no copying: the bench maps its own constants and code a second time (the one thing
+// that may have two addresses), offers that to the child, and starts it at one of its functions.
+// What it writes is its own stack, and the board, one page shared read/write with the bench.
+// Children have no FPU state. A plain child has no run-time: its functions touch the board, their
+// stack and system calls only. A full child has a libnemesis state and a dispatcher.
 
 #include <cstdint>
 
@@ -74,15 +74,20 @@ void reuse_slot(Child const& child);
 std::uint32_t connect(Child const& child, std::uint32_t child_endpoint);
 /// Connects two children.
 void connect(Child const& a, std::uint32_t endpoint_a, Child const& b, std::uint32_t endpoint_b);
-/// A one-way channel: a page that `source` writes and `sink` reads, and a connection (endpoint 2 to 3).
+/// A one-way channel: a page that `source` writes and `sink` reads, and a connection (endpoint 2 to
+/// 3).
 void give_channel(Child const& source, Child const& sink);
 void disconnect(std::uint32_t own_endpoint);
 /// Ends a set contract, gives one: errors end the run.
-void contract(Child const& child, std::int64_t slice, std::int64_t period, std::int64_t deadline, std::uint32_t weight);
+void contract(Child const& child, std::int64_t slice, std::int64_t period, std::int64_t deadline,
+              std::uint32_t weight);
 
-inline abi::DibRw& rw_of(abi::DibRo const* ro) { return *reinterpret_cast<abi::DibRw*>(ro->rw_address); }
+inline abi::DibRw& rw_of(abi::DibRo const* ro) {
+    return *reinterpret_cast<abi::DibRw*>(ro->rw_address);
+}
 
-/// For plain children: gives the processor up with activations on; the next activation is at the entry.
+/// For plain children: gives the processor up with activations on; the next activation is at the
+/// entry.
 [[noreturn]] inline void suspend_activated(abi::DibRo const* ro, std::int64_t until) {
     auto& rw = rw_of(ro);
     for (;;) {
@@ -97,7 +102,7 @@ inline abi::DibRw& rw_of(abi::DibRo const* ro) { return *reinterpret_cast<abi::D
 
 /// Makes `name`, an entry that reads the counter as its first instruction and goes on in
 /// `handler(ro, stamp)`.
-#define STAMPED_ENTRY(name, handler)                                              \
-    [[gnu::naked, maybe_unused]] static void name(nemesis::abi::DibRo const*) {   \
-        asm volatile("rdtsc\n mov %%eax, %%esi\n jmp %P0" : : "i"(handler));      \
+#define STAMPED_ENTRY(name, handler)                                            \
+    [[gnu::naked, maybe_unused]] static void name(nemesis::abi::DibRo const*) { \
+        asm volatile("rdtsc\n mov %%eax, %%esi\n jmp %P0" : : "i"(handler));    \
     }

@@ -1,7 +1,7 @@
 // The same with ten thousand domains, each with a contract, a stack and a channel to the next.
 //
-// First all of them wait for the same nanosecond, each with a time-out; then all are ready at once, while
-// sends, round trips and decisions are measured between domains of earlier deadlines.
+// First all of them wait for the same nanosecond, each with a time-out; then all are ready at once,
+// while sends, round trips and decisions are measured between domains of earlier deadlines.
 #include "domains/bench/bench.h"
 #include "domains/bench/child.h"
 #include "domains/bench/events.h"
@@ -15,9 +15,12 @@ constexpr std::uint32_t kCrowd = 10'000, kPrime = 10'007;
 constexpr std::int64_t kSlice = 4'000'000, kPeriod = 100'000'000'000;
 
 /// Member i has the deadline of rank `rank(i)`: neither in the order of creation nor of numbers.
-constexpr std::uint32_t rank(std::uint32_t i) { return static_cast<std::uint32_t>((std::uint64_t{i} + 1) * 7919 % kPrime); }
+constexpr std::uint32_t rank(std::uint32_t i) {
+    return static_cast<std::uint32_t>((std::uint64_t{i} + 1) * 7919 % kPrime);
+}
 
-/// board.expected: the common expiry; board.go: spin from then on. The argument is board and number.
+/// board.expected: the common expiry; board.go: spin from then on. The argument is board and
+/// number.
 [[noreturn]] void member(abi::DibRo const* ro, std::uint32_t at) {
     auto const number = ro->environment & 0xffff;
     auto& b = *reinterpret_cast<Board*>(ro->environment >> 16);
@@ -61,26 +64,37 @@ void crowd() {
     b.count = 0;
     b.expected = INT64_MAX;
     std::uint64_t list = 0;
-    auto* const members = reinterpret_cast<Child*>(pages::make_stretch((kCrowd * sizeof(Child) + 4095) / 4096, list));
+    auto* const members =
+        reinterpret_cast<Child*>(pages::make_stretch((kCrowd * sizeof(Child) + 4095) / 4096, list));
     require(members != nullptr, "memory for the crowd's list");
     auto const free_before = sys::machine_info(abi::MachineInfo::FramesFree);
     b.expected = static_cast<std::uint64_t>(INT64_MAX);
     auto const begun = now();
-    // They are started when all have been made: the expiry must be known before the first waits for it.
+    // They are started when all have been made: the expiry must be known before the first waits for
+    // it.
     for (std::uint32_t i = 0; i < kCrowd; ++i) {
         auto const period = kPeriod + std::int64_t{rank(i)} * 1000;
-        members[i] = make_child({.entry = member_entry, .argument = reinterpret_cast<std::uint64_t>(&b) << 16 | i,
-                                 .frames = 32, .slice = kSlice, .period = period, .deadline = period, .start = false});
+        members[i] = make_child({.entry = member_entry,
+                                 .argument = reinterpret_cast<std::uint64_t>(&b) << 16 | i,
+                                 .frames = 32,
+                                 .slice = kSlice,
+                                 .period = period,
+                                 .deadline = period,
+                                 .start = false});
         if (i > 0) give_channel(members[i - 1], members[i]);
         if (i % 1000 == 999) note("crowd_made", i + 1);
     }
     note("crowd_made_in_ms", (now() - begun).ns() / 1'000'000);
     auto const free_after = sys::machine_info(abi::MachineInfo::FramesFree);
-    report_value("idle_memory_n10000", "bytes", (free_before - free_after) * 4096 / std::int64_t{kCrowd});
+    report_value("idle_memory_n10000", "bytes",
+                 (free_before - free_after) * 4096 / std::int64_t{kCrowd});
     // A second for all to start and to wait, then all are due.
     b.expected = static_cast<std::uint64_t>((now() + Duration::s(2)).ns());
-    auto const urgent = make_child({.entry = most_urgent_entry, .argument = reinterpret_cast<std::uint64_t>(&b),
-                                    .slice = 100'000, .period = 50'000'000, .deadline = 50'000'000});
+    auto const urgent = make_child({.entry = most_urgent_entry,
+                                    .argument = reinterpret_cast<std::uint64_t>(&b),
+                                    .slice = 100'000,
+                                    .period = 50'000'000,
+                                    .deadline = 50'000'000});
     b.ready = 0;
     for (std::uint32_t i = 0; i < kCrowd; ++i) start_child(members[i]);
     wait_for(kCrowd);

@@ -36,7 +36,8 @@ STAMPED_ENTRY(dispatched_entry, dispatched)
     suspend_activated(ro, when);
 }
 
-/// The measuring domain (board.go: samples wanted, .ready: one is being taken): unblocks one, blocks itself.
+/// The measuring domain (board.go: samples wanted, .ready: one is being taken): unblocks one,
+/// blocks itself.
 [[noreturn]] void measurer(abi::DibRo const* ro) {
     auto& b = *reinterpret_cast<Board*>(ro->environment);
     auto& rw = rw_of(ro);
@@ -61,9 +62,21 @@ void decision(std::string_view metric) {
     b.count = 0;
     b.go = kSamples;
     b.ready = 0;
-    auto const to = make_child({.entry = dispatched_entry, .argument = argument, .slice = 1'000'000, .period = 80'000'000, .deadline = 80'000'000});
-    auto const by = make_child({.entry = measurer, .argument = argument, .slice = 1'000'000, .period = 60'000'000, .deadline = 60'000'000});
-    auto const from = make_child({.entry = waker, .slice = 1'000'000, .period = 40'000'000, .deadline = 40'000'000, .start = false});
+    auto const to = make_child({.entry = dispatched_entry,
+                                .argument = argument,
+                                .slice = 1'000'000,
+                                .period = 80'000'000,
+                                .deadline = 80'000'000});
+    auto const by = make_child({.entry = measurer,
+                                .argument = argument,
+                                .slice = 1'000'000,
+                                .period = 60'000'000,
+                                .deadline = 60'000'000});
+    auto const from = make_child({.entry = waker,
+                                  .slice = 1'000'000,
+                                  .period = 40'000'000,
+                                  .deadline = 40'000'000,
+                                  .start = false});
     connect(by, 3, to, 2);
     connect(from, 2, by, 2);
     Thread::sleep_until(now() + Duration::ms(1));
@@ -84,9 +97,13 @@ void decision(std::string_view metric) {
 void decisions() {
     constexpr std::uint32_t count = 10;
     Child ready[count];
-    // Ready with allocation all the while: their slices are longer than the measurement takes of them.
+    // Ready with allocation all the while: their slices are longer than the measurement takes of
+    // them.
     for (auto& child : ready) {
-        child = make_child({.entry = spin, .slice = 400'000'000, .period = 10'000'000'000, .deadline = 10'000'000'000});
+        child = make_child({.entry = spin,
+                            .slice = 400'000'000,
+                            .period = 10'000'000'000,
+                            .deadline = 10'000'000'000});
     }
     decision("sched_decision_n10");
     for (auto const& child : ready) destroy_child(child);

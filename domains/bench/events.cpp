@@ -38,13 +38,17 @@ void server_main(abi::Environment const&) {
 [[noreturn]] void activated_by_event(abi::DibRo const* ro, std::uint32_t at) {
     auto& b = *reinterpret_cast<Board*>(ro->environment);
     auto& rw = rw_of(ro);
-    if (ro->reason == static_cast<std::uint32_t>(abi::Reason::Started)) suspend_activated(ro, INT64_MAX);
+    if (ro->reason == static_cast<std::uint32_t>(abi::Reason::Started))
+        suspend_activated(ro, INT64_MAX);
     auto const n = b.count;
     b.samples[n % kBoardSamples] = at - static_cast<std::uint32_t>(b.stamp);
     b.count = n + 1;
     forget_pending(rw);
     rw.activations_on = 1;
-    asm volatile("syscall" : : "a"(abi::Call::SendSync), "D"(2), "S"(INT64_MAX) : "rcx", "r11", "memory");
+    asm volatile("syscall"
+                 :
+                 : "a"(abi::Call::SendSync), "D"(2), "S"(INT64_MAX)
+                 : "rcx", "r11", "memory");
     __builtin_trap();
 }
 STAMPED_ENTRY(activated_by_event_entry, activated_by_event)
@@ -74,7 +78,9 @@ void take_board_samples() {
 void activation_by_event() {
     auto& b = board();
     b.count = 0;
-    auto const child = make_child({.entry = activated_by_event_entry, .argument = reinterpret_cast<std::uint64_t>(&b), .weight = 1});
+    auto const child = make_child({.entry = activated_by_event_entry,
+                                   .argument = reinterpret_cast<std::uint64_t>(&b),
+                                   .weight = 1});
     auto const endpoint = connect(child, 2);
     Thread::sleep_until(now() + Duration::ms(1));
     fresh();
@@ -102,8 +108,11 @@ void activation_by_event() {
 void activation_by_fault() {
     auto& b = board();
     b.count = 0;
-    auto const child = make_child({.entry = activated_by_fault_entry, .argument = reinterpret_cast<std::uint64_t>(&b),
-                                   .slice = 20'000'000, .period = 90'000'000, .deadline = 90'000'000});
+    auto const child = make_child({.entry = activated_by_fault_entry,
+                                   .argument = reinterpret_cast<std::uint64_t>(&b),
+                                   .slice = 20'000'000,
+                                   .period = 90'000'000,
+                                   .deadline = 90'000'000});
     Counters counters;
     counters.begin();
     while (b.count < kSamples) Thread::sleep_until(now() + Duration::ms(1));
@@ -120,7 +129,11 @@ void send_async(std::string_view metric) {
     Child receivers[kReceivers];
     std::uint32_t endpoints[kReceivers];
     for (std::uint32_t i = 0; i < kReceivers; ++i) {
-        receivers[i] = make_child({.entry = sleeper, .slice = 100'000, .period = 200'000'000, .deadline = 200'000'000, .weight = 1});
+        receivers[i] = make_child({.entry = sleeper,
+                                   .slice = 100'000,
+                                   .period = 200'000'000,
+                                   .deadline = 200'000'000,
+                                   .weight = 1});
         endpoints[i] = connect(receivers[i], 2);
     }
     Counters counters;

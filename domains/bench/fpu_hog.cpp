@@ -2,5 +2,9 @@
 #include "libnemesis/state.h"
 
 extern "C" void nem_main(nemesis::abi::Environment const&) {
-    for (;;) asm volatile("addpd %%xmm1, %%xmm0\n mulpd %%xmm2, %%xmm3\n fldpi\n fstp %%st(0)" : : : "memory");
+    for (;;)
+        asm volatile("addpd %%xmm1, %%xmm0\n mulpd %%xmm2, %%xmm3\n fldpi\n fstp %%st(0)"
+                     :
+                     :
+                     : "memory");
 }

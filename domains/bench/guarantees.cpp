@@ -1,8 +1,9 @@
-// Guarantees: tasks that ask for exactly what they were promised, beside hogs, and a count of misses.
+// Guarantees: tasks that ask for exactly what they were promised, beside hogs, and a count of
+// misses.
 //
-// A job is exactly slice-many instructions of the task's own, from the first of its activation handler
-// to the one that suspends; what the handler needs beside the counted loop is found out beforehand. It
-// is released every period and missed if it ends after release + deadline.
+// A job is exactly slice-many instructions of the task's own, from the first of its activation
+// handler to the one that suspends; what the handler needs beside the counted loop is found out
+// beforehand. It is released every period and missed if it ends after release + deadline.
 #include "domains/bench/bench.h"
 #include "domains/bench/child.h"
 #include "domains/bench/events.h"
@@ -51,7 +52,9 @@ STAMPED_ENTRY(job_entry, job)
         auto iterations = 1 + (t.seed >> 40) % t.iterations;
         asm volatile("1: dec %0\n jnz 1b" : "+r"(iterations));
         t.jobs = t.jobs + 1;
-        sys::suspend(now().ns() + 1'000 + static_cast<std::int64_t>((t.seed >> 20) % static_cast<std::uint64_t>(t.period)));
+        sys::suspend(
+            now().ns() + 1'000 +
+            static_cast<std::int64_t>((t.seed >> 20) % static_cast<std::uint64_t>(t.period)));
     }
 }
 
@@ -69,11 +72,16 @@ Child make_task(std::uint32_t n, Promise const& promise, std::uint64_t instructi
     t.period = t.deadline = promise.period;
     t.iterations = instructions / 2;
     t.seed = n + 1;
-    return make_child({.entry = job_entry, .argument = reinterpret_cast<std::uint64_t>(&t), .slice = promise.slice,
-                       .period = promise.period, .deadline = promise.period, .start = false});
+    return make_child({.entry = job_entry,
+                       .argument = reinterpret_cast<std::uint64_t>(&t),
+                       .slice = promise.slice,
+                       .period = promise.period,
+                       .deadline = promise.period,
+                       .start = false});
 }
 
-/// Releases begin together, when every contract is in force and what the starts have used is whole again.
+/// Releases begin together, when every contract is in force and what the starts have used is whole
+/// again.
 void begin(Child const* tasks, std::uint32_t count) {
     auto const release = (now() + Duration::ms(500)).ns();
     for (std::uint32_t i = 0; i < count; ++i) {
@@ -92,7 +100,8 @@ Usage usage_of(Child const& child) {
     return {status.used_ns, status.extra_ns};
 }
 
-void report_named(std::string_view metric, std::string_view what, std::string_view unit, std::int64_t value) {
+void report_named(std::string_view metric, std::string_view what, std::string_view unit,
+                  std::int64_t value) {
     char name[64];
     std::size_t n = 0;
     for (auto const c : metric) name[n++] = c;
@@ -109,8 +118,8 @@ void report_tasks(std::string_view metric, std::uint32_t count) {
         jobs += static_cast<std::int64_t>(t.jobs);
         missed += static_cast<std::int64_t>(t.missed);
         if (t.worst > worst) worst = t.worst;
-        log::line("@task ", metric, " ", i, " jobs ", std::uint64_t{t.jobs}, " missed ", std::uint64_t{t.missed},
-                  " worst ", std::int64_t{t.worst});
+        log::line("@task ", metric, " ", i, " jobs ", std::uint64_t{t.jobs}, " missed ",
+                  std::uint64_t{t.missed}, " worst ", std::int64_t{t.worst});
         require(t.jobs > 0, "a task without jobs", i);
     }
     report_named(metric, "jobs", "jobs", jobs);
@@ -118,7 +127,8 @@ void report_tasks(std::string_view metric, std::uint32_t count) {
     report_named(metric, "lateness", "ns", worst);
 }
 
-constexpr Promise kPromises[] = {{3'000'000, 10'000'000}, {5'000'000, 40'000'000}, {2'000'000, 20'000'000}};
+constexpr Promise kPromises[] = {
+    {3'000'000, 10'000'000}, {5'000'000, 40'000'000}, {2'000'000, 20'000'000}};
 
 }  // namespace
 
@@ -139,21 +149,25 @@ std::uint64_t job_overhead() {
 
 namespace {
 
-/// The promised set and one more contract of 10 ms, and four hogs: filled up to 99.5 %, or, if `limit`, with
-/// the largest slice that admission grants, so that what it books for the kernel is all that is left.
+/// The promised set and one more contract of 10 ms, and four hogs: filled up to 99.5 %, or, if
+/// `limit`, with the largest slice that admission grants, so that what it books for the kernel is
+/// all that is left.
 void full_processor(std::string_view metric, bool limit, std::int64_t seconds) {
     constexpr std::int64_t period = 10'000'000;
     constexpr std::uint32_t weights[4] = {1, 1, 2, 4};
     auto const overhead = job_overhead();
     Child tasks[4], hogs[4];
-    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    for (std::uint32_t i = 0; i < 3; ++i)
+        tasks[i] =
+            make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
     tasks[3] = make_task(3, {0, period}, 0);
     // The whole processor is refused; the answer says what would fit.
     std::int64_t fits = 0;
     for (;;) {
         auto const set = sys::contract_set(tasks[3].id, period, period, period, 0, &fits);
         if (set == static_cast<std::int64_t>(abi::Error::Refused)) break;
-        require(set == static_cast<std::int64_t>(abi::Error::Busy), "the whole processor was not refused", set);
+        require(set == static_cast<std::int64_t>(abi::Error::Busy),
+                "the whole processor was not refused", set);
         Thread::sleep_until(now() + Duration::ms(1));
     }
     constexpr std::int64_t filled = period * 995 / 1000 - period * 525 / 1000;  // 52.5 % are taken
@@ -161,7 +175,8 @@ void full_processor(std::string_view metric, bool limit, std::int64_t seconds) {
     auto const slice = limit ? fits : filled;
     contract(tasks[3], slice, period, period, 0);
     board().tasks[3].iterations = (static_cast<std::uint64_t>(slice) - overhead) / 2;
-    for (std::uint32_t i = 0; i < 4; ++i) hogs[i] = make_child({.entry = hog, .weight = weights[i]});
+    for (std::uint32_t i = 0; i < 4; ++i)
+        hogs[i] = make_child({.entry = hog, .weight = weights[i]});
     begin(tasks, 4);
     Thread::sleep_until(now() + Duration::ms(600));
     Usage before[4];
@@ -218,7 +233,9 @@ namespace {
 void overrun(std::int64_t seconds) {
     auto const overhead = job_overhead();
     Child tasks[4];
-    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    for (std::uint32_t i = 0; i < 3; ++i)
+        tasks[i] =
+            make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
     tasks[3] = make_task(3, {4'000'000, 10'000'000}, 12'000'000);
     begin(tasks, 4);
     Thread::sleep_until(now() + Duration::s(seconds) + Duration::ms(500));
@@ -231,20 +248,27 @@ void overrun(std::int64_t seconds) {
 void wake_rules(std::int64_t seconds) {
     auto const overhead = job_overhead();
     Child tasks[5];
-    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    for (std::uint32_t i = 0; i < 3; ++i)
+        tasks[i] =
+            make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
     for (std::uint32_t i = 3; i < 5; ++i) {
         auto& t = board().tasks[i];
         t = Task{};
         t.period = i == 3 ? 200'000 : 7'000'000;
         t.iterations = i == 3 ? 100'000 : 3'000'000;
         t.seed = i;
-        tasks[i] = make_child({.entry = blocking_job, .argument = reinterpret_cast<std::uint64_t>(&t),
-                               .slice = i == 3 ? 1'500'000 : 3'000'000, .period = i == 3 ? 7'000'000 : 13'000'000,
-                               .deadline = i == 3 ? 7'000'000 : 13'000'000, .weight = 1, .start = false});
+        tasks[i] = make_child({.entry = blocking_job,
+                               .argument = reinterpret_cast<std::uint64_t>(&t),
+                               .slice = i == 3 ? 1'500'000 : 3'000'000,
+                               .period = i == 3 ? 7'000'000 : 13'000'000,
+                               .deadline = i == 3 ? 7'000'000 : 13'000'000,
+                               .weight = 1,
+                               .start = false});
     }
     begin(tasks, 5);
     Thread::sleep_until(now() + Duration::s(seconds));
-    for (std::uint32_t i = 3; i < 5; ++i) note("blocked", static_cast<std::int64_t>(board().tasks[i].jobs));
+    for (std::uint32_t i = 3; i < 5; ++i)
+        note("blocked", static_cast<std::int64_t>(board().tasks[i].jobs));
     report_tasks("guarantees_wakes", 3);
     for (auto const& child : tasks) destroy_child(child);
 }
@@ -263,11 +287,14 @@ void storm(std::int64_t seconds) {
     constexpr std::uint32_t endpoint = 211;
     auto const overhead = job_overhead();
     Child tasks[3];
-    for (std::uint32_t i = 0; i < 3; ++i) tasks[i] = make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
+    for (std::uint32_t i = 0; i < 3; ++i)
+        tasks[i] =
+            make_task(i, kPromises[i], static_cast<std::uint64_t>(kPromises[i].slice) - overhead);
     take_guarantee(20'000'000);
     auto const made = sys::device_stretch(0xfed00000, 1, abi::kRead | abi::kWrite);
     require_success(made, "HPET");
-    auto* const hpet = reinterpret_cast<std::uint64_t volatile*>(sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(made)));
+    auto* const hpet = reinterpret_cast<std::uint64_t volatile*>(
+        sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(made)));
     constexpr std::uint32_t line = 8;
     auto const source = sys::irq_bind(0, line, endpoint);
     require_success(source, "HPET line");
@@ -284,7 +311,8 @@ void storm(std::int64_t seconds) {
     Thread::sleep_until(now() + Duration::s(seconds));
     hpet[0x10 / 8] = 0;
     note("storm_interrupts", static_cast<std::int64_t>(driver.count));
-    require(driver.count > 1000, "the device did not interrupt", static_cast<std::int64_t>(driver.count));
+    require(driver.count > 1000, "the device did not interrupt",
+            static_cast<std::int64_t>(driver.count));
     report_tasks("guarantees_storm", 3);
     sys::endpoint_close(0, endpoint);
     for (auto const& child : tasks) destroy_child(child);

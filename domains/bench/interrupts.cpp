@@ -44,7 +44,8 @@ void interrupts() {
     auto* const hpet = reinterpret_cast<std::uint64_t volatile*>(
         sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(made)));
     auto const period_fs = hpet[0] >> 32;
-    require(period_fs != 0 && period_fs <= 100'000'000, "no HPET", static_cast<std::int64_t>(period_fs));
+    require(period_fs != 0 && period_fs <= 100'000'000, "no HPET",
+            static_cast<std::int64_t>(period_fs));
     // Timer 0 on the first line of those it offers that is neither the PIT's nor a PCI line.
     auto const offered = hpet[0x100 / 8] >> 32;
     std::uint32_t line = 3;
@@ -58,7 +59,8 @@ void interrupts() {
     attach(kEndpoint, Closure{on_interrupt, &driver});
     hpet[0x100 / 8] = std::uint64_t{line} << 9 | 1u << 8 | 1u << 2;
     hpet[0x10 / 8] = 1;
-    auto const child = make_child({.entry = spinner, .argument = reinterpret_cast<std::uint64_t>(&b), .weight = 1});
+    auto const child = make_child(
+        {.entry = spinner, .argument = reinterpret_cast<std::uint64_t>(&b), .weight = 1});
     Thread::sleep_until(now() + Duration::ms(1));
     std::uint32_t const count = scale().long_form ? 10'000 : 2'000;
     std::uint64_t seed = 7;
@@ -72,11 +74,13 @@ void interrupts() {
         seed = seed * 6364136223846793005ull + 1442695040888963407ull;
         enter_critical();
         hpet[0x108 / 8] = (hpet[0xf0 / 8] + 500 + (seed >> 33) % 3000) & 0xffffffff;
-        driver.waiters.wait(now() + Duration::ms(20));
+        driver.waiters.wait(Instant::never());
         leave_critical();
     }
     note("irq_slow", driver.slow);
-    report({.metric = "irq_to_domain", .root_writes_hundredths = counters.root_writes(count), .crossings = 2});
+    report({.metric = "irq_to_domain",
+            .root_writes_hundredths = counters.root_writes(count),
+            .crossings = 2});
     hpet[0x10 / 8] = 0;
     destroy_child(child);
     sys::endpoint_close(0, kEndpoint);

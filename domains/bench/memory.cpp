@@ -34,7 +34,9 @@ void fault_to_domain() {
         samples().add(stamp() - before);
     }
     traced("fault_to_domain", [&] { store_byte(read_only); });
-    report({.metric = "fault_to_domain", .root_writes_hundredths = counters.root_writes(kFaults), .crossings = 4});
+    report({.metric = "fault_to_domain",
+            .root_writes_hundredths = counters.root_writes(kFaults),
+            .crossings = 4});
 }
 
 struct Appel {
@@ -70,7 +72,9 @@ void appel1() {
     }
     appel.protect_next = ~0ull;
     sys::protect(appel.stretch, page, 1, kReadWrite);
-    report({.metric = "appel1", .root_writes_hundredths = counters.root_writes(kFaults), .crossings = 8});
+    report({.metric = "appel1",
+            .root_writes_hundredths = counters.root_writes(kFaults),
+            .crossings = 8});
 }
 
 /// appel2: protect all pages, then store to each; the handler unprotects it. A figure a page.
@@ -78,18 +82,22 @@ void appel2() {
     set_fault_handler(unprotect, nullptr);
     Counters counters;
     counters.begin();
-    constexpr std::uint32_t rounds = 20, together = 8;   // pages a call
+    constexpr std::uint32_t rounds = 20, together = 8;  // pages a call
     for (std::uint32_t round = 0; round < rounds; ++round) {
         fresh_for(kPages * 4000);
         for (std::uint32_t first = 0; first < kPages / together * together; first += together) {
             auto const before = stamp();
             auto const result = sys::protect(appel.stretch, first, together, abi::kRead);
-            for (std::uint32_t i = 0; i < together; ++i) store_byte(appel.base + (first + i) * abi::kPageSize);
+            for (std::uint32_t i = 0; i < together; ++i)
+                store_byte(appel.base + (first + i) * abi::kPageSize);
             samples().add((stamp() - before) / together);
             require_success(result, "protect");
         }
     }
-    report({.metric = "appel2", .unit = "instructions/page", .root_writes_hundredths = counters.root_writes(rounds * kPages), .crossings = 6});
+    report({.metric = "appel2",
+            .unit = "instructions/page",
+            .root_writes_hundredths = counters.root_writes(rounds * kPages),
+            .crossings = 6});
 }
 
 /// One call a page: frame and stretch owned.
@@ -111,7 +119,9 @@ void map_page() {
         samples().add(stamp() - before);
         require_success(result, "map");
     }
-    report({.metric = "map_page", .root_writes_hundredths = counters.root_writes(count), .crossings = 2});
+    report({.metric = "map_page",
+            .root_writes_hundredths = counters.root_writes(count),
+            .crossings = 2});
     for (std::uint32_t i = 0; i < count; ++i) {
         if (i % 64 == 0) fresh_for(64 * 2000);
         auto const before = stamp();

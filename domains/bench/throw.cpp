@@ -1,7 +1,7 @@
 // kps_throw: an exception thrown inside a kernel-privileged section and caught outside.
 //
-// A program with the whole C++ run-time. The figure is from before the section is entered to the first
-// instruction of the handler, by when the guard's destructor has left ring 0.
+// A program with the whole C++ run-time. The figure is from before the section is entered to the
+// first instruction of the handler, by when the guard's destructor has left ring 0.
 #include <algorithm>
 #include <cstdint>
 
@@ -56,8 +56,8 @@ int measure(char const* metric, void (*function)(int)) {
     // The first pays for the unwinder's tables: it counts too.
     std::sort(values, values + kSamples);
     if (caught != kSamples) log::line("@failed exceptions caught ", caught);
-    log::line("@row ", metric, " instructions ", values[0], " ", values[kSamples / 2], " ", values[kSamples - 1], " ",
-              kSamples, " -1 -1");
+    log::line("@row ", metric, " instructions ", values[0], " ", values[kSamples / 2], " ",
+              values[kSamples - 1], " ", kSamples, " -1 -1");
     return caught;
 }
 

@@ -1,8 +1,8 @@
 // From a timer's expiry to the most urgent domain, beside hogs of every kind.
 //
 // The sleeper's time-outs lie at random distances, so that they meet the hogs in random phases. Its
-// first instruction after the expiry reads the counter; the expiry itself is the instant that it asked
-// for, which under counted time is a reading of the counter too.
+// first instruction after the expiry reads the counter; the expiry itself is the instant that it
+// asked for, which under counted time is a reading of the counter too.
 #include "domains/bench/bench.h"
 #include "domains/bench/child.h"
 #include "libnemesis/kps/kps.h"
@@ -117,8 +117,11 @@ void wakeups(Hog const& hog, std::uint32_t phases) {
     Child children[5];
     auto count = hog.instances;
     for (std::uint32_t i = 0; i < count; ++i) {
-        children[i] = make_child({.entry = hog.entry, .argument = reinterpret_cast<std::uint64_t>(&b),
-                                  .privileges = hog.privileges, .frames = 128, .weight = 1});
+        children[i] = make_child({.entry = hog.entry,
+                                  .argument = reinterpret_cast<std::uint64_t>(&b),
+                                  .privileges = hog.privileges,
+                                  .frames = 128,
+                                  .weight = 1});
     }
     if (hog.entry == send_hog) {
         children[count] = make_child({.entry = sink, .weight = 1});
@@ -133,8 +136,11 @@ void wakeups(Hog const& hog, std::uint32_t phases) {
     b.go = phases;
     b.ready = 0;
     b.seed = 1;
-    auto const child = make_child({.entry = on_expiry_entry, .argument = reinterpret_cast<std::uint64_t>(&b),
-                                   .slice = 500'000, .period = 2'000'000, .deadline = 2'000'000});
+    auto const child = make_child({.entry = on_expiry_entry,
+                                   .argument = reinterpret_cast<std::uint64_t>(&b),
+                                   .slice = 500'000,
+                                   .period = 2'000'000,
+                                   .deadline = 2'000'000});
     Counters counters;
     counters.begin();
     Thread::sleep_until(now() + Duration::ms(3));
@@ -142,10 +148,14 @@ void wakeups(Hog const& hog, std::uint32_t phases) {
     while (b.ready == 0) Thread::sleep_until(now() + Duration::ms(50));
     auto const writes = counters.root_writes(phases);
     for (std::uint32_t i = 0; i < phases; ++i) samples().add(b.samples[i]);
-    report({.metric = hog.metric, .root_writes_hundredths = writes, .crossings = 2, .less_empty_pair = false});
+    report({.metric = hog.metric,
+            .root_writes_hundredths = writes,
+            .crossings = 2,
+            .less_empty_pair = false});
     if (hog.entry == create_hog) {
         note("domains_created_by_hog", static_cast<std::int64_t>(b.words[2]));
-        require(b.words[2] > 0, "the creating hog created nothing", static_cast<std::int64_t>(b.words[1]));
+        require(b.words[2] > 0, "the creating hog created nothing",
+                static_cast<std::int64_t>(b.words[1]));
     }
     destroy_child(child);
     for (std::uint32_t i = 0; i < count; ++i) destroy_child(children[i]);
@@ -157,7 +167,8 @@ void timers() {
     for (auto const& hog : hogs) wakeups(hog, scale().long_form ? 14'300 : 1'000);
 }
 
-/// The hog is a program of its own, started by the manifest: a child has no FPU that its parent lacks.
+/// The hog is a program of its own, started by the manifest: a child has no FPU that its parent
+/// lacks.
 void timers_fpu() {
     wakeups({"timer_wakeup_fpu", nullptr, 0, 0}, scale().long_form ? 14'300 : 1'000);
 }

@@ -10,12 +10,12 @@ namespace nemesis::demo {
 
 /// shape: fits one page; written by the director only
 struct DemoState {
-    std::uint64_t sequence;     ///< grows by 2 with every change, odd while one is made
-    std::uint32_t guarantees;   ///< 1: contracts count
-    std::uint32_t hogs;         ///< 1: hogs burn
-    std::uint32_t scripted;     ///< 1: nobody has to press keys
-    std::uint32_t report;       ///< 1: write the verdicts to the log and answer
-    std::int64_t end_ns;        ///< when the run ends, ns since boot; 0: never
+    std::uint64_t sequence;    ///< grows by 2 with every change, odd while one is made
+    std::uint32_t guarantees;  ///< 1: contracts count
+    std::uint32_t hogs;        ///< 1: hogs burn
+    std::uint32_t scripted;    ///< 1: nobody has to press keys
+    std::uint32_t report;      ///< 1: write the verdicts to the log and answer
+    std::int64_t end_ns;       ///< when the run ends, ns since boot; 0: never
 };
 
 /// What the status domain answers, `done` last.

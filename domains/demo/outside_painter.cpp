@@ -1,10 +1,9 @@
-// outside_painter: a probe. It takes its strip of the screen, paints it, says so, and then paints the
-// line below, which is somebody else's. It must not live to say that it did.
+// outside_painter: a probe. It takes its strip of the screen, paints it, says so, and then paints
+// the line below, which is somebody else's. It must not live to say that it did.
+#include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/media/strip.h"
 #include "libnemesis/threads/thread.h"
-
-#include "libnemesis/clock.h"
 
 int main() {
     using namespace nemesis;

@@ -23,9 +23,11 @@ namespace nemesis {
 namespace {
 
 constexpr auto kTick = Duration::ms(10), kFrame = Duration::ms(40), kSecond = Duration::s(1);
-constexpr auto kStart = Duration::ms(600);      ///< by then every domain runs
-constexpr auto kSettling = Duration::ms(200);   ///< after guarantees come back, until backlogs are gone
-constexpr auto kPictureBefore = Duration::ms(3);  ///< the end of a frame's time: all that is on time is done
+constexpr auto kStart = Duration::ms(600);  ///< by then every domain runs
+constexpr auto kSettling =
+    Duration::ms(200);  ///< after guarantees come back, until backlogs are gone
+constexpr auto kPictureBefore =
+    Duration::ms(3);  ///< the end of a frame's time: all that is on time is done
 constexpr std::uint64_t kSuccess = 0x10, kBroken = 0x20, kNoAnswer = 0x21;
 
 /// The kernel's command line, fetched once.
@@ -38,7 +40,8 @@ public:
         }
         text_[sizeof(text_) - 1] = 0;
     }
-    /// What follows `name` up to the next space, or nothing: data() is null if the word is not there.
+    /// What follows `name` up to the next space, or nothing: data() is null if the word is not
+    /// there.
     std::string_view after(std::string_view name) const {
         std::string_view rest(text_);
         while (!rest.empty()) {
@@ -69,12 +72,15 @@ class Director {
 public:
     Director() : hogs_off_at_start_(line_.has("hogs=off")), never_on_(line_.has("guarantees=off")) {
         for (auto const name : {"status", "hog0", "hog1", "hog2", "hog3"}) {
-            if (auto const* channel = find_channel(name); channel != nullptr && channel->outgoing != 0) peers_[peer_count_++] = channel;
+            if (auto const* channel = find_channel(name);
+                channel != nullptr && channel->outgoing != 0)
+                peers_[peer_count_++] = channel;
         }
         for (auto const name : {"keyboard", "serial"}) {
             auto const* channel = find_channel(name);
             if (channel == nullptr) continue;
-            auto sink = RingSink<>::create({.slots = 64, .slot_bytes = 8}, incoming(*channel), outgoing(*channel));
+            auto sink = RingSink<>::create({.slots = 64, .slot_bytes = 8}, incoming(*channel),
+                                           outgoing(*channel));
             if (sink) keys_[key_count_++] = *sink;
         }
         auto const seconds = to_number(line_.after("seconds="));
@@ -87,7 +93,8 @@ public:
 
     [[noreturn]] void direct() {
         if (headless_) {
-            log_words("@trace ", static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::TraceAddress)));
+            log_words("@trace ", static_cast<std::uint64_t>(
+                                     sys::machine_info(abi::MachineInfo::TraceAddress)));
         }
         mark_phase("starting");
         tell();
@@ -105,14 +112,17 @@ public:
     }
 
 private:
-    static Instant aligned(Instant t) { return Instant::ns((t.ns() + kFrame.ns() - 1) / kFrame.ns() * kFrame.ns()); }
+    static Instant aligned(Instant t) {
+        return Instant::ns((t.ns() + kFrame.ns() - 1) / kFrame.ns() * kFrame.ns());
+    }
 
     /// Sleeps, and stops the machine for its picture on the way when one is due.
     void sleep(Instant until) {
         while (headless_ && picture_due() <= until) {
             Thread::sleep_until(picture_due());
             char name[] = "@screenshot second-000 ";
-            for (auto n = pictures_ + 1, i = std::uint64_t{21}; i > 18; n /= 10, --i) name[i] = static_cast<char>('0' + n % 10);
+            for (auto n = pictures_ + 1, i = std::uint64_t{21}; i > 18; n /= 10, --i)
+                name[i] = static_cast<char>('0' + n % 10);
             log_words(name, static_cast<std::uint64_t>(now().ns()));
             sys::call(abi::Call::MachineExit, abi::kMachineStop);
             ++pictures_;
@@ -120,7 +130,9 @@ private:
         Thread::sleep_until(until);
     }
     /// Late in the last frame of each second.
-    Instant picture_due() const { return Instant() + kSecond * static_cast<std::int64_t>(pictures_ + 1) - kPictureBefore; }
+    Instant picture_due() const {
+        return Instant() + kSecond * static_cast<std::int64_t>(pictures_ + 1) - kPictureBefore;
+    }
 
     /// A line for the host, without the domain's name before it.
     static void log_words(std::string_view words, std::uint64_t number) {
@@ -131,7 +143,8 @@ private:
 
     void mark_phase(std::string_view name) {
         TraceName const words(name);
-        sys::trace_mark(static_cast<std::uint64_t>(TraceKind::Phase) | phase_number_++ << 16, words.a, words.b);
+        sys::trace_mark(static_cast<std::uint64_t>(TraceKind::Phase) | phase_number_++ << 16,
+                        words.a, words.b);
         log::line("phase ", name);
     }
 
@@ -192,7 +205,9 @@ private:
     void take_keys() {
         for (std::uint32_t i = 0; i < key_count_; ++i) {
             std::uint64_t key = 0;
-            for (int n = 0; n < 8 && keys_[i]->receive(std::as_writable_bytes(std::span(&key, 1))); ++n) press(static_cast<char>(key));
+            for (int n = 0; n < 8 && keys_[i]->receive(std::as_writable_bytes(std::span(&key, 1)));
+                 ++n)
+                press(static_cast<char>(key));
         }
     }
     void press(char key) {
@@ -201,9 +216,12 @@ private:
                 state_.hogs = state_.hogs == 0;
                 log::line("hogs ", state_.hogs != 0 ? "on" : "off");
                 return tell();
-            case 'g': return begin_judged(state_.guarantees == 0);
-            case 'q': finish();
-            default: return;
+            case 'g':
+                return begin_judged(state_.guarantees == 0);
+            case 'q':
+                finish();
+            default:
+                return;
         }
     }
 
@@ -213,9 +231,12 @@ private:
         state_.report = 1;
         tell();
         auto const* channel = find_channel("status");
-        auto const* answer = channel != nullptr ? reinterpret_cast<demo::StatusAnswer const*>(channel->incoming) : nullptr;
+        auto const* answer = channel != nullptr
+                                 ? reinterpret_cast<demo::StatusAnswer const*>(channel->incoming)
+                                 : nullptr;
         auto const give_up = now() + kSecond * 2;
-        while (answer != nullptr && __atomic_load_n(&answer->done, __ATOMIC_ACQUIRE) == 0 && now() < give_up) {
+        while (answer != nullptr && __atomic_load_n(&answer->done, __ATOMIC_ACQUIRE) == 0 &&
+               now() < give_up) {
             Thread::sleep_until(now() + kTick);
         }
         bool const answered = answer != nullptr && answer->done != 0;
@@ -223,7 +244,9 @@ private:
             sys::log("@stop trace\n");
             sys::call(abi::Call::MachineExit, abi::kMachineStop);
         }
-        sys::machine_exit(!answered ? kNoAnswer : answer->missed_while_on != 0 ? kBroken : kSuccess);
+        sys::machine_exit(!answered                      ? kNoAnswer
+                          : answer->missed_while_on != 0 ? kBroken
+                                                         : kSuccess);
     }
 
     CommandLine line_;

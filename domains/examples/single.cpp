@@ -1,9 +1,9 @@
 // The single-threaded model: one flow of control that its own activation handler resumes.
 //
-// No thread package and no dispatcher: the program is entered by the kernel at _start, gives the handler
-// a stack, turns activations on and computes. Whenever it is given the processor again its handler runs first;
-// it counts, and continues the computation where it was. The same text could be a Unix process.
-// Source: PEG94 "Virtual-Processor Model"; architecture K4.
+// No thread package and no dispatcher: the program is entered by the kernel at _start, gives the
+// handler a stack, turns activations on and computes. Whenever it is given the processor again its
+// handler runs first; it counts, and continues the computation where it was. The same text could be
+// a Unix process. Source: PEG94 "Virtual-Processor Model"; architecture K4.
 #include "kernel/abi/environment.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/syscalls.h"
@@ -45,7 +45,8 @@ void log_number(std::uint64_t n) {
         asm volatile("" : "+r"(sum));
     }
     rw->activations_on = 0;
-    sys::log(sum == kLast * (kLast + 1) / 2 ? "single: the sum is right after " : "single: the sum is WRONG after ");
+    sys::log(sum == kLast * (kLast + 1) / 2 ? "single: the sum is right after "
+                                            : "single: the sum is WRONG after ");
     log_number(activations);
     sys::log(activations > 0 ? " activations\n" : " activations: too few\n");
     sys::exit(0);
@@ -61,6 +62,7 @@ extern "C" [[noreturn]] void _start(abi::DibRo const* ro) {
     rw->slot[0] = kResumeSlot;
     rw->slot[1] = kSaveSlot;
     // The computation has the main stack to itself; the activation stack starts over each time.
-    asm volatile("mov %0, %%rsp\n xor %%ebp, %%ebp\n call *%1\n ud2" ::"r"(environment->stack_high), "r"(&compute));
+    asm volatile("mov %0, %%rsp\n xor %%ebp, %%ebp\n call *%1\n ud2" ::"r"(environment->stack_high),
+                 "r"(&compute));
     __builtin_unreachable();
 }

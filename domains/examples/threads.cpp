@@ -1,7 +1,8 @@
-// The thread model: a user-level scheduler runs many threads in one domain, earliest deadline first.
+// The thread model: a user-level scheduler runs many threads in one domain, earliest deadline
+// first.
 //
-// Three workers hand a token round with a mutex and a condition; a fourth thread wakes at its own rate with an
-// earlier deadline and tells the event-driven example (events.cpp) how far they are.
+// Three workers hand a token round with a mutex and a condition; a fourth thread wakes at its own
+// rate with an earlier deadline and tells the event-driven example (events.cpp) how far they are.
 // Source: PEG94 "Virtual-Processor Model" (user-level thread scheduler); architecture K4.
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -45,19 +46,23 @@ void tick(void*) {
 
 bool start(Thread& thread, void (*function)(void*), std::uint64_t argument, Instant deadline) {
     auto* stack = pages::take(kStackPages);
-    return stack != nullptr &&
-           thread.start(function, reinterpret_cast<void*>(argument),
-                        {.stack = stack, .stack_bytes = kStackPages * abi::kPageSize, .deadline = deadline,
-                         .fs_base = 0, .name = "example"});
+    return stack != nullptr && thread.start(function, reinterpret_cast<void*>(argument),
+                                            {.stack = stack,
+                                             .stack_bytes = kStackPages * abi::kPageSize,
+                                             .deadline = deadline,
+                                             .fs_base = 0,
+                                             .name = "example"});
 }
 
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const&) {
     bool started = start(ticker, tick, 0, now() + Duration::ms(1));
-    for (std::uint64_t n = 0; n < kWorkers; ++n) started = started && start(workers[n], work, n, Instant::never());
+    for (std::uint64_t n = 0; n < kWorkers; ++n)
+        started = started && start(workers[n], work, n, Instant::never());
     if (!started) return log::line("no memory or no context slots for the threads");
     for (auto& worker : workers) worker.join();
     ticker.join();
-    log::line("token handed on ", handed, " times, as wanted: ", handed == kWorkers * kRounds ? "yes" : "no");
+    log::line("token handed on ", handed,
+              " times, as wanted: ", handed == kWorkers * kRounds ? "yes" : "no");
 }

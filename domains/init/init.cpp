@@ -1,9 +1,9 @@
 // init: starts the system that the boot manifest describes, and looks after what it started.
 //
-// The first domain. It maps the boot archive, checks the manifest, builds every domain in the order of
-// the file, connects their channels, asks for their contracts and starts them. Then it waits for
-// deaths and reclaims the dead in its own time. A bad manifest or image costs a line that says why; the
-// rest of the system comes up without it.
+// The first domain. It maps the boot archive, checks the manifest, builds every domain in the order
+// of the file, connects their channels, asks for their contracts and starts them. Then it waits for
+// deaths and reclaims the dead in its own time. A bad manifest or image costs a line that says why;
+// the rest of the system comes up without it.
 #include <span>
 
 #include "domains/manager/manager.h"
@@ -27,8 +27,10 @@ struct Started {
 };
 
 std::span<std::byte const> map_archive() {
-    auto const physical = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical));
-    auto const bytes = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchiveBytes));
+    auto const physical =
+        static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical));
+    auto const bytes =
+        static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchiveBytes));
     auto const first = physical & ~(abi::kPageSize - 1);
     auto const page_count = (physical + bytes - first + abi::kPageSize - 1) / abi::kPageSize;
     auto const stretch = sys::device_stretch(first, page_count, abi::kRead | abi::kCached);
@@ -52,26 +54,38 @@ std::uint64_t privileges_of(Manifest const& manifest, ManifestDomain const& d) {
     if (d.uses_fpu != 0) p |= abi::kPrivilegeFpu;
     for (std::uint32_t i = 0; i < d.resource_count; ++i) {
         switch (manifest.resource(d.first_resource + i).kind) {
-            case ResourceKind::Interrupt: p |= abi::kPrivilegeInterrupts; break;
-            case ResourceKind::Ports: p |= abi::kPrivilegeKps; break;
-            case ResourceKind::Data: break;
-            default: p |= abi::kPrivilegeDevices; break;
+            case ResourceKind::Interrupt:
+                p |= abi::kPrivilegeInterrupts;
+                break;
+            case ResourceKind::Ports:
+                p |= abi::kPrivilegeKps;
+                break;
+            case ResourceKind::Data:
+                break;
+            default:
+                p |= abi::kPrivilegeDevices;
+                break;
         }
     }
     return p;
 }
 
-/// Maps an archive entry read-only in the child; the child finds it as a channel record of that name.
-bool give_data(manager::Child& child, Archive const& archive, std::string_view name, std::span<std::byte const> whole) {
+/// Maps an archive entry read-only in the child; the child finds it as a channel record of that
+/// name.
+bool give_data(manager::Child& child, Archive const& archive, std::string_view name,
+               std::span<std::byte const> whole) {
     auto const entry = archive.find(name);
     if (!entry) {
         log::line(child.environment.name, ": no data '", name, "' in the archive");
         return false;
     }
-    auto const physical = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical)) + entry->offset;
+    auto const physical =
+        static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical)) +
+        entry->offset;
     auto const bytes = entry->payload.size();
     (void)whole;
-    auto const stretch = sys::device_stretch(physical, (bytes + abi::kPageSize - 1) / abi::kPageSize, abi::kRead | abi::kCached);
+    auto const stretch = sys::device_stretch(
+        physical, (bytes + abi::kPageSize - 1) / abi::kPageSize, abi::kRead | abi::kCached);
     auto& env = child.environment;
     if (stretch < 0 || env.channel_count == abi::kChannelsMax) return false;
     auto const number = static_cast<std::uint64_t>(stretch);
@@ -96,28 +110,36 @@ void build(Started& started, Archive const& archive, Manifest const& manifest, s
         log::line(d.name.view(), ": no image '", d.image.view(), "' in the archive");
         return;
     }
-    manager::ChildOptions options{
-        .name = d.name.view(), .arguments = manifest.argument(d), .context_slots = d.context_slots,
-        .endpoints = d.endpoints, .stretches = 48, .stack_pages = d.stack / abi::kPageSize,
-        .frames = d.memory / abi::kPageSize, .heap_bytes = d.memory, .privileges = privileges_of(manifest, d),
-        .death_endpoint = kDeathEndpoint};
+    manager::ChildOptions options{.name = d.name.view(),
+                                  .arguments = manifest.argument(d),
+                                  .context_slots = d.context_slots,
+                                  .endpoints = d.endpoints,
+                                  .stretches = 48,
+                                  .stack_pages = d.stack / abi::kPageSize,
+                                  .frames = d.memory / abi::kPageSize,
+                                  .heap_bytes = d.memory,
+                                  .privileges = privileges_of(manifest, d),
+                                  .death_endpoint = kDeathEndpoint};
     auto child = manager::create(image->payload, options);
     if (!child) return;
     started.child = *child;
     started.alive = true;
     for (std::uint32_t i = 0; i < d.resource_count; ++i) {
         auto const resource = manifest.resource(d.first_resource + i);
-        if (resource.kind == ResourceKind::Data) give_data(started.child, archive, resource.data.view(), whole);
+        if (resource.kind == ResourceKind::Data)
+            give_data(started.child, archive, resource.data.view(), whole);
     }
 }
 
 void start(Started& started, ManifestDomain const& d) {
     if (!started.alive) return;
     std::int64_t fits = 0;
-    auto const contracted = manager::contract(started.child, static_cast<std::int64_t>(d.slice_ns),
-                                              static_cast<std::int64_t>(d.period_ns),
-                                              static_cast<std::int64_t>(d.deadline_ns), d.weight, &fits);
-    if (!contracted) log::line(d.name.view(), ": contract refused, ", fits, " ns would fit; runs on spare time");
+    auto const contracted =
+        manager::contract(started.child, static_cast<std::int64_t>(d.slice_ns),
+                          static_cast<std::int64_t>(d.period_ns),
+                          static_cast<std::int64_t>(d.deadline_ns), d.weight, &fits);
+    if (!contracted)
+        log::line(d.name.view(), ": contract refused, ", fits, " ns would fit; runs on spare time");
     if (!contracted) (void)manager::contract(started.child, 0, 0, 0, d.weight != 0 ? d.weight : 1);
     if (!manager::start(started.child)) started.alive = false;
 }
@@ -159,7 +181,8 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
         auto& sink = all[channel.sink];
         if (!source.alive || !sink.alive) continue;
         auto const bytes = std::uint64_t{channel.slots} * channel.slot_bytes + abi::kPageSize;
-        if (!manager::connect(source.child, channel.source_port.view(), sink.child, channel.sink_port.view(), bytes, abi::kPageSize)) {
+        if (!manager::connect(source.child, channel.source_port.view(), sink.child,
+                              channel.sink_port.view(), bytes, abi::kPageSize)) {
             log::line("channel ", channel.source_port.view(), " failed");
         }
     }

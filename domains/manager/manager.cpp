@@ -29,7 +29,8 @@ void fill_from(ElfImage const& image, ElfSegment const& segment, std::uint64_t a
     auto const skip = at < segment.address ? segment.address - at : 0;
     if (from >= contents.size()) return;
     auto const left = contents.size() - from;
-    __builtin_memcpy(to + skip, contents.data() + from, left < abi::kPageSize - skip ? left : abi::kPageSize - skip);
+    __builtin_memcpy(to + skip, contents.data() + from,
+                     left < abi::kPageSize - skip ? left : abi::kPageSize - skip);
 }
 
 bool load(Child const& child, ElfImage const& image) {
@@ -48,7 +49,8 @@ bool load(Child const& child, ElfImage const& image) {
 
 bool give_empty(Child const& child, std::uint64_t first, std::uint64_t count) {
     for (std::uint64_t i = 0; i < count; ++i) {
-        if (!give_page(child.id, 0, first + i, abi::kRead | abi::kWrite, [](std::byte*) {})) return false;
+        if (!give_page(child.id, 0, first + i, abi::kRead | abi::kWrite, [](std::byte*) {}))
+            return false;
     }
     return true;
 }
@@ -66,11 +68,13 @@ abi::ChannelRecord* add_channel(Child& child, std::string_view name) {
 /// A stretch of `bytes` in `source`, writable there, readable in `sink`. Returns its address.
 std::uint64_t share(Child const& source, Child const& sink, std::uint64_t bytes) {
     auto const page_count = (bytes + abi::kPageSize - 1) / abi::kPageSize;
-    auto const made = sys::stretch_create(source.id, 0, (page_count + 511) / 512, abi::kRead | abi::kWrite | abi::kMeta);
+    auto const made = sys::stretch_create(source.id, 0, (page_count + 511) / 512,
+                                          abi::kRead | abi::kWrite | abi::kMeta);
     if (made < 0) return refused("channel stretch", made), 0;
     auto const number = static_cast<std::uint64_t>(made);
     for (std::uint64_t page = 0; page < page_count; ++page) {
-        if (!give_page(source.id, number, page, abi::kRead | abi::kWrite, [](std::byte*) {})) return 0;
+        if (!give_page(source.id, number, page, abi::kRead | abi::kWrite, [](std::byte*) {}))
+            return 0;
     }
     auto const offered = sys::stretch_offer(source.id, number, sink.id, abi::kRead);
     if (offered < 0) return refused("channel offer", offered), 0;
@@ -86,7 +90,8 @@ std::byte* workshop_page() {
         auto const made = sys::stretch_create(0, 0, 1, abi::kRead | abi::kWrite | abi::kMeta);
         if (made < 0) return refused("workshop stretch", made), nullptr;
         workshop = static_cast<std::uint64_t>(made);
-        workshop_address = static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, workshop));
+        workshop_address =
+            static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, workshop));
     }
     auto const mapped = sys::map_batch(workshop, 0, 1);
     if (mapped < 0 && mapped != static_cast<std::int64_t>(abi::Error::Exists)) {
@@ -95,7 +100,8 @@ std::byte* workshop_page() {
     return reinterpret_cast<std::byte*>(workshop_address);
 }
 
-bool give_workshop_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page, std::uint64_t rights) {
+bool give_workshop_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page,
+                        std::uint64_t rights) {
     auto const given = sys::frame_give(child, stretch, page, workshop, 0, rights);
     return given >= 0 || refused("page for the child", given);
 }
@@ -165,13 +171,15 @@ Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions
     return child;
 }
 
-Result<void, ManagerError> connect(Child& a, std::string_view name_at_a, Child& b, std::string_view name_at_b,
-                                   std::uint64_t forward_bytes, std::uint64_t back_bytes) {
+Result<void, ManagerError> connect(Child& a, std::string_view name_at_a, Child& b,
+                                   std::string_view name_at_b, std::uint64_t forward_bytes,
+                                   std::uint64_t back_bytes) {
     auto* at_a = add_channel(a, name_at_a);
     auto* at_b = add_channel(b, name_at_b);
     if (at_a == nullptr || at_b == nullptr) return fail(ManagerError::TooManyChannels);
     auto const offered = sys::endpoint_offer(a.id, at_a->endpoint, b.id);
-    auto const accepted = offered < 0 ? offered : sys::endpoint_accept(b.id, at_b->endpoint, a.id, at_a->endpoint);
+    auto const accepted =
+        offered < 0 ? offered : sys::endpoint_accept(b.id, at_b->endpoint, a.id, at_a->endpoint);
     if (accepted < 0) {
         refused("connection", accepted);
         return fail(ManagerError::Refused);
@@ -191,11 +199,13 @@ Result<void, ManagerError> connect(Child& a, std::string_view name_at_a, Child& 
     return {};
 }
 
-Result<std::uint32_t, ManagerError> connect_self(std::uint32_t own_endpoint, Child& child, std::string_view name) {
+Result<std::uint32_t, ManagerError> connect_self(std::uint32_t own_endpoint, Child& child,
+                                                 std::string_view name) {
     auto* record = add_channel(child, name);
     if (record == nullptr) return fail(ManagerError::TooManyChannels);
     auto const offered = sys::endpoint_offer(child.id, record->endpoint, dib().id);
-    auto const accepted = offered < 0 ? offered : sys::endpoint_accept(0, own_endpoint, child.id, record->endpoint);
+    auto const accepted =
+        offered < 0 ? offered : sys::endpoint_accept(0, own_endpoint, child.id, record->endpoint);
     if (accepted < 0) {
         refused("connection", accepted);
         return fail(ManagerError::Refused);
@@ -203,8 +213,9 @@ Result<std::uint32_t, ManagerError> connect_self(std::uint32_t own_endpoint, Chi
     return record->endpoint;
 }
 
-Result<void, ManagerError> contract(Child const& child, std::int64_t slice_ns, std::int64_t period_ns,
-                                    std::int64_t deadline_ns, std::uint32_t weight, std::int64_t* fits_ns) {
+Result<void, ManagerError> contract(Child const& child, std::int64_t slice_ns,
+                                    std::int64_t period_ns, std::int64_t deadline_ns,
+                                    std::uint32_t weight, std::int64_t* fits_ns) {
     std::int64_t second = 0;
     auto const set = sys::contract_set(child.id, slice_ns, period_ns, deadline_ns, weight, &second);
     if (set == 0) return {};
@@ -218,7 +229,9 @@ Result<void, ManagerError> contract(Child const& child, std::int64_t slice_ns, s
 
 Result<void, ManagerError> start(Child& child) {
     if (!give_page(child.id, 0, child.layout.environment, abi::kRead | abi::kWrite,
-                   [&](std::byte* to) { __builtin_memcpy(to, &child.environment, sizeof(child.environment)); })) {
+                   [&](std::byte* to) {
+                       __builtin_memcpy(to, &child.environment, sizeof(child.environment));
+                   })) {
         return fail(ManagerError::Refused);
     }
     auto const result = sys::domain_start(child.id);

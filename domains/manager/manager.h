@@ -3,8 +3,8 @@
 //
 // Protocol: create() makes the domain and loads the image, connect() furnishes channels between
 // children, contract() asks for a guarantee, start() lets it run. Until start() nothing of it has
-// run. A child that is not wanted any more is destroyed with sys::domain_destroy, in the caller's time.
-// Used by init and by the probes; needs the privilege CreateDomains. Called by threads.
+// run. A child that is not wanted any more is destroyed with sys::domain_destroy, in the caller's
+// time. Used by init and by the probes; needs the privilege CreateDomains. Called by threads.
 
 #include <cstddef>
 #include <cstdint>
@@ -27,9 +27,9 @@ struct ChildOptions {
     std::uint32_t endpoints = 32;
     std::uint32_t stretches = 16;
     std::uint64_t stack_pages = 16;
-    std::uint64_t frames = 1024;      ///< quota, taken from the caller's
+    std::uint64_t frames = 1024;  ///< quota, taken from the caller's
     std::uint64_t heap_bytes = 1u << 20;
-    std::uint64_t privileges = 0;     ///< abi::Privilege
+    std::uint64_t privileges = 0;      ///< abi::Privilege
     std::uint32_t death_endpoint = 1;  ///< of the caller: counts the child's death
 };
 
@@ -44,8 +44,8 @@ struct Child {
 
 /// Why a step of building a child failed.
 enum class ManagerError {
-    BadImage,       ///< the reason is logged
-    Refused,        ///< the kernel refused a call: the reason is logged
+    BadImage,  ///< the reason is logged
+    Refused,   ///< the kernel refused a call: the reason is logged
     ContractRefused,
     TooManyChannels,
 };
@@ -53,31 +53,37 @@ enum class ManagerError {
 /// Loads `file` as a new domain. errors: ManagerError; nothing is left behind on failure
 Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions const& options);
 
-/// One event connection, and if `bytes` > 0 a stretch in each direction: `a` writes one, `b` the other.
-/// `forward_bytes` flow from a to b, `back_bytes` from b to a.
-Result<void, ManagerError> connect(Child& a, std::string_view name_at_a, Child& b, std::string_view name_at_b,
-                                   std::uint64_t forward_bytes, std::uint64_t back_bytes);
+/// One event connection, and if `bytes` > 0 a stretch in each direction: `a` writes one, `b` the
+/// other. `forward_bytes` flow from a to b, `back_bytes` from b to a.
+Result<void, ManagerError> connect(Child& a, std::string_view name_at_a, Child& b,
+                                   std::string_view name_at_b, std::uint64_t forward_bytes,
+                                   std::uint64_t back_bytes);
 
 /// Connects the caller's own endpoint with a child's; the child knows it as `name`.
-Result<std::uint32_t, ManagerError> connect_self(std::uint32_t own_endpoint, Child& child, std::string_view name);
+Result<std::uint32_t, ManagerError> connect_self(std::uint32_t own_endpoint, Child& child,
+                                                 std::string_view name);
 
 /// errors: ContractRefused with `*fits_ns` the largest slice that would be admitted
-Result<void, ManagerError> contract(Child const& child, std::int64_t slice_ns, std::int64_t period_ns,
-                                    std::int64_t deadline_ns, std::uint32_t weight, std::int64_t* fits_ns = nullptr);
+Result<void, ManagerError> contract(Child const& child, std::int64_t slice_ns,
+                                    std::int64_t period_ns, std::int64_t deadline_ns,
+                                    std::uint32_t weight, std::int64_t* fits_ns = nullptr);
 
 /// Writes the environment and makes the child runnable.
 Result<void, ManagerError> start(Child& child);
 
 /// Moves a page filled by `fill` into `page` of stretch `stretch` of the child.
 template <typename F>
-bool give_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page, std::uint64_t rights, F&& fill);
+bool give_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page, std::uint64_t rights,
+               F&& fill);
 
 /// The page of the caller that the next give_page fills, and the step that moves it.
 std::byte* workshop_page();
-bool give_workshop_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page, std::uint64_t rights);
+bool give_workshop_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page,
+                        std::uint64_t rights);
 
 template <typename F>
-bool give_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page, std::uint64_t rights, F&& fill) {
+bool give_page(abi::DomainId child, std::uint64_t stretch, std::uint64_t page, std::uint64_t rights,
+               F&& fill) {
     auto* p = workshop_page();
     if (p == nullptr) return false;
     fill(p);

@@ -52,8 +52,10 @@ void on_handler(abi::DibRo const* ro) {
 void on_main(abi::DibRo const* ro) {
     activations_on(ro);
     auto* counter = &mail_of(ro).out[0];
-    asm volatile("movabs $0x1122334455667788, %%rbx\n movabs $0x8877665544332211, %%r15\n"
-                 "1: incq (%0)\n jmp 1b" ::"a"(counter) : "rbx", "r15", "memory");
+    asm volatile(
+        "movabs $0x1122334455667788, %%rbx\n movabs $0x8877665544332211, %%r15\n"
+        "1: incq (%0)\n jmp 1b" ::"a"(counter)
+        : "rbx", "r15", "memory");
     __builtin_unreachable();
 }
 void on_entry(abi::DibRo const* ro) {
@@ -113,8 +115,8 @@ void modes_off() {
     EXPECT_EQ(t.status().state, 1);
 }
 
-/// Fills every general register, then looks again and again whether one has changed: in[0] is the pattern,
-/// out[0] counts rounds, out[1] is set when one differs.
+/// Fills every general register, then looks again and again whether one has changed: in[0] is the
+/// pattern, out[0] counts rounds, out[1] is set when one differs.
 void registers_main(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     if (mail.in[1] != 0) activations_on(ro);
@@ -133,8 +135,8 @@ void registers_main(abi::DibRo const* ro) {
         "inc %%rax\n cmp %%rax, %%r12\n jne 2f\n inc %%rax\n cmp %%rax, %%r13\n jne 2f\n"
         "inc %%rax\n cmp %%rax, %%r14\n jne 2f\n inc %%rax\n cmp %%rax, %%r15\n jne 2f\n"
         "incq (%%rcx)\n stc\n jmp 1b\n"
-        "2: movq $1, 8(%%rcx)\n 3: jmp 3b\n"
-        ::"a"(mail.in[0]), "c"(&mail.out[0])
+        "2: movq $1, 8(%%rcx)\n 3: jmp 3b\n" ::"a"(mail.in[0]),
+        "c"(&mail.out[0])
         : "memory");
     __builtin_unreachable();
 }
@@ -171,7 +173,8 @@ void registers_kept() {
     EXPECT_EQ(all[0].mail->out[2], 0);
 }
 
-// ---- no wake-up is lost --------------------------------------------------------------------------
+// ---- no wake-up is lost
+// --------------------------------------------------------------------------
 
 /// Purely event-driven: out[0] is the count it has seen. in[0]: spins so long before each look.
 void waiter_entry(abi::DibRo const* ro) {
@@ -239,7 +242,8 @@ void wake_ups(TargetFunction entry) {
 void no_wake_up_lost_off() { wake_ups(waiter_entry); }
 void no_wake_up_lost_on() { wake_ups(waiter_on_entry); }
 
-// ---- suspend, resume -----------------------------------------------------------------------------
+// ---- suspend, resume
+// -----------------------------------------------------------------------------
 
 /// Sends to itself (endpoints 6 and 7 are connected), then tries to give up the processor.
 void pending_entry(abi::DibRo const* ro) {
@@ -296,19 +300,21 @@ void pending_is_not_lost() {
     EXPECT_EQ(out[10], 1);
 }
 
-/// Wakes at instants and notes by how much it was late: out[0] rounds, out[1] the worst, out[2] too early,
-/// out[3] wrong reasons.
+/// Wakes at instants and notes by how much it was late: out[0] rounds, out[1] the worst, out[2] too
+/// early, out[3] wrong reasons.
 void timer_handler(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     auto const late = now().ns() - static_cast<std::int64_t>(mail.extra[1]);
     if (mail.out[0] > 0) {
         if (late < 0) mail.out[2] = mail.out[2] + 1;
-        if (late > static_cast<std::int64_t>(mail.out[1])) mail.out[1] = static_cast<std::uint64_t>(late);
+        if (late > static_cast<std::int64_t>(mail.out[1]))
+            mail.out[1] = static_cast<std::uint64_t>(late);
         if (ro->reason != reason(abi::Reason::Timeout)) mail.out[3] = mail.out[3] + 1;
     }
     mail.out[0] = mail.out[0] + 1;
     mail.extra[2] = mail.extra[2] * 6364136223846793005ull + 1442695040888963407ull;
-    auto const until = now().ns() + 20'000 + static_cast<std::int64_t>((mail.extra[2] >> 40) % 500'000);
+    auto const until =
+        now().ns() + 20'000 + static_cast<std::int64_t>((mail.extra[2] >> 40) % 500'000);
     mail.extra[1] = static_cast<std::uint64_t>(until);
     activations_on(ro);
     sys::suspend(until);
@@ -334,7 +340,8 @@ void time_outs_are_accurate() {
 
 void past_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
-    for (auto const until : {std::int64_t{0}, std::int64_t{-1}, INT64_MIN, now().ns() - 1, now().ns()}) {
+    for (auto const until :
+         {std::int64_t{0}, std::int64_t{-1}, INT64_MIN, now().ns() - 1, now().ns()}) {
         sys::suspend(until);
         mail.out[0] = mail.out[0] + 1;
     }

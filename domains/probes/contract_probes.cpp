@@ -7,8 +7,8 @@ namespace {
 
 constexpr std::int64_t kMs = 1'000'000;
 
-/// A periodic job: in[0] ns of work every in[1] ns. out[0] jobs, out[1] missed, out[2] worst lateness.
-/// It works by the time of its own, so the slice must be a little larger.
+/// A periodic job: in[0] ns of work every in[1] ns. out[0] jobs, out[1] missed, out[2] worst
+/// lateness. It works by the time of its own, so the slice must be a little larger.
 void job_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     auto release = now().ns();
@@ -20,7 +20,8 @@ void job_entry(abi::DibRo const* ro) {
         mail.out[0] = mail.out[0] + 1;
         if (late > 0) {
             mail.out[1] = mail.out[1] + 1;
-            if (late > static_cast<std::int64_t>(mail.out[2])) mail.out[2] = static_cast<std::uint64_t>(late);
+            if (late > static_cast<std::int64_t>(mail.out[2]))
+                mail.out[2] = static_cast<std::uint64_t>(late);
         }
         release += static_cast<std::int64_t>(mail.in[1]);
         if (release < end) release = end;
@@ -38,7 +39,8 @@ std::uint64_t ns_per_round() {
     }
     return static_cast<std::uint64_t>(best / 10'000) + (best % 10'000 > 200 ? 1 : 0);
 }
-Target job(std::uint64_t work_ns, std::int64_t slice, std::int64_t period, std::uint32_t weight = 0) {
+Target job(std::uint64_t work_ns, std::int64_t slice, std::int64_t period,
+           std::uint32_t weight = 0) {
     auto t = make(job_entry, {.weight = weight, .slice = slice, .period = period});
     EXPECT_EQ(t.error, 0);
     t.mail->in[1] = static_cast<std::uint64_t>(period);
@@ -50,16 +52,19 @@ void refused_with_the_largest_slice() {
     auto a = make(sleeper), b = make(sleeper);
     REQUIRE_EQ(sys::contract_set(a.id, 6 * kMs, 10 * kMs, 10 * kMs, 0), 0);
     std::int64_t fits = 0;
-    EXPECT_EQ(sys::contract_set(b.id, 6 * kMs, 10 * kMs, 10 * kMs, 0, &fits), code(abi::Error::Refused));
+    EXPECT_EQ(sys::contract_set(b.id, 6 * kMs, 10 * kMs, 10 * kMs, 0, &fits),
+              code(abi::Error::Refused));
     EXPECT(fits > 3 * kMs && fits < 4 * kMs);
     std::int64_t again = 0;
-    EXPECT_EQ(sys::contract_set(b.id, fits + 1, 10 * kMs, 10 * kMs, 0, &again), code(abi::Error::Refused));
+    EXPECT_EQ(sys::contract_set(b.id, fits + 1, 10 * kMs, 10 * kMs, 0, &again),
+              code(abi::Error::Refused));
     EXPECT_EQ(again, fits);
     EXPECT_EQ(b.status().slice, 0);  // refused: nothing has changed
     EXPECT_EQ(sys::contract_set(b.id, fits, 10 * kMs, 10 * kMs, 0), 0);
     EXPECT_EQ(b.status().slice, fits);
     // With a deadline before the period.
-    EXPECT_EQ(sys::contract_set(b.id, 5 * kMs, 20 * kMs, 5 * kMs, 0, &fits), code(abi::Error::Refused));
+    EXPECT_EQ(sys::contract_set(b.id, 5 * kMs, 20 * kMs, 5 * kMs, 0, &fits),
+              code(abi::Error::Refused));
     EXPECT(fits < 5 * kMs);
     EXPECT_EQ(sys::contract_set(b.id, fits + 1, 20 * kMs, 5 * kMs, 0), code(abi::Error::Refused));
     // The limits are the booked costs': a slice of the whole period never fits.
@@ -69,11 +74,20 @@ void refused_with_the_largest_slice() {
 
 void arguments() {
     auto t = make(sleeper);
-    constexpr struct { std::int64_t slice, period, deadline; } bad[] = {
-        {-1, kMs, kMs}, {2, 1, 1}, {1, kMs, 2 * kMs}, {kMs, kMs, 1}, {INT64_MIN, INT64_MIN, INT64_MIN},
-        {1, INT64_MIN, 1}, {INT64_MAX, 1, 1}, {1, kMs, -1}, {1, 0, 0}};
+    constexpr struct {
+        std::int64_t slice, period, deadline;
+    } bad[] = {{-1, kMs, kMs},
+               {2, 1, 1},
+               {1, kMs, 2 * kMs},
+               {kMs, kMs, 1},
+               {INT64_MIN, INT64_MIN, INT64_MIN},
+               {1, INT64_MIN, 1},
+               {INT64_MAX, 1, 1},
+               {1, kMs, -1},
+               {1, 0, 0}};
     for (auto const& c : bad) {
-        EXPECT_EQ(sys::contract_set(t.id, c.slice, c.period, c.deadline, 1), code(abi::Error::BadArgument));
+        EXPECT_EQ(sys::contract_set(t.id, c.slice, c.period, c.deadline, 1),
+                  code(abi::Error::BadArgument));
     }
     EXPECT_EQ(sys::contract_set(t.id, INT64_MAX, INT64_MAX, INT64_MAX, 1) < 0, true);
     EXPECT_EQ(sys::contract_set(t.id, 0, 0, 0, 10'001), code(abi::Error::BadArgument));
@@ -117,7 +131,8 @@ void changes_at_run_time() {
         auto const slice = period / static_cast<std::int64_t>(2 + (state >> 50) % 9);
         std::int64_t fits = 0;
         auto result = sys::contract_set(other.id, slice, period, period, 1, &fits);
-        if (result == code(abi::Error::Refused) && fits > 0) result = sys::contract_set(other.id, fits, period, period, 1);
+        if (result == code(abi::Error::Refused) && fits > 0)
+            result = sys::contract_set(other.id, fits, period, period, 1);
         EXPECT(result == 0 || result == code(abi::Error::Busy));
         sleep(Duration::ms(7));
     }

@@ -211,12 +211,14 @@ void threads_and_strings() {
             [](void* n) {
                 for (int i = 0; i < 50; ++i) {
                     mutex.lock();
-                    made.push_back(std::string(30, 'a' + static_cast<char>(reinterpret_cast<std::uintptr_t>(n))));
+                    made.push_back(std::string(
+                        30, 'a' + static_cast<char>(reinterpret_cast<std::uintptr_t>(n))));
                     mutex.unlock();
                     nemesis::Thread::yield();
                 }
             },
-            reinterpret_cast<void*>(static_cast<std::uintptr_t>(t)), {.stack = stack, .stack_bytes = 8 * 4096});
+            reinterpret_cast<void*>(static_cast<std::uintptr_t>(t)),
+            {.stack = stack, .stack_bytes = 8 * 4096});
         EXPECT(started);
     }
     for (auto& thread : threads) thread.join();

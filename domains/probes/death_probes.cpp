@@ -7,15 +7,19 @@ namespace nemesis::probes {
 namespace {
 
 std::uint64_t own_count(std::uint32_t n) {
-    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[n], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[n],
+                           __ATOMIC_ACQUIRE);
 }
-std::uint64_t frames_free() { return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree)); }
+std::uint64_t frames_free() {
+    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree));
+}
 
 /// Makes and drops stretches, maps frames, sends events, for ever.
 void busy_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     for (std::uint64_t round = 0;; ++round) {
-        auto const made = sys::stretch_create(0, 0, 1 + round % 3, abi::kRead | abi::kWrite | abi::kMeta);
+        auto const made =
+            sys::stretch_create(0, 0, 1 + round % 3, abi::kRead | abi::kWrite | abi::kMeta);
         if (made >= 0) {
             auto const n = static_cast<std::uint64_t>(made);
             sys::map_batch(n, round % 400, 4);
@@ -42,7 +46,8 @@ void at_random_moments() {
         t.mail->in[0] = peer.id;
         REQUIRE(connect(t, 5, peer, 5));
         REQUIRE(t.start());
-        auto const until = now() + Duration::ns(static_cast<std::int64_t>(20'000 + (random >> 33) % 700'000));
+        auto const until =
+            now() + Duration::ns(static_cast<std::int64_t>(20'000 + (random >> 33) % 700'000));
         Thread::sleep_until(until);
         destroy(t);
         REQUIRE_EQ(sys::endpoint_close(peer.id, 5), 0);

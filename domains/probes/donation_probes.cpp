@@ -8,10 +8,11 @@ namespace {
 constexpr std::int64_t kMs = 1'000'000;
 constexpr std::uint32_t reason(abi::Reason r) { return static_cast<std::uint32_t>(r); }
 
-// ---- a server: activated on each request, works in[0] ns, answers on the endpoint that asked ------
-// Endpoints 5 to 7 are its clients'. in[1]: what it does: 0 answers, 1 spins for ever, 2 exits, 3 faults,
-// 4 suspends without an answer, 5 passes on over endpoint 8 and waits for that answer.
-// out[0] requests, out[1] time kind, out[2] deadline, out[3] activations_on seen, out[4] spins so far.
+// ---- a server: activated on each request, works in[0] ns, answers on the endpoint that asked
+// ------ Endpoints 5 to 7 are its clients'. in[1]: what it does: 0 answers, 1 spins for ever, 2
+// exits, 3 faults, 4 suspends without an answer, 5 passes on over endpoint 8 and waits for that
+// answer. out[0] requests, out[1] time kind, out[2] deadline, out[3] activations_on seen, out[4]
+// spins so far.
 enum Behaviour : std::uint64_t { Answers, SpinsForEver, Exits, Faults, Suspends, PassesOn };
 
 void serve(abi::DibRo const* ro, std::uint32_t endpoint) {
@@ -23,13 +24,18 @@ void serve(abi::DibRo const* ro, std::uint32_t endpoint) {
     switch (mail.in[1]) {
         case SpinsForEver:
             for (;;) mail.out[4] = mail.out[4] + 1;
-        case Exits: sys::exit(5);
-        case Faults: __builtin_trap();
-        case Suspends: sys::suspend(INT64_MAX); return;
+        case Exits:
+            sys::exit(5);
+        case Faults:
+            __builtin_trap();
+        case Suspends:
+            sys::suspend(INT64_MAX);
+            return;
         case PassesOn:
             while (sys::send_sync(8, INT64_MAX) == code(abi::Error::Pending)) clear_pending(ro);
             break;
-        default: break;
+        default:
+            break;
     }
     auto const end = now().ns() + static_cast<std::int64_t>(mail.in[0]);
     while (now().ns() < end) mail.out[4] = mail.out[4] + 1;
@@ -60,9 +66,9 @@ void server_entry(abi::DibRo const* ro) {
     }
 }
 
-// ---- a client: asks over endpoint 5 with time-out in[2] ns after now ------------------------------
-// out[0] rounds, out[1] reason of the activation that ended it, out[2] time it took, out[3] result,
-// out[4] events counted on its endpoint.
+// ---- a client: asks over endpoint 5 with time-out in[2] ns after now
+// ------------------------------ out[0] rounds, out[1] reason of the activation that ended it,
+// out[2] time it took, out[3] result, out[4] events counted on its endpoint.
 void client_again(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     if (mail.extra[1] != 0) {
@@ -81,8 +87,8 @@ void client_again(abi::DibRo const* ro) {
     activations_on(ro);
     auto const time = now().ns();
     mail.extra[1] = static_cast<std::uint64_t>(time);
-    mail.out[3] = static_cast<std::uint64_t>(
-        sys::send_sync(5, mail.in[2] != 0 ? time + static_cast<std::int64_t>(mail.in[2]) : INT64_MAX));
+    mail.out[3] = static_cast<std::uint64_t>(sys::send_sync(
+        5, mail.in[2] != 0 ? time + static_cast<std::int64_t>(mail.in[2]) : INT64_MAX));
     rw_of(ro).activations_on = 0;
     mail.go = 2;
     for (;;) sys::suspend(INT64_MAX);
@@ -96,8 +102,10 @@ struct Pair {
     Target client, server;
 };
 /// A server with spare time only by `weight`, and a client with a contract.
-Pair pair(Behaviour behaviour, std::uint32_t weight = 0, std::int64_t slice = 5 * kMs, std::int64_t period = 20 * kMs) {
-    Pair p{make(client_entry, {.slice = slice, .period = period}), make(server_entry, {.weight = weight == 0 ? 1 : weight})};
+Pair pair(Behaviour behaviour, std::uint32_t weight = 0, std::int64_t slice = 5 * kMs,
+          std::int64_t period = 20 * kMs) {
+    Pair p{make(client_entry, {.slice = slice, .period = period}),
+           make(server_entry, {.weight = weight == 0 ? 1 : weight})};
     EXPECT(connect(p.client, 5, p.server, 5));
     p.server.mail->in[1] = behaviour;
     EXPECT(p.server.start());
@@ -116,7 +124,8 @@ void budget_and_deadline_follow() {
     EXPECT_EQ(p.client.mail->out[0], 20);
     EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::Event));
     EXPECT_EQ(p.server.mail->out[1], static_cast<std::uint64_t>(abi::TimeKind::Donated));
-    EXPECT(p.server.mail->out[2] != 0 && static_cast<std::int64_t>(p.server.mail->out[2]) < now().ns() + 20 * kMs);
+    EXPECT(p.server.mail->out[2] != 0 &&
+           static_cast<std::int64_t>(p.server.mail->out[2]) < now().ns() + 20 * kMs);
     auto const client = p.client.status(), server = p.server.status();
     // The client pays for all of it, the server for nothing.
     EXPECT(client.used_ns >= 20 * 100'000);
@@ -141,7 +150,8 @@ void chain() {
     EXPECT_EQ(last.status().used_ns, 0);
 }
 
-/// Three that each ask the next: nobody answers, everybody gets the processor in turn, nobody hangs.
+/// Three that each ask the next: nobody answers, everybody gets the processor in turn, nobody
+/// hangs.
 void ring_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     for (;;) {
@@ -155,7 +165,10 @@ void cycles() {
     for (auto& t : ring) t = make(ring_entry);
     for (std::uint32_t i = 0; i < 3; ++i) REQUIRE(connect(ring[i], 6, ring[(i + 1) % 3], 5));
     for (auto& t : ring) REQUIRE(t.start());
-    REQUIRE(wait_for([&] { return ring[0].mail->out[0] > 200 && ring[1].mail->out[0] > 200 && ring[2].mail->out[0] > 200; }));
+    REQUIRE(wait_for([&] {
+        return ring[0].mail->out[0] > 200 && ring[1].mail->out[0] > 200 &&
+               ring[2].mail->out[0] > 200;
+    }));
     for (auto& t : ring) EXPECT_EQ(t.status().state, 1);
     // A cycle of two is question and answer.
     Target two[2] = {make(ring_entry), make(ring_entry)};
@@ -196,8 +209,8 @@ void receiver_is_preempted() {
     EXPECT(urgent.mail->out[0] > 1000);
 }
 
-/// A receiver that serves one runs on the earliest deadline donated to it. Here the first client has a
-/// long period, the second a short one; a hog with a middle deadline would otherwise win.
+/// A receiver that serves one runs on the earliest deadline donated to it. Here the first client
+/// has a long period, the second a short one; a hog with a middle deadline would otherwise win.
 void earliest_donated_deadline() {
     auto server = make(server_entry, {.weight = 1});
     auto slow = make(client_entry, {.slice = 20 * kMs, .period = 100 * kMs});
@@ -222,7 +235,8 @@ void earliest_donated_deadline() {
     EXPECT_EQ(server.mail->out[0], 2);
 }
 
-/// Never answers: the time-out gives the processor back in time, and the receiver goes on on its own.
+/// Never answers: the time-out gives the processor back in time, and the receiver goes on on its
+/// own.
 void time_out() {
     auto p = pair(SpinsForEver, 10);
     p.client.mail->in[2] = 1'000'000;
@@ -313,7 +327,8 @@ void parent_entry(abi::DibRo const* ro) {
     p.death_endpoint = 3;
     p.dib_offset = 0;
     auto const child_page = mail.in[1];
-    p.entry = mail.in[0] + 16 * abi::kPageSize + (reinterpret_cast<std::uint64_t>(&child_of_target) & 4095);
+    p.entry = mail.in[0] + 16 * abi::kPageSize +
+              (reinterpret_cast<std::uint64_t>(&child_of_target) & 4095);
     p.stack = mail.in[0] + 32 * abi::kPageSize - 8;
     for (std::uint64_t round = 0; round < 20; ++round) {
         auto* to = reinterpret_cast<std::uint64_t volatile*>(&rw.arguments[0]);
@@ -323,14 +338,18 @@ void parent_entry(abi::DibRo const* ro) {
         if (made < 0) sys::exit(100 + static_cast<std::uint64_t>(-made));
         auto const child = static_cast<abi::DomainId>(made);
         auto const stack = sys::frame_alloc(child);
-        if (stack < 0 || sys::map(child, 0, 31, static_cast<std::uint64_t>(stack), abi::kRead | abi::kWrite) < 0) sys::exit(120);
+        if (stack < 0 ||
+            sys::map(child, 0, 31, static_cast<std::uint64_t>(stack), abi::kRead | abi::kWrite) < 0)
+            sys::exit(120);
         if (sys::map(child, 0, 16, child_page, abi::kRead | abi::kExecute) < 0) sys::exit(121);
-        if (sys::endpoint_offer(child, 2, ro->id) < 0 || sys::endpoint_accept(0, 9, child, 2) < 0) sys::exit(122);
+        if (sys::endpoint_offer(child, 2, ro->id) < 0 || sys::endpoint_accept(0, 9, child, 2) < 0)
+            sys::exit(122);
         if (sys::contract_set(child, 0, 0, 0, 100) < 0) sys::exit(123);
         if (sys::domain_start(child) < 0) sys::exit(124);
         auto const asked = count_of(ro, 9);
         clear_pending(ro);
-        // Waits without a reservation of its own being needed: the child's request brings the processor.
+        // Waits without a reservation of its own being needed: the child's request brings the
+        // processor.
         while (count_of(ro, 9) == asked) {
             sys::suspend(INT64_MAX);
             clear_pending(ro);
@@ -344,7 +363,9 @@ void parent_entry(abi::DibRo const* ro) {
     sys::exit(1);
 }
 void receiver_destroys_donor() {
-    auto t = make(parent_entry, {.privileges = abi::kPrivilegeCreateDomains | abi::kPrivilegeControlContracts, .frames = 256});
+    auto t = make(parent_entry,
+                  {.privileges = abi::kPrivilegeCreateDomains | abi::kPrivilegeControlContracts,
+                   .frames = 256});
     REQUIRE_EQ(t.error, 0);
     t.mail->in[0] = abi::kSlotsBase + 0x2dddd * abi::kSlotSize;
     // The frame of the page with the child's text, and it must be the target's to be mapped on.

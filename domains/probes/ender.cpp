@@ -1,4 +1,5 @@
-// ender: waits 300 ms, says that the system is up, and ends the machine. For tests of other domains.
+// ender: waits 300 ms, says that the system is up, and ends the machine. For tests of other
+// domains.
 #include "kernel/abi/environment.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"

@@ -18,8 +18,10 @@ void dead_peer() {
 /// Sends in[0] times on endpoint 5, in[1] times on endpoint 9, then notes its own counts.
 void sender_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
-    for (std::uint64_t i = 0; i < mail.in[0]; ++i) mail.out[0] = mail.out[0] + (sys::send(5) == 0 ? 1 : 0);
-    for (std::uint64_t i = 0; i < mail.in[1]; ++i) mail.out[1] = mail.out[1] + (sys::send(9) == 0 ? 1 : 0);
+    for (std::uint64_t i = 0; i < mail.in[0]; ++i)
+        mail.out[0] = mail.out[0] + (sys::send(5) == 0 ? 1 : 0);
+    for (std::uint64_t i = 0; i < mail.in[1]; ++i)
+        mail.out[1] = mail.out[1] + (sys::send(9) == 0 ? 1 : 0);
     mail.go = 1;
     for (;;) {
         sys::suspend(now().ns() + 100'000);
@@ -30,7 +32,8 @@ void sender_entry(abi::DibRo const* ro) {
     }
 }
 std::uint64_t own_count(std::uint32_t n) {
-    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[n], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[n],
+                           __ATOMIC_ACQUIRE);
 }
 
 void counts_both_ways() {
@@ -91,7 +94,8 @@ void closing_is_told() {
 void strangers_are_refused() {
     auto t = make(sleeper);
     auto const parent = dib().parent;
-    for (auto const id : {parent, t.id + 1, t.id ^ (abi::DomainId{1} << 32), ~abi::DomainId{0}, abi::DomainId{0xffffffff}}) {
+    for (auto const id : {parent, t.id + 1, t.id ^ (abi::DomainId{1} << 32), ~abi::DomainId{0},
+                          abi::DomainId{0xffffffff}}) {
         EXPECT(sys::endpoint_offer(id, 3, 0) < 0);
         EXPECT(sys::domain_start(id) < 0);
         EXPECT(sys::domain_destroy(id) < 0);

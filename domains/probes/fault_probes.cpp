@@ -8,7 +8,8 @@ namespace {
 
 constexpr std::uint64_t kFaultCode = 1ull << 56;
 
-/// Own page at in[0] (stretch 0, page in[1]) loses its rights and is touched; the handler gives them back.
+/// Own page at in[0] (stretch 0, page in[1]) loses its rights and is touched; the handler gives
+/// them back.
 void retry_handler(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     if (ro->reason == static_cast<std::uint32_t>(abi::Reason::Fault)) {
@@ -67,9 +68,10 @@ void vectors_main(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     activations_on(ro);
     // Each case leaves where to go on, then faults.
-#define RAISE(n, text)                                                                                  \
-    mail.extra[0] = n;                                                                                  \
-    asm volatile("lea 9f(%%rip), %%rax\n mov %%rax, (%0)\n mov %%rsp, 8(%0)\n" text "\n 9:\n" ::"r"(&mail.extra[1]) \
+#define RAISE(n, text)                                                              \
+    mail.extra[0] = n;                                                              \
+    asm volatile("lea 9f(%%rip), %%rax\n mov %%rax, (%0)\n mov %%rsp, 8(%0)\n" text \
+                 "\n 9:\n" ::"r"(&mail.extra[1])                                    \
                  : "rax", "rbx", "rcx", "rdx", "r12", "r13", "r14", "r15", "memory", "cc")
     RAISE(0, "xor %%ecx, %%ecx\n div %%ecx");
     RAISE(1, "pushfq\n orl $0x100, (%%rsp)\n popfq\n nop\n nop");
@@ -100,14 +102,16 @@ void vectors_entry(abi::DibRo const* ro) {
 }
 
 void every_exception() {
-    constexpr std::uint64_t expected[] = {0, 1, 13, 13, 6, 7, 13, 13, 13, 14, 13, 13, 13, 13, 12, 13, 13, 13, 13, 13};
+    constexpr std::uint64_t expected[] = {0,  1,  13, 13, 6,  7,  13, 13, 13, 14,
+                                          13, 13, 13, 13, 12, 13, 13, 13, 13, 13};
     auto t = make_started(vectors_entry);
     REQUIRE(t.wait_dead());
     EXPECT_EQ(t.status().exit_code, 1);
     for (std::uint64_t i = 0; i < sizeof(expected) / 8; ++i) {
         // A stack access that is not canonical: 12 by the book, 13 in the emulator.
         if (expected[i] == 12 && t.mail->out[i] == 14) continue;
-        if (t.mail->out[i] != expected[i] + 1) failed(__FILE__, __LINE__, "case, vector", i, t.mail->out[i] - 1, true);
+        if (t.mail->out[i] != expected[i] + 1)
+            failed(__FILE__, __LINE__, "case, vector", i, t.mail->out[i] - 1, true);
     }
 }
 
@@ -118,7 +122,9 @@ void crash_entry(abi::DibRo const* ro) {
 void unhandled_ends_only_its_domain() {
     auto witness = make(spinner);
     REQUIRE(witness.start());
-    auto const count = [] { return reinterpret_cast<std::uint64_t const volatile*>(state().ro + 1)[kDeathEndpoint]; };
+    auto const count = [] {
+        return reinterpret_cast<std::uint64_t const volatile*>(state().ro + 1)[kDeathEndpoint];
+    };
     for (std::uint64_t i = 1; i <= 10; ++i) {
         auto const before = count();
         auto t = make_started(crash_entry);
@@ -151,7 +157,8 @@ void fault_in_the_handler() {
     EXPECT_EQ(t.mail->out[0], 1);
 }
 
-/// Vectors and stacks that lead nowhere end their domain only. in[0]: which word of the DIB; in[1]: value.
+/// Vectors and stacks that lead nowhere end their domain only. in[0]: which word of the DIB; in[1]:
+/// value.
 void odd_vector_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     auto* words = reinterpret_cast<std::uint64_t volatile*>(ro->rw_address);
@@ -163,7 +170,8 @@ void odd_vector_entry(abi::DibRo const* ro) {
 }
 void activation_words() {
     for (std::uint64_t word = 0; word < 2; ++word) {
-        for (std::uint64_t const value : {0ull, 0x1234ull, 0x8000'0000'0000ull, 0xffff'8000'0000'0000ull, ~0ull}) {
+        for (std::uint64_t const value :
+             {0ull, 0x1234ull, 0x8000'0000'0000ull, 0xffff'8000'0000'0000ull, ~0ull}) {
             auto t = make(odd_vector_entry);
             t.mail->in[0] = word;
             t.mail->in[1] = value;

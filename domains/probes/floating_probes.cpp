@@ -6,14 +6,19 @@ namespace nemesis::probes {
 namespace {
 
 // The registers' contents pass through the mail: extra[0..63] to load, extra[64..127] as found.
-#define EACH(op, base)                                                                                        \
-    op(0, base) op(1, base) op(2, base) op(3, base) op(4, base) op(5, base) op(6, base) op(7, base)           \
-    op(8, base) op(9, base) op(10, base) op(11, base) op(12, base) op(13, base) op(14, base) op(15, base)
+#define EACH(op, base)                                                                          \
+    op(0, base) op(1, base) op(2, base) op(3, base) op(4, base) op(5, base) op(6, base)         \
+        op(7, base) op(8, base) op(9, base) op(10, base) op(11, base) op(12, base) op(13, base) \
+            op(14, base) op(15, base)
 #define LOAD(n, base) "vmovdqu " #n "*32(%0), %%ymm" #n "\n"
 #define STORE(n, base) "vmovdqu %%ymm" #n ", " #n "*32(%0)\n"
 
-inline void load_all(std::uint64_t volatile* from) { asm volatile(EACH(LOAD, 0)::"r"(from) : "memory"); }
-inline void store_all(std::uint64_t volatile* to) { asm volatile(EACH(STORE, 0)::"r"(to) : "memory"); }
+inline void load_all(std::uint64_t volatile* from) {
+    asm volatile(EACH(LOAD, 0)::"r"(from) : "memory");
+}
+inline void store_all(std::uint64_t volatile* to) {
+    asm volatile(EACH(STORE, 0)::"r"(to) : "memory");
+}
 inline std::uint32_t mxcsr() {
     std::uint32_t v;
     asm volatile("stmxcsr %0" : "=m"(v));
@@ -25,7 +30,8 @@ inline std::uint16_t control_word() {
     return v;
 }
 
-/// out[0] rounds, out[1] first register that differed + 1, out[2] what it held; in[0] is the pattern.
+/// out[0] rounds, out[1] first register that differed + 1, out[2] what it held; in[0] is the
+/// pattern.
 void pattern_main(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     for (std::uint64_t i = 0; i < 64; ++i) mail.extra[i] = mail.in[0] + i;
@@ -78,7 +84,9 @@ void state_is_kept() {
         // The runner, which has floating point too, spoils the registers.
         asm volatile("vpcmpeqd %ymm0, %ymm0, %ymm0\n vpcmpeqd %ymm9, %ymm9, %ymm9\n fninit\n");
     }
-    REQUIRE(wait_for([&] { return all[0].mail->out[0] > 20 && all[1].mail->out[0] > 20 && all[3].mail->out[0] > 20; }));
+    REQUIRE(wait_for([&] {
+        return all[0].mail->out[0] > 20 && all[1].mail->out[0] > 20 && all[3].mail->out[0] > 20;
+    }));
     for (auto& t : all) {
         EXPECT_EQ(t.mail->out[1], 0);
         EXPECT_EQ(t.status().state, 1);
@@ -164,9 +172,12 @@ void landed() {
     for (;;) asm volatile("");
 }
 void hostile_images() {
-    constexpr struct { std::uint64_t at, value; bool refused; } cases[] = {
-        {512, 7, false}, {512, 8, true}, {519, 0x80, true}, {520, 1, true}, {527, 0x80, true}, {530, 1, true},
-        {26, 1, false}, {0, 0, false}, {2, 0xff, false}};
+    constexpr struct {
+        std::uint64_t at, value;
+        bool refused;
+    } cases[] = {{512, 7, false}, {512, 8, true},    {519, 0x80, true},
+                 {520, 1, true},  {527, 0x80, true}, {530, 1, true},
+                 {26, 1, false},  {0, 0, false},     {2, 0xff, false}};
     for (auto const& c : cases) {
         auto t = make(hostile_image_entry, {.privileges = abi::kPrivilegeFpu});
         t.mail->in[0] = c.at;
@@ -175,8 +186,10 @@ void hostile_images() {
         REQUIRE(t.start());
         sleep(Duration::ms(1));
         auto const status = t.status();
-        if (c.refused && status.state != 2) failed(__FILE__, __LINE__, "not refused", c.at, c.value, true);
-        if (!c.refused && status.state != 1) failed(__FILE__, __LINE__, "refused", c.at, c.value, true);
+        if (c.refused && status.state != 2)
+            failed(__FILE__, __LINE__, "not refused", c.at, c.value, true);
+        if (!c.refused && status.state != 1)
+            failed(__FILE__, __LINE__, "refused", c.at, c.value, true);
         destroy(t);
     }
 }

@@ -1,5 +1,5 @@
-// Hostile domains: random system calls, every byte of a context slot, creation parameters that change.
-// Beside them lives a canary: a contract that may not miss, and memory that may not change.
+// Hostile domains: random system calls, every byte of a context slot, creation parameters that
+// change. Beside them lives a canary: a contract that may not miss, and memory that may not change.
 #include "domains/probes/probe.h"
 #include "domains/probes/target.h"
 #include "libnemesis/state.h"
@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::uint64_t kPattern = 0x6372'7970'7469'6321;
 
-/// Works 0.2 ms of its 0.5 ms every 5 ms, and looks at its page. out[0] jobs, out[1] missed, out[2] spoiled.
+/// Works 0.2 ms of its 0.5 ms every 5 ms, and looks at its page. out[0] jobs, out[1] missed, out[2]
+/// spoiled.
 void canary_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     auto* page = reinterpret_cast<std::uint64_t volatile*>(mail.in[0]);
@@ -66,7 +67,8 @@ inline std::int64_t raw_call(std::uint64_t n, std::uint64_t const* a, std::uint6
     register std::uint64_t r9 asm("r9") = a[5];
     std::uint64_t c, f;
     asm volatile("syscall"
-                 : "=a"(result), "+D"(x), "+S"(y), "+d"(z), "+r"(r10), "+r"(r8), "+r"(r9), "=c"(c), "=r"(f)
+                 : "=a"(result), "+D"(x), "+S"(y), "+d"(z), "+r"(r10), "+r"(r8), "+r"(r9), "=c"(c),
+                   "=r"(f)
                  : "a"(n)
                  : "r11", "memory");
     // Nothing of the kernel's in the registers it leaves behind.
@@ -76,8 +78,8 @@ inline std::int64_t raw_call(std::uint64_t n, std::uint64_t const* a, std::uint6
     return result;
 }
 
-/// in[0] calls from the seed in[1]; in[2]: a mask of call numbers never made. out[0] calls, out[1..] how often
-/// which result. Goes on where it is activated.
+/// in[0] calls from the seed in[1]; in[2]: a mask of call numbers never made. out[0] calls,
+/// out[1..] how often which result. Goes on where it is activated.
 void caller_loop(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     Random random{mail.extra[0]};
@@ -86,18 +88,42 @@ void caller_loop(abi::DibRo const* ro) {
         std::uint64_t a[6];
         for (auto& word : a) {
             switch (random.next() % 12) {
-                case 0: word = random.next(); break;
-                case 1: word = 0; break;
-                case 2: word = random.next() % 64; break;
-                case 3: word = random.next() % 4096; break;
-                case 4: word = mail.in[3 + random.next() % 8]; break;  // ids of domains
-                case 5: word = ~std::uint64_t{0} - random.next() % 3; break;
-                case 6: word = 1ull << (random.next() % 64); break;
-                case 7: word = static_cast<std::uint64_t>(now().ns()) + random.next() % 20'000; break;
-                case 8: word = ro->rw_address + random.next() % 8192; break;
-                case 9: word = abi::kSlotsBase + (random.next() % 0x400000) * abi::kRegionSize; break;
-                case 10: word = (random.next() % 16) | ((random.next() % 4) << 16); break;
-                default: word = random.next() % 8; break;
+                case 0:
+                    word = random.next();
+                    break;
+                case 1:
+                    word = 0;
+                    break;
+                case 2:
+                    word = random.next() % 64;
+                    break;
+                case 3:
+                    word = random.next() % 4096;
+                    break;
+                case 4:
+                    word = mail.in[3 + random.next() % 8];
+                    break;  // ids of domains
+                case 5:
+                    word = ~std::uint64_t{0} - random.next() % 3;
+                    break;
+                case 6:
+                    word = 1ull << (random.next() % 64);
+                    break;
+                case 7:
+                    word = static_cast<std::uint64_t>(now().ns()) + random.next() % 20'000;
+                    break;
+                case 8:
+                    word = ro->rw_address + random.next() % 8192;
+                    break;
+                case 9:
+                    word = abi::kSlotsBase + (random.next() % 0x400000) * abi::kRegionSize;
+                    break;
+                case 10:
+                    word = (random.next() % 16) | ((random.next() % 4) << 16);
+                    break;
+                default:
+                    word = random.next() % 8;
+                    break;
             }
         }
         if (n == 43) n = random.next();
@@ -107,7 +133,9 @@ void caller_loop(abi::DibRo const* ro) {
         if (n == static_cast<std::uint64_t>(abi::Call::DomainCreate)) {
             auto* to = reinterpret_cast<std::uint64_t volatile*>(&rw_of(ro).arguments[0]);
             for (std::uint64_t i = 0; i < 17; ++i) {
-                to[i] = random.next() % 3 == 0 ? random.next() % 64 : random.next() % 5 == 0 ? random.next() : to[i];
+                to[i] = random.next() % 3 == 0   ? random.next() % 64
+                        : random.next() % 5 == 0 ? random.next()
+                                                 : to[i];
             }
             if (random.next() % 2 == 0) {
                 to[0] = abi::kSlotsBase + (0x300000 + random.next() % 64) * abi::kSlotSize;
@@ -120,13 +148,18 @@ void caller_loop(abi::DibRo const* ro) {
             }
         }
         // A time-out far away would end the run: those that wait get one that comes.
-        if (n == static_cast<std::uint64_t>(abi::Call::Suspend)) a[0] = static_cast<std::uint64_t>(now().ns()) + a[0] % 20'000;
-        if (n == static_cast<std::uint64_t>(abi::Call::SendSync)) a[1] = static_cast<std::uint64_t>(now().ns()) + a[1] % 20'000;
-        if (n == static_cast<std::uint64_t>(abi::Call::Log)) a[0] = a[0] % 100 + 33;  // keep the log readable
+        if (n == static_cast<std::uint64_t>(abi::Call::Suspend))
+            a[0] = static_cast<std::uint64_t>(now().ns()) + a[0] % 20'000;
+        if (n == static_cast<std::uint64_t>(abi::Call::SendSync))
+            a[1] = static_cast<std::uint64_t>(now().ns()) + a[1] % 20'000;
+        if (n == static_cast<std::uint64_t>(abi::Call::Log))
+            a[0] = a[0] % 100 + 33;  // keep the log readable
         std::uint64_t leaked = 0;
         auto const result = raw_call(n, a, &leaked);
         if (leaked != 0) mail.out[60] = leaked;
-        if (result > -20 && result <= 0) mail.out[static_cast<std::uint64_t>(1 - result)] = mail.out[static_cast<std::uint64_t>(1 - result)] + 1;
+        if (result > -20 && result <= 0)
+            mail.out[static_cast<std::uint64_t>(1 - result)] =
+                mail.out[static_cast<std::uint64_t>(1 - result)] + 1;
     }
     mail.go = 1;
     sys::exit(1);
@@ -148,9 +181,12 @@ void random_calls(std::uint64_t total, std::uint64_t privileges, std::uint64_t s
     auto peer = make_started(sleeper);
     std::uint64_t done = 0, lives = 0;
     // Not made: exit and machine_exit (they end the run), section calls (they are trusted).
-    auto mask = bit(abi::Call::Exit) | bit(abi::Call::MachineExit) | bit(abi::Call::KpsEnter) | bit(abi::Call::KpsLeave);
-    // Contracts of others are what the privilege is for: the canary's and the runner's would be changed.
-    if ((privileges & abi::kPrivilegeControlContracts) != 0) mask |= bit(abi::Call::ContractSet) | bit(abi::Call::GuaranteesSet);
+    auto mask = bit(abi::Call::Exit) | bit(abi::Call::MachineExit) | bit(abi::Call::KpsEnter) |
+                bit(abi::Call::KpsLeave);
+    // Contracts of others are what the privilege is for: the canary's and the runner's would be
+    // changed.
+    if ((privileges & abi::kPrivilegeControlContracts) != 0)
+        mask |= bit(abi::Call::ContractSet) | bit(abi::Call::GuaranteesSet);
     while (done < total && lives < 400) {
         ++lives;
         auto t = make(caller_entry, {.privileges = privileges, .frames = 300, .weight = 50});
@@ -188,14 +224,17 @@ void random_calls(std::uint64_t total, std::uint64_t privileges, std::uint64_t s
 
 void calls_without_privileges() { random_calls(option("calls", 40'000), 0, option("seed", kSeed)); }
 void calls_with_privileges() {
-    constexpr auto privileges = abi::kPrivilegesAll & ~(abi::kPrivilegeMachine | abi::kPrivilegeKps | abi::kPrivilegeDevices);
+    constexpr auto privileges =
+        abi::kPrivilegesAll &
+        ~(abi::kPrivilegeMachine | abi::kPrivilegeKps | abi::kPrivilegeDevices);
     random_calls(option("calls", 20'000), privileges, option("seed", kSeed) + 1);
 }
 
-// ---- context slots -------------------------------------------------------------------------------
+// ---- context slots
+// -------------------------------------------------------------------------------
 
-/// Resumes slot 3 with one byte after the other replaced. out[0] is the next byte, out[1] how often it came
-/// back: by the landing or by a fault. in[0] first byte, in[1] value's seed, in[2] step.
+/// Resumes slot 3 with one byte after the other replaced. out[0] is the next byte, out[1] how often
+/// it came back: by the landing or by a fault. in[0] first byte, in[1] value's seed, in[2] step.
 void fuzz_next(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     auto& rw = rw_of(ro);
@@ -323,8 +362,13 @@ void creation_parameters_change() {
         __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
     };
     auto const slot = abi::kSlotsBase + 0x2ffff * abi::kSlotSize;
-    constexpr struct { std::uint64_t slot_change, regions, dib; } changes[] = {
-        {0x1234'5678, 1, 0}, {0, 200, 0x7f00'0000}, {0, 1, 0xffff'ffff'ffff'f000}, {0x4000'0000'0000, 8, 0x20'0000}, {0, 0, 0}};
+    constexpr struct {
+        std::uint64_t slot_change, regions, dib;
+    } changes[] = {{0x1234'5678, 1, 0},
+                   {0, 200, 0x7f00'0000},
+                   {0, 1, 0xffff'ffff'ffff'f000},
+                   {0x4000'0000'0000, 8, 0x20'0000},
+                   {0, 0, 0}};
     (void)layout;
     for (auto const& change : changes) {
         for (int before = 1; before < 6; ++before) {
@@ -340,7 +384,8 @@ void creation_parameters_change() {
             for (std::uint64_t index = 1; index < 8; ++index) {
                 for (std::uint64_t generation = 1; generation < 400; generation += 1) {
                     auto const id = (generation << 32) | index;
-                    if (sys::stretch_accept(0, id, 0, abi::kRead) >= 0) failed(__FILE__, __LINE__, "accepted", id, 0, true);
+                    if (sys::stretch_accept(0, id, 0, abi::kRead) >= 0)
+                        failed(__FILE__, __LINE__, "accepted", id, 0, true);
                 }
             }
             made = sys::domain_create();
@@ -352,21 +397,25 @@ void creation_parameters_change() {
     }
 }
 
-/// The registers a callee keeps are kept by every call that returns, also by those that are refused.
+/// The registers a callee keeps are kept by every call that returns, also by those that are
+/// refused.
 void registers_after_calls() {
     for (std::uint64_t n = 0; n < 48; ++n) {
         // Not those that would harm the runner itself.
         using enum abi::Call;
-        constexpr auto left_out = bit(Exit) | bit(MachineExit) | bit(Suspend) | bit(KpsEnter) | bit(KpsLeave) |
-                                  bit(Resume) | bit(ContractSet) | bit(GuaranteesSet) | bit(Unmap) | bit(DomainCreate);
+        constexpr auto left_out = bit(Exit) | bit(MachineExit) | bit(Suspend) | bit(KpsEnter) |
+                                  bit(KpsLeave) | bit(Resume) | bit(ContractSet) |
+                                  bit(GuaranteesSet) | bit(Unmap) | bit(DomainCreate);
         if ((left_out >> n & 1) != 0) continue;
         for (std::uint64_t const argument : {0ull, 45ull, ~0ull}) {
             std::uint64_t wrong;
             asm volatile(
                 "push %%rbx\n push %%rbp\n"
-                "mov $0x11111, %%ebx\n mov $0x22222, %%ebp\n mov $0x33333, %%r12d\n mov $0x44444, %%r13d\n"
+                "mov $0x11111, %%ebx\n mov $0x22222, %%ebp\n mov $0x33333, %%r12d\n mov $0x44444, "
+                "%%r13d\n"
                 "mov $0x55555, %%r14d\n mov $0x66666, %%r15d\n"
-                "mov %%rdi, %%rsi\n mov %%rdi, %%rdx\n mov %%rdi, %%r10\n mov %%rdi, %%r8\n mov %%rdi, %%r9\n"
+                "mov %%rdi, %%rsi\n mov %%rdi, %%rdx\n mov %%rdi, %%r10\n mov %%rdi, %%r8\n mov "
+                "%%rdi, %%r9\n"
                 "syscall\n"
                 "xor %%ecx, %%ecx\n"
                 "sub $0x11111, %%rbx\n or %%rbx, %%rcx\n sub $0x22222, %%rbp\n or %%rbp, %%rcx\n"
@@ -375,7 +424,8 @@ void registers_after_calls() {
                 "pop %%rbp\n pop %%rbx\n"
                 : "=c"(wrong)
                 : "a"(n), "D"(argument)
-                : "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+                : "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory",
+                  "cc");
             if (wrong != 0) failed(__FILE__, __LINE__, "call, difference", n, wrong, true);
         }
     }

@@ -10,7 +10,8 @@ namespace {
 constexpr std::uint32_t kEndpoint = 50;
 
 std::uint64_t count() {
-    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[kEndpoint], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(state().ro + 1)[kEndpoint],
+                           __ATOMIC_ACQUIRE);
 }
 
 /// The interval timer fires `hertz` times a second, or (0) not any more.
@@ -58,7 +59,8 @@ void one_owner() {
     BoundLine line;
     REQUIRE(line.source >= 0);
     EXPECT_EQ(sys::irq_bind(0, 0, kEndpoint + 1), code(abi::Error::Busy));
-    EXPECT_EQ(sys::irq_bind(0, 2, kEndpoint + 1), code(abi::Error::Busy));  // the same line by its other name
+    EXPECT_EQ(sys::irq_bind(0, 2, kEndpoint + 1),
+              code(abi::Error::Busy));  // the same line by its other name
     EXPECT_EQ(sys::irq_bind(0, 1ull << 32, kEndpoint + 1), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::irq_bind(0, 1000, kEndpoint + 1), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::irq_bind(2, 5, kEndpoint + 1), code(abi::Error::BadArgument));
@@ -103,7 +105,8 @@ void tick_entry(abi::DibRo const* ro) {
 void storm_harms_nobody() {
     auto player = make(tick_entry, {.weight = 0, .slice = 600'000, .period = 5'000'000});
     REQUIRE_EQ(player.error, 0);
-    auto driver = make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts, .weight = 10});
+    auto driver =
+        make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts, .weight = 10});
     REQUIRE(wait_for([&] { return driver.mail->go == 1; }));
     EXPECT(static_cast<std::int64_t>(driver.mail->out[1]) >= 0);
     auto hog = make_started(spinner, {.weight = 10});
@@ -144,7 +147,8 @@ void message_signalled() {
     auto const made = sys::device_stretch(bar, 1, abi::kRead | abi::kWrite);
     REQUIRE(made >= 0);
     auto const n = static_cast<std::uint64_t>(made);
-    auto* registers = reinterpret_cast<std::uint32_t volatile*>(sys::call(abi::Call::StretchAddress, 0, n));
+    auto* registers =
+        reinterpret_cast<std::uint32_t volatile*>(sys::call(abi::Call::StretchAddress, 0, n));
     auto const source = sys::irq_bind(1, function, kEndpoint);
     EXPECT(source >= 0);
     auto const s = static_cast<std::uint64_t>(source);

@@ -38,9 +38,15 @@ void access_main(abi::DibRo const* ro) {
     do {
         auto const address = mail.in[1];
         switch (mail.in[0]) {
-            case Load: mail.out[9] = *reinterpret_cast<std::uint64_t volatile*>(address); break;
-            case Store: *reinterpret_cast<std::uint64_t volatile*>(address) = mail.in[3]; break;
-            default: reinterpret_cast<void (*)()>(address)(); break;
+            case Load:
+                mail.out[9] = *reinterpret_cast<std::uint64_t volatile*>(address);
+                break;
+            case Store:
+                *reinterpret_cast<std::uint64_t volatile*>(address) = mail.in[3];
+                break;
+            default:
+                reinterpret_cast<void (*)()>(address)();
+                break;
         }
         mail.out[8] = mail.out[8] + 1;
     } while (mail.in[4] != 0);
@@ -104,8 +110,9 @@ void foreign_execute() {
 }
 
 void kernel_memory() {
-    for (auto const address : {0xffff'8000'0000'0000ull, 0xffff'8000'0010'0000ull, 0xffff'ffff'8010'0000ull,
-                               0xffff'ffff'8000'0000ull, 0xffff'ffff'ffff'f000ull}) {
+    for (auto const address :
+         {0xffff'8000'0000'0000ull, 0xffff'8000'0010'0000ull, 0xffff'ffff'8010'0000ull,
+          0xffff'ffff'8000'0000ull, 0xffff'ffff'ffff'f000ull}) {
         for (auto const access : {Load, Store, Jump}) {
             auto const tried = try_access(access, address);
             EXPECT(!tried.worked);
@@ -182,9 +189,11 @@ void guard_pages() {
 struct OwnStretch {
     std::int64_t number;
     std::uint64_t address = 0;
-    explicit OwnStretch(std::uint64_t rights = kRw | kExecute | kMeta, std::uint64_t regions = 1, std::uint64_t at = 0)
+    explicit OwnStretch(std::uint64_t rights = kRw | kExecute | kMeta, std::uint64_t regions = 1,
+                        std::uint64_t at = 0)
         : number(sys::stretch_create(0, at, regions, rights)) {
-        if (number >= 0) address = static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, n()));
+        if (number >= 0)
+            address = static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, n()));
     }
     ~OwnStretch() {
         if (number >= 0) EXPECT_EQ(sys::stretch_destroy(0, n()), 0);
@@ -240,7 +249,8 @@ void offer_and_acceptance() {
     EXPECT_EQ(sys::stretch_offer(0, s.n(), t.id, kRead | kExecute), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::stretch_offer(0, s.n(), t.id, kRead), 0);
     EXPECT_EQ(sys::stretch_accept(t.id, dib().id, s.n(), kRw), code(abi::Error::NotPermitted));
-    EXPECT_EQ(sys::stretch_accept(t.id, dib().id, s.n(), kRead | kMeta), code(abi::Error::NotPermitted));
+    EXPECT_EQ(sys::stretch_accept(t.id, dib().id, s.n(), kRead | kMeta),
+              code(abi::Error::NotPermitted));
     EXPECT(sys::stretch_accept(t.id, dib().id, s.n(), kRead) >= 0);
     EXPECT_EQ(sys::stretch_accept(t.id, dib().id, s.n(), kRead), code(abi::Error::NotOffered));
     auto const tried = try_in(t, Store, s.address);
@@ -289,7 +299,9 @@ void revocation_during_acceptance() {
     REQUIRE(s.number >= 0);
     for (std::uint64_t r = 0; r < regions; ++r) REQUIRE_EQ(sys::map_batch(s.n(), r * 512, 1), 1);
     auto t = make(accessor);
-    auto const step = [&] { return sys::call6(abi::Call::StretchAccept, t.id, dib().id, s.n(), kRw); };
+    auto const step = [&] {
+        return sys::call6(abi::Call::StretchAccept, t.id, dib().id, s.n(), kRw);
+    };
     REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
     REQUIRE_EQ(step(), code(abi::Error::Again));
     sys::call(abi::Call::StretchRevoke, 0, s.n(), t.id);  // one step only
@@ -326,7 +338,8 @@ void one_way_channel() {
     auto const made = sys::stretch_create(source.id, 0, 1, kRw | kMeta);
     REQUIRE(made >= 0);
     auto const n = static_cast<std::uint64_t>(made);
-    auto const address = static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, source.id, n));
+    auto const address =
+        static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, source.id, n));
     auto const frame = sys::frame_alloc(source.id);
     REQUIRE(frame >= 0);
     REQUIRE_EQ(sys::map(source.id, n, 0, static_cast<std::uint64_t>(frame), kRw), 0);
@@ -354,7 +367,8 @@ void rights_of_pages() {
     EXPECT_EQ(sys::protect(s.n(), 512, 1, kRead), code(abi::Error::BadArgument));
     OwnStretch read_only(kRead | kMeta);
     auto const frame = sys::frame_alloc(0);
-    EXPECT_EQ(sys::map(0, read_only.n(), 0, static_cast<std::uint64_t>(frame), kRw), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::map(0, read_only.n(), 0, static_cast<std::uint64_t>(frame), kRw),
+              code(abi::Error::BadArgument));
     EXPECT_EQ(sys::frame_free(static_cast<std::uint64_t>(frame)), 0);
 }
 
@@ -375,7 +389,8 @@ void frames_have_owners() {
     auto const theirs = sys::frame_alloc(t.id);
     REQUIRE(theirs >= 0);
     EXPECT_EQ(sys::frame_free(static_cast<std::uint64_t>(theirs)), code(abi::Error::BadHandle));
-    EXPECT_EQ(sys::map(0, s.n(), 3, static_cast<std::uint64_t>(theirs), kRead), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::map(0, s.n(), 3, static_cast<std::uint64_t>(theirs), kRead),
+              code(abi::Error::BadHandle));
     for (auto const frame : {~0ull, 0xffff'ffffull, 0x1'0000'0000ull, 0ull, 256ull}) {
         EXPECT(sys::frame_free(frame) < 0);
         EXPECT(sys::map(0, s.n(), 4, frame, kRead) < 0);
@@ -470,7 +485,8 @@ void failed_creation_leaves_nothing() {
     auto const used = t.status().frames_used;
     EXPECT_EQ(sys::stretch_create(t.id, 0, 200, kRw | kMeta), code(abi::Error::QuotaExceeded));
     EXPECT_EQ(sys::stretch_create(t.id, 0, 1, kRw | kMeta) >= 0, true);
-    EXPECT_BELOW(static_cast<std::int64_t>(t.status().frames_used), static_cast<std::int64_t>(used + 6));  // with upper tables
+    EXPECT_BELOW(static_cast<std::int64_t>(t.status().frames_used),
+                 static_cast<std::int64_t>(used + 6));  // with upper tables
     auto const free_before = sys::machine_info(abi::MachineInfo::FramesFree);
     auto const layout = layout_of({});
     for (std::uint64_t frames = 1; frames < 9; ++frames) {
@@ -482,8 +498,10 @@ void failed_creation_leaves_nothing() {
         p.frames = frames;
         __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
         auto const made = sys::domain_create();
-        if (made >= 0) sys::domain_destroy(static_cast<abi::DomainId>(made));
-        else EXPECT_EQ(made, code(abi::Error::QuotaExceeded));
+        if (made >= 0)
+            sys::domain_destroy(static_cast<abi::DomainId>(made));
+        else
+            EXPECT_EQ(made, code(abi::Error::QuotaExceeded));
     }
     EXPECT_EQ(sys::machine_info(abi::MachineInfo::FramesFree), free_before);
 }
@@ -506,27 +524,31 @@ void addresses_return() {
             auto const made = sys::stretch_create(owner->id, at, 9, kRw);
             REQUIRE(made >= 0);
             auto& other = owner == &t ? u : t;
-            EXPECT_EQ(sys::stretch_create(other.id, at + abi::kSlotSize, 1, kRw), code(abi::Error::Busy));
+            EXPECT_EQ(sys::stretch_create(other.id, at + abi::kSlotSize, 1, kRw),
+                      code(abi::Error::Busy));
             REQUIRE_EQ(sys::stretch_destroy(owner->id, static_cast<std::uint64_t>(made)), 0);
         }
     }
 }
 
 void stretch_arguments() {
-    for (auto const address : {0x1000ull, 0x4000'0000'1000ull, 0x7fff'ff00'0000ull, 0xffff'8000'0000'0000ull,
-                               0x2000'0000'0000ull, 0x1000'0000'0000ull, 0x8000'0000'0000ull}) {
+    for (auto const address :
+         {0x1000ull, 0x4000'0000'1000ull, 0x7fff'ff00'0000ull, 0xffff'8000'0000'0000ull,
+          0x2000'0000'0000ull, 0x1000'0000'0000ull, 0x8000'0000'0000ull}) {
         EXPECT(sys::stretch_create(0, address, 1, kRw) < 0);
     }
     EXPECT_EQ(sys::stretch_create(0, 0, 0, kRw), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::stretch_create(0, 0, ~0ull, kRw), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::stretch_create(0, 0, 1, kWrite), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::stretch_create(0, 0, 1, 64), code(abi::Error::BadArgument));
-    EXPECT_EQ(sys::stretch_create(0, 0x7ffe'0000'0000, 0x8000'0000, kRw), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::stretch_create(0, 0x7ffe'0000'0000, 0x8000'0000, kRw),
+              code(abi::Error::BadArgument));
 }
 
 /// Device memory is never RAM, whatever the first page is, and never the interrupt controllers.
 void device_stretches_spare_memory() {
-    auto const try_device = [](std::uint64_t physical, std::uint64_t page_count, std::uint64_t rights) {
+    auto const try_device = [](std::uint64_t physical, std::uint64_t page_count,
+                               std::uint64_t rights) {
         auto const made = sys::device_stretch(physical, page_count, rights);
         if (made >= 0) sys::stretch_destroy(0, static_cast<std::uint64_t>(made));
         return made;
@@ -535,7 +557,8 @@ void device_stretches_spare_memory() {
         if (physical >= 0xa0000 && physical < 0x100000) continue;
         EXPECT_EQ(try_device(physical & ~4095ull, 1, kRw), code(abi::Error::BadArgument));
     }
-    EXPECT_EQ(try_device(0xa0000, 0x100, kRw), code(abi::Error::BadArgument));  // reaches over 1 MiB
+    EXPECT_EQ(try_device(0xa0000, 0x100, kRw),
+              code(abi::Error::BadArgument));  // reaches over 1 MiB
     EXPECT_EQ(try_device(0xfee00000, 1, kRw), code(abi::Error::BadArgument));
     EXPECT_EQ(try_device(0xfec00000, 1, kRw), code(abi::Error::BadArgument));
     EXPECT_EQ(try_device(0xffff'ffff'ffff'f000, 1, kRw), code(abi::Error::BadArgument));

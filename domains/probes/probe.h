@@ -25,7 +25,8 @@ struct ProbeList {
 };
 
 /// Notes a failure of the running probe; only the first is printed.
-void failed(char const* file, int line, char const* what, std::uint64_t a, std::uint64_t b, bool values);
+void failed(char const* file, int line, char const* what, std::uint64_t a, std::uint64_t b,
+            bool values);
 
 inline bool check(bool holds, char const* file, int line, char const* what) {
     if (!holds) failed(file, line, what, 0, 0, false);
@@ -38,8 +39,11 @@ bool check_equal(A const& a, B const& b, char const* file, int line, char const*
     return x == y;
 }
 
-inline bool check_below(std::int64_t a, std::int64_t b, char const* file, int line, char const* what) {
-    if (a >= b) failed(file, line, what, static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b), true);
+inline bool check_below(std::int64_t a, std::int64_t b, char const* file, int line,
+                        char const* what) {
+    if (a >= b)
+        failed(file, line, what, static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b),
+               true);
     return a < b;
 }
 
@@ -47,10 +51,14 @@ inline bool check_below(std::int64_t a, std::int64_t b, char const* file, int li
 #define EXPECT(condition) ::nemesis::probes::check((condition), __FILE__, __LINE__, #condition)
 #define EXPECT_EQ(a, b) ::nemesis::probes::check_equal((a), (b), __FILE__, __LINE__, #a " == " #b)
 #define EXPECT_BELOW(a, b) ::nemesis::probes::check_below((a), (b), __FILE__, __LINE__, #a " < " #b)
-#define REQUIRE(condition) \
-    do { if (!EXPECT(condition)) return; } while (false)
-#define REQUIRE_EQ(a, b) \
-    do { if (!EXPECT_EQ(a, b)) return; } while (false)
+#define REQUIRE(condition)              \
+    do {                                \
+        if (!EXPECT(condition)) return; \
+    } while (false)
+#define REQUIRE_EQ(a, b)              \
+    do {                              \
+        if (!EXPECT_EQ(a, b)) return; \
+    } while (false)
 
 constexpr std::int64_t code(abi::Error e) { return static_cast<std::int64_t>(e); }
 

@@ -1,7 +1,7 @@
 // probe_runner: runs the list of probes and says how each went.
 //
-// Kernel command line: `probes=TEXT` runs those whose name contains TEXT (several, separated by commas);
-// `groups=long` includes the long ones. Ends the machine: 0x10 if all passed.
+// Kernel command line: `probes=TEXT` runs those whose name contains TEXT (several, separated by
+// commas); `groups=long` includes the long ones. Ends the machine: 0x10 if all passed.
 #include <string_view>
 
 #include "domains/probes/probe.h"
@@ -51,7 +51,8 @@ void read_command_line() {
 }
 
 /// std::string_view::substr without its exception.
-std::string_view part_of(std::string_view text, std::size_t from, std::size_t length = ~std::size_t{0}) {
+std::string_view part_of(std::string_view text, std::size_t from,
+                         std::size_t length = ~std::size_t{0}) {
     auto const left = text.size() - from;
     return {text.data() + from, length < left ? length : left};
 }
@@ -75,7 +76,8 @@ std::string_view value_of(std::string_view name) {
     while (!rest.empty()) {
         auto const end = find(rest, ' ');
         auto const word = part_of(rest, 0, end);
-        if (word.size() > name.size() && part_of(word, 0, name.size()) == name && word[name.size()] == '=') {
+        if (word.size() > name.size() && part_of(word, 0, name.size()) == name &&
+            word[name.size()] == '=') {
             return part_of(word, name.size() + 1);
         }
         if (end == std::string_view::npos) break;
@@ -99,7 +101,8 @@ bool wanted(std::string_view name, std::string_view choice) {
 /// Frames that are free or the runner's: what targets took and gave back does not change it.
 std::uint64_t frames_accounted() {
     Target const self{};
-    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree)) + self.status().frames_used;
+    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree)) +
+           self.status().frames_used;
 }
 
 bool run(Probe const& probe) {
@@ -126,15 +129,18 @@ bool run(Probe const& probe) {
 
 }  // namespace
 
-void failed(char const* file, int line, char const* what, std::uint64_t a, std::uint64_t b, bool values) {
+void failed(char const* file, int line, char const* what, std::uint64_t a, std::uint64_t b,
+            bool values) {
     if (failure.set) return;
     failure.set = true;
     failure.text.add(base_name(file)).add(":").add(line).add(" ").add(what);
     if (values) {
         auto const add = [](std::uint64_t v) {
             auto const s = static_cast<std::int64_t>(v);
-            if (s > -1000 && s < 0) failure.text.add(s);
-            else failure.text.add(v);
+            if (s > -1000 && s < 0)
+                failure.text.add(s);
+            else
+                failure.text.add(v);
         };
         failure.text.add(" (");
         add(a);
@@ -197,9 +203,10 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     sys::contract_set(0, 0, 0, 0, 1000);
     auto const choice = value_of("probes");
     bool const with_long = value_of("groups") == "long";
-    ProbeList const lists[] = {memory_probes(),   activation_probes(), event_probes(),     donation_probes(),
-                               section_probes(),  fault_probes(),      floating_probes(),  contract_probes(),
-                               interrupt_probes(), thread_probes(),    death_probes(),     hostile_probes(),
+    ProbeList const lists[] = {memory_probes(),   activation_probes(), event_probes(),
+                               donation_probes(), section_probes(),    fault_probes(),
+                               floating_probes(), contract_probes(),   interrupt_probes(),
+                               thread_probes(),   death_probes(),      hostile_probes(),
                                scale_probes()};
     (void)layout_of({});
     std::uint64_t passed = 0, lost = 0;
@@ -209,8 +216,10 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
             // Names that begin with '+' are long: only on demand.
             bool const is_long = probe.name[0] == '+';
             if (!wanted(probe.name, choice) || (is_long && choice.empty() && !with_long)) continue;
-            if (probes::run(probe)) ++passed;
-            else ++lost;
+            if (probes::run(probe))
+                ++passed;
+            else
+                ++lost;
         }
     }
     log::Line line;

@@ -62,8 +62,8 @@ void large_entry(abi::DibRo const* ro) {
     for (;;) sys::suspend(INT64_MAX);
 }
 
-/// A domain with 256 MiB and many peers (each has accepted a stretch of it; as many as there are endpoints
-/// are connected too) is destroyed. Nobody else misses; everything is returned.
+/// A domain with 256 MiB and many peers (each has accepted a stretch of it; as many as there are
+/// endpoints are connected too) is destroyed. Nobody else misses; everything is returned.
 void kill_among(std::uint64_t peers, std::uint64_t mib) {
     auto const count = peers;
     auto const page_count = (count * sizeof(Target) + abi::kPageSize - 1) / abi::kPageSize;
@@ -72,7 +72,9 @@ void kill_among(std::uint64_t peers, std::uint64_t mib) {
     auto watch = ticker();
     auto const before = sys::machine_info(abi::MachineInfo::FramesFree);
     auto const endpoints = count + 4 < 4096 ? static_cast<std::uint32_t>(count + 4) : 4096;
-    auto victim = make(large_entry, {.frames = mib * 256 + 2000, .endpoints = endpoints, .stretches = 16, .weight = 1000});
+    auto victim =
+        make(large_entry,
+             {.frames = mib * 256 + 2000, .endpoints = endpoints, .stretches = 16, .weight = 1000});
     REQUIRE_EQ(victim.error, 0);
     victim.mail->in[0] = mib * 256;
     REQUIRE(victim.start());
@@ -82,13 +84,18 @@ void kill_among(std::uint64_t peers, std::uint64_t mib) {
     std::uint64_t made = 0;
     for (; made < count; ++made) {
         auto& t = all[made];
-        t = make(bare_entry, {.frames = 24, .endpoints = 4, .slots = 2, .stretches = 4, .weight = 1, .bare = true});
+        t = make(
+            bare_entry,
+            {.frames = 24, .endpoints = 4, .slots = 2, .stretches = 4, .weight = 1, .bare = true});
         if (t.error != 0) break;
         if (!EXPECT_EQ(sys::stretch_offer(victim.id, shared, t.id, abi::kRead), 0)) break;
         // One step of it: a region or two are enough to be on the list.
-        auto const accepted = sys::call6(abi::Call::StretchAccept, t.id, victim.id, shared, abi::kRead);
+        auto const accepted =
+            sys::call6(abi::Call::StretchAccept, t.id, victim.id, shared, abi::kRead);
         if (!EXPECT(accepted >= 0 || accepted == code(abi::Error::Again))) break;
-        if (made + 1 < endpoints && !EXPECT(connect(victim, static_cast<std::uint32_t>(made + 1), t, 1))) break;
+        if (made + 1 < endpoints &&
+            !EXPECT(connect(victim, static_cast<std::uint32_t>(made + 1), t, 1)))
+            break;
         if (!EXPECT(t.start())) break;
     }
     EXPECT_EQ(made, count);
@@ -117,8 +124,9 @@ void ten_thousand() {
     auto const before = sys::machine_info(abi::MachineInfo::FramesFree);
     std::uint64_t made = 0;
     for (; made < count; ++made) {
-        auto t = make(made % 100 == 0 ? spinner : bare_entry,
-                      {.frames = 24, .endpoints = 4, .slots = 2, .stretches = 4, .weight = 1, .bare = true});
+        auto t = make(
+            made % 100 == 0 ? spinner : bare_entry,
+            {.frames = 24, .endpoints = 4, .slots = 2, .stretches = 4, .weight = 1, .bare = true});
         if (t.error != 0 || !t.start()) break;
         ids[made] = t.id;
     }

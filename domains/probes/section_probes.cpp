@@ -10,8 +10,20 @@ constexpr std::uint64_t kSmep = 1u << 20, kSmap = 1u << 21, kAc = 1u << 18;
 constexpr std::uint64_t kFault = 1ull << 56, kOverrun = 3ull << 56;
 
 enum Act : std::uint64_t {
-    ReadControl, Outside, AfterLeaving, Enter, NullStack, OddStack, UnmappedStack, ProtectionInside, DivideInside,
-    PageInside, CallsInside, LoopForEver, LongButBounded, Nested,
+    ReadControl,
+    Outside,
+    AfterLeaving,
+    Enter,
+    NullStack,
+    OddStack,
+    UnmappedStack,
+    ProtectionInside,
+    DivideInside,
+    PageInside,
+    CallsInside,
+    LoopForEver,
+    LongButBounded,
+    Nested,
 };
 
 inline std::uint64_t flags() {
@@ -24,7 +36,9 @@ inline std::uint64_t cr4() {
     asm volatile("mov %%cr4, %0" : "=r"(v));
     return v;
 }
-inline std::int64_t enter(std::uint64_t bound = 500) { return sys::call(abi::Call::KpsEnter, bound); }
+inline std::int64_t enter(std::uint64_t bound = 500) {
+    return sys::call(abi::Call::KpsEnter, bound);
+}
 inline void leave() { sys::call(abi::Call::KpsLeave); }
 
 void actor(abi::DibRo const* ro) {
@@ -38,13 +52,17 @@ void actor(abi::DibRo const* ro) {
             leave();
             mail.out[4] = flags();
             break;
-        case Outside: mail.out[1] = cr4(); break;
+        case Outside:
+            mail.out[1] = cr4();
+            break;
         case AfterLeaving:
             enter();
             leave();
             mail.out[1] = cr4();
             break;
-        case Enter: mail.out[1] = static_cast<std::uint64_t>(enter(mail.in[1])); break;
+        case Enter:
+            mail.out[1] = static_cast<std::uint64_t>(enter(mail.in[1]));
+            break;
         case NullStack:
             enter();
             asm volatile("xor %%esp, %%esp\n ud2" ::: "memory");
@@ -60,7 +78,8 @@ void actor(abi::DibRo const* ro) {
         case ProtectionInside:
             enter();
             asm volatile("wrmsr" ::"c"(0xdeadbeef), "a"(0), "d"(0));
-            asm volatile("mov %0, %%rax\n mov (%%rax), %%rax" ::"r"(0x8000'0000'0000'0000ull >> 1) : "rax");
+            asm volatile("mov %0, %%rax\n mov (%%rax), %%rax" ::"r"(0x8000'0000'0000'0000ull >> 1)
+                         : "rax");
             break;
         case DivideInside:
             enter();
@@ -103,12 +122,14 @@ void actor(abi::DibRo const* ro) {
             mail.out[2] = cr4();
             leave();
             break;
-        default: break;
+        default:
+            break;
     }
     sys::exit(1);
 }
 
-std::uint64_t act(Target& t, Act what, std::uint64_t argument = 0, std::uint64_t privileges = abi::kPrivilegeKps) {
+std::uint64_t act(Target& t, Act what, std::uint64_t argument = 0,
+                  std::uint64_t privileges = abi::kPrivilegeKps) {
     t = make(actor, {.privileges = privileges});
     t.mail->in[0] = what;
     t.mail->in[1] = argument;
@@ -118,7 +139,9 @@ std::uint64_t act(Target& t, Act what, std::uint64_t argument = 0, std::uint64_t
 }
 
 /// The kernel's own protection, as it stands while it runs.
-std::uint64_t protection() { return static_cast<std::uint64_t>(sys::measure(abi::MeasureWord::Protection)); }
+std::uint64_t protection() {
+    return static_cast<std::uint64_t>(sys::measure(abi::MeasureWord::Protection));
+}
 void expect_protection() {
     EXPECT_EQ(protection() & kSmep, kSmep);
     EXPECT_EQ(protection() & kSmap, kSmap);
@@ -147,7 +170,10 @@ void needs_the_privilege() {
 }
 
 void faults_end_section_and_domain() {
-    constexpr struct { Act act; std::uint64_t vector; } cases[] = {
+    constexpr struct {
+        Act act;
+        std::uint64_t vector;
+    } cases[] = {
         {NullStack, 6}, {OddStack, 6}, {UnmappedStack, 14}, {DivideInside, 0}, {PageInside, 14}};
     for (auto const& c : cases) {
         Target t;
@@ -172,13 +198,15 @@ void overrun_is_ended() {
     for (std::uint64_t const bound : {100ull, 500ull, 5000ull}) {
         Target t;
         EXPECT_EQ(act(t, LoopForEver, bound), kOverrun);
-        EXPECT_BELOW(static_cast<std::int64_t>(t.mail->out[6] - t.mail->out[5]), static_cast<std::int64_t>(bound) + 300);
+        EXPECT_BELOW(static_cast<std::int64_t>(t.mail->out[6] - t.mail->out[5]),
+                     static_cast<std::int64_t>(bound) + 300);
         expect_protection();
         destroy(t);
     }
 }
 
-/// Timers that fall due during sections are served after them, protection is restored on every entry.
+/// Timers that fall due during sections are served after them, protection is restored on every
+/// entry.
 void timers_beside_sections() {
     Target t = make(actor, {.privileges = abi::kPrivilegeKps});
     t.mail->in[0] = LongButBounded;

@@ -45,27 +45,33 @@ bool map_image(Target const& t, std::uint64_t first, std::uint64_t last) {
         auto const address = base + page * abi::kPageSize;
         auto const text = address >= reinterpret_cast<std::uint64_t>(__text_start) &&
                           address < reinterpret_cast<std::uint64_t>(__text_end);
-        if (sys::map(t.id, 0, page, image_frames[page], abi::kRead | (text ? abi::kExecute : 0)) < 0) return false;
+        if (sys::map(t.id, 0, page, image_frames[page], abi::kRead | (text ? abi::kExecute : 0)) <
+            0)
+            return false;
     }
     return true;
 }
 
-bool furnish(Target& t, TargetFunction function, TargetOptions const& o, abi::DomainLayout const& layout) {
+bool furnish(Target& t, TargetFunction function, TargetOptions const& o,
+             abi::DomainLayout const& layout) {
     auto const base = environment().image_begin & ~(abi::kSlotSize - 1);
     if (o.bare) {
         auto const page = (reinterpret_cast<std::uint64_t>(function) - base) / abi::kPageSize;
         if (!map_image(t, page, page + 2)) return false;  // it may reach over a page's end
-        return give_page(t, layout.activation_stack + abi::kActivationStackPages - 1, abi::kRead | abi::kWrite);
+        return give_page(t, layout.activation_stack + abi::kActivationStackPages - 1,
+                         abi::kRead | abi::kWrite);
     }
     if (!map_image(t, image_first, image_pages_)) return false;
     for (std::uint64_t i = 0; i < 2; ++i) {
-        if (!give_page(t, layout.activation_stack + abi::kActivationStackPages - 1 - i, abi::kRead | abi::kWrite) ||
+        if (!give_page(t, layout.activation_stack + abi::kActivationStackPages - 1 - i,
+                       abi::kRead | abi::kWrite) ||
             !give_page(t, layout.stack + i, abi::kRead | abi::kWrite)) {
             return false;
         }
     }
     t.mail = &mails[t.number];
-    for (std::uint64_t i = 0; i < sizeof(Mail) / 8; ++i) reinterpret_cast<std::uint64_t volatile*>(t.mail)[i] = 0;
+    for (std::uint64_t i = 0; i < sizeof(Mail) / 8; ++i)
+        reinterpret_cast<std::uint64_t volatile*>(t.mail)[i] = 0;
     t.mail->extra[430] = t.slot + layout.end * abi::kPageSize;
     return sys::stretch_offer(0, mail_stretch, t.id, abi::kRead | abi::kWrite) == 0 &&
            sys::stretch_accept(t.id, dib().id, mail_stretch, abi::kRead | abi::kWrite) >= 0;
@@ -105,8 +111,10 @@ Target make(TargetFunction function, TargetOptions const& o) {
         p.frames = o.frames;
         p.privileges = o.privileges;
         p.death_endpoint = kDeathEndpoint;
-        p.entry = o.entry != 0 ? o.entry : t.slot + (reinterpret_cast<std::uint64_t>(function) - base);
-        p.stack = t.slot + (layout.activation_stack + abi::kActivationStackPages) * abi::kPageSize - 8;
+        p.entry =
+            o.entry != 0 ? o.entry : t.slot + (reinterpret_cast<std::uint64_t>(function) - base);
+        p.stack =
+            t.slot + (layout.activation_stack + abi::kActivationStackPages) * abi::kPageSize - 8;
         p.environment = o.bare ? 0 : reinterpret_cast<std::uint64_t>(&mails[t.number]);
         p.name[0] = 0x0074656772617400ull >> 8;  // "target"
         __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
@@ -120,7 +128,8 @@ Target make(TargetFunction function, TargetOptions const& o) {
     if (!furnish(t, function, o, layout)) t.error = code(abi::Error::QuotaExceeded);
     if (!o.bare) targets[t.number] = t;
     std::int64_t from = 0;
-    if (t.error == 0) t.error = sys::contract_set(t.id, o.slice, o.period, o.period, o.weight, &from);
+    if (t.error == 0)
+        t.error = sys::contract_set(t.id, o.slice, o.period, o.period, o.weight, &from);
     // Bandwidth of those who died counts as used for a while: the guarantee holds from then on.
     if (t.error == 0 && o.slice > 0) {
         auto const latest = now() + Duration::ms(100);
@@ -153,8 +162,10 @@ void destroy_all() {
 
 abi::DomainStatus Target::status() const {
     abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    else s.state = 99;
+    if (sys::domain_inspect(id) == 0)
+        __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
+    else
+        s.state = 99;
     return s;
 }
 
@@ -171,7 +182,8 @@ bool connect_runner(std::uint32_t own, Target const& target, std::uint32_t their
            sys::endpoint_accept(0, own, target.id, theirs) == 0;
 }
 
-bool give_page(Target const& t, std::uint64_t page, std::uint64_t rights, std::uint64_t first_word) {
+bool give_page(Target const& t, std::uint64_t page, std::uint64_t rights,
+               std::uint64_t first_word) {
     auto const mapped = sys::map_batch(workshop, 0, 1);
     if (mapped < 0 && mapped != code(abi::Error::Exists)) return false;
     *reinterpret_cast<std::uint64_t*>(workshop_address) = first_word;

@@ -4,8 +4,8 @@
 // A target runs a function of probe_runner's own text: code and constants are position-independent,
 // so the frames are mapped a second time, at the same distance from the start of the target's slot.
 // Writable data of the runner is not there. A target has a DIB, an activation stack, a main
-// stack below a guard, and (unless bare) one page of mail that it shares with the runner. Its function
-// is entered as the first activation, activations off, with the DIB as argument.
+// stack below a guard, and (unless bare) one page of mail that it shares with the runner. Its
+// function is entered as the first activation, activations off, with the DIB as argument.
 //
 // Functions that run in targets: use sys::, Mail and the DIB; no globals, no libnemesis state.
 
@@ -38,8 +38,8 @@ struct TargetOptions {
     std::uint32_t stretches = 8;
     std::uint32_t weight = 100;
     std::int64_t slice = 0, period = 0;
-    bool bare = false;       ///< no mail, and no more text than the function
-    std::uint64_t entry = 0; ///< instead of the function's address
+    bool bare = false;        ///< no mail, and no more text than the function
+    std::uint64_t entry = 0;  ///< instead of the function's address
 };
 
 struct Target {
@@ -77,17 +77,21 @@ bool connect(Target const& x, std::uint32_t a, Target const& y, std::uint32_t b)
 bool connect_runner(std::uint32_t own, Target const& target, std::uint32_t theirs);
 
 /// One page in the target's slot, filled by `words`.
-bool give_page(Target const& target, std::uint64_t page, std::uint64_t rights, std::uint64_t first_word = 0);
+bool give_page(Target const& target, std::uint64_t page, std::uint64_t rights,
+               std::uint64_t first_word = 0);
 /// First page of a target's slot that is free for probes.
 inline constexpr std::uint64_t kFreePage = 480;
 
 /// Address that `function` (of the runner's text) has in `target`.
 std::uint64_t address_in(Target const& target, void const* function);
 
-// ---- for functions that run in targets -----------------------------------------------------------
+// ---- for functions that run in targets
+// -----------------------------------------------------------
 
 inline Mail& mail_of(abi::DibRo const* ro) { return *reinterpret_cast<Mail*>(ro->environment); }
-inline abi::DibRw& rw_of(abi::DibRo const* ro) { return *reinterpret_cast<abi::DibRw*>(ro->rw_address); }
+inline abi::DibRw& rw_of(abi::DibRo const* ro) {
+    return *reinterpret_cast<abi::DibRw*>(ro->rw_address);
+}
 inline abi::ContextSlot& slot_of(abi::DibRo const* ro, std::uint32_t n) {
     return reinterpret_cast<abi::ContextSlot*>(ro->rw_address + sizeof(abi::DibRw))[n];
 }
@@ -115,8 +119,9 @@ inline void clear_pending(abi::DibRo const* ro) {
 [[noreturn]] inline void on_main_stack(abi::DibRo const* ro, TargetFunction function) {
     // The main stack's top was left in the mail's last word by the runner.
     auto const top = mail_of(ro).extra[430];
-    asm volatile("mov %0, %%rsp\n xor %%ebp, %%ebp\n call *%1\n ud2"
-                 ::"r"(top), "r"(function), "D"(ro) : "memory");
+    asm volatile("mov %0, %%rsp\n xor %%ebp, %%ebp\n call *%1\n ud2" ::"r"(top), "r"(function),
+                 "D"(ro)
+                 : "memory");
     __builtin_unreachable();
 }
 inline void spin(std::uint64_t n) {

@@ -13,14 +13,17 @@ constexpr std::uint32_t kThreadsMax = 70;
 std::uint8_t* stacks = nullptr;
 Thread threads[kThreadsMax];
 
-bool start(std::uint32_t n, void (*function)(void*), void* argument, Instant deadline = Instant::never()) {
-    if (stacks == nullptr) stacks = static_cast<std::uint8_t*>(pages::take(kThreadsMax * kStackPages));
-    return stacks != nullptr && threads[n].start(function, argument,
-                                                 {.stack = stacks + n * kStackPages * abi::kPageSize,
-                                                  .stack_bytes = kStackPages * abi::kPageSize,
-                                                  .deadline = deadline,
-                                                  .fs_base = 0,
-                                                  .name = "probe"});
+bool start(std::uint32_t n, void (*function)(void*), void* argument,
+           Instant deadline = Instant::never()) {
+    if (stacks == nullptr)
+        stacks = static_cast<std::uint8_t*>(pages::take(kThreadsMax * kStackPages));
+    return stacks != nullptr &&
+           threads[n].start(function, argument,
+                            {.stack = stacks + n * kStackPages * abi::kPageSize,
+                             .stack_bytes = kStackPages * abi::kPageSize,
+                             .deadline = deadline,
+                             .fs_base = 0,
+                             .name = "probe"});
 }
 
 struct Shared {
@@ -125,8 +128,8 @@ void waking_preempts() {
             when += Duration::us(150);
         }
     };
-    // Time-outs of threads are looked at when the domain is activated, and a domain that runs is activated
-    // anew when another has had its turn: so somebody else wants the processor here.
+    // Time-outs of threads are looked at when the domain is activated, and a domain that runs is
+    // activated anew when another has had its turn: so somebody else wants the processor here.
     auto hog = make_started(spinner, {.weight = 1000});
     REQUIRE(start(0, spin_body, nullptr));
     REQUIRE(start(1, tick_body, nullptr, now() + Duration::ms(1)));
@@ -142,7 +145,8 @@ void slots_run_out() {
     auto const body = [](void*) { Thread::sleep_until(now() + Duration::ms(1)); };
     std::uint32_t started = 0;
     while (started < kThreadsMax && start(started, body, nullptr)) ++started;
-    EXPECT_EQ(started, dib().slot_count - 2);  // slot 0 is the resume slot, one is the main thread's
+    EXPECT_EQ(started,
+              dib().slot_count - 2);  // slot 0 is the resume slot, one is the main thread's
     for (std::uint32_t n = 0; n < started; ++n) threads[n].join();
     EXPECT(start(0, body, nullptr));
     threads[0].join();

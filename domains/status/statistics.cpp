@@ -32,7 +32,8 @@ void Statistics::account(std::int64_t until) {
         auto const bucket = static_cast<std::uint32_t>((until - 1) / bucket_ns % buckets_max);
         (spare ? d.spare : d.used)[bucket] += length;
         auto& last = slices_[(slice_count_ + slices_max - 1) % slices_max];
-        if (slice_count_ > 0 && last.domain == running_ && last.end == since_ && last.kind == kind_) {
+        if (slice_count_ > 0 && last.domain == running_ && last.end == since_ &&
+            last.kind == kind_) {
             last.end = until;
         } else {
             slices_[slice_count_++ % slices_max] = {since_, until, running_, kind_};
@@ -66,7 +67,8 @@ void Statistics::judge(Domain& d, Box& box) {
     auto& account = d.phases[box.phase];
     account.jobs++;
     account.missed += box.missed;
-    if (box.finish != 0) account.worst_lateness = std::max(account.worst_lateness, box.finish - box.deadline);
+    if (box.finish != 0)
+        account.worst_lateness = std::max(account.worst_lateness, box.finish - box.deadline);
     if (box.phase + 1 == phase_count_) {
         d.total.jobs++;
         d.total.missed += box.missed;
@@ -98,7 +100,8 @@ void Statistics::feed(TraceRecord const& r) {
     if (r.kind == TraceKind::Phase) return begin_phase(r);
     bool const known = r.kind == TraceKind::DomainCreated || r.kind == TraceKind::DomainDestroyed ||
                        r.kind == TraceKind::Contract || r.kind == TraceKind::ContractDeadline ||
-                       r.kind == TraceKind::JobStart || r.kind == TraceKind::JobFinish || r.kind == TraceKind::DeadlineMissed;
+                       r.kind == TraceKind::JobStart || r.kind == TraceKind::JobFinish ||
+                       r.kind == TraceKind::DeadlineMissed;
     if (!known) return;
     auto const place = place_of(r.domain);
     if (place == nobody) return;
@@ -110,19 +113,31 @@ void Statistics::feed(TraceRecord const& r) {
         return nullptr;
     };
     switch (r.kind) {
-        case TraceKind::DomainCreated: d.name = TraceName(r.a, r.b); d.alive = true; break;
-        case TraceKind::DomainDestroyed: d.alive = false; break;
+        case TraceKind::DomainCreated:
+            d.name = TraceName(r.a, r.b);
+            d.alive = true;
+            break;
+        case TraceKind::DomainDestroyed:
+            d.alive = false;
+            break;
         case TraceKind::Contract:
             d.slice = static_cast<std::int64_t>(r.a);
             d.period = static_cast<std::int64_t>(r.b);
             d.weight = r.detail;
             break;
-        case TraceKind::ContractDeadline: d.deadline = static_cast<std::int64_t>(r.a); break;
+        case TraceKind::ContractDeadline:
+            d.deadline = static_cast<std::int64_t>(r.a);
+            break;
         case TraceKind::JobStart: {
             auto& box = d.boxes[d.next_box++ % boxes_max];
             if (box.open && (box.finish != 0 || box.missed)) judge(d, box);
-            box = {.number = r.a, .start = time, .deadline = static_cast<std::int64_t>(r.b), .finish = 0,
-                   .phase = phase_count_ > 0 ? phase_count_ - 1 : 0, .open = phase_count_ > 0, .missed = false};
+            box = {.number = r.a,
+                   .start = time,
+                   .deadline = static_cast<std::int64_t>(r.b),
+                   .finish = 0,
+                   .phase = phase_count_ > 0 ? phase_count_ - 1 : 0,
+                   .open = phase_count_ > 0,
+                   .missed = false};
             break;
         }
         case TraceKind::JobFinish:

@@ -13,7 +13,8 @@ constexpr std::int64_t ms = 1'000'000;
 
 class StatisticsTest : public testing::Test {
 protected:
-    void record(std::int64_t time, TraceKind kind, std::uint32_t domain, std::uint64_t a = 0, std::uint64_t b = 0, std::uint16_t detail = 0) {
+    void record(std::int64_t time, TraceKind kind, std::uint32_t domain, std::uint64_t a = 0,
+                std::uint64_t b = 0, std::uint16_t detail = 0) {
         statistics->feed({static_cast<std::uint64_t>(time), kind, detail, domain, a, b});
     }
     void phase(std::int64_t time, std::string_view name) {
@@ -21,13 +22,18 @@ protected:
         record(time, TraceKind::Phase, 1, n.a, n.b);
     }
     void run(std::int64_t time, std::uint32_t domain, TraceTime kind) {
-        record(time, TraceKind::Switch, domain, std::uint64_t{domain} << 32, 0, static_cast<std::uint16_t>(kind));
+        record(time, TraceKind::Switch, domain, std::uint64_t{domain} << 32, 0,
+               static_cast<std::uint16_t>(kind));
     }
     void job(std::int64_t start, std::uint64_t number, std::int64_t deadline) {
         record(start, TraceKind::JobStart, 7, number, static_cast<std::uint64_t>(deadline));
     }
-    void finish(std::int64_t time, std::uint64_t number) { record(time, TraceKind::JobFinish, 7, number); }
-    void missed(std::int64_t time, std::uint64_t number) { record(time, TraceKind::DeadlineMissed, 7, number); }
+    void finish(std::int64_t time, std::uint64_t number) {
+        record(time, TraceKind::JobFinish, 7, number);
+    }
+    void missed(std::int64_t time, std::uint64_t number) {
+        record(time, TraceKind::DeadlineMissed, 7, number);
+    }
     Domain const& of(std::uint32_t index) {
         for (std::uint32_t i = 0; i < statistics->domain_count(); i++) {
             if (statistics->domain(i).index == index) return statistics->domain(i);

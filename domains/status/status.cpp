@@ -1,4 +1,5 @@
-// status: shows for each domain what it was promised, what it got, and whether it kept its deadlines.
+// status: shows for each domain what it was promised, what it got, and whether it kept its
+// deadlines.
 //
 // Everything is taken from the kernel's trace ring, which is mapped read-only (privilege
 // read_trace): no domain is asked, and the domains that are looked at do not notice. Once a period
@@ -21,7 +22,8 @@
 namespace nemesis::status {
 namespace {
 
-using demo::kBad, demo::kBadGround, demo::kDim, demo::kGood, demo::kGround, demo::kLine, demo::kPanel, demo::kText;
+using demo::kBad, demo::kBadGround, demo::kDim, demo::kGood, demo::kGround, demo::kLine,
+    demo::kPanel, demo::kText;
 using media::Canvas, media::Ink, media::Words;
 
 constexpr auto kPeriod = Duration::ms(40);
@@ -32,12 +34,14 @@ constexpr std::int64_t kPeriodsShown = 4;
 class TraceReader {
 public:
     bool open() {
-        auto const physical = static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::TraceAddress));
+        auto const physical =
+            static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::TraceAddress));
         if (physical == 0) return false;
         auto const* header = static_cast<TraceHeader const*>(map(physical, 1));
         if (header == nullptr || header->record_size != sizeof(TraceRecord)) return false;
         capacity_ = header->capacity;
-        header_ = static_cast<TraceHeader const*>(map(physical, (TraceRing::bytes_needed(capacity_) + abi::kPageSize - 1) / abi::kPageSize));
+        header_ = static_cast<TraceHeader const*>(map(
+            physical, (TraceRing::bytes_needed(capacity_) + abi::kPageSize - 1) / abi::kPageSize));
         return header_ != nullptr;
     }
     /// Feeds all that is new. context: at most `most` records, so that one call has a bound
@@ -48,30 +52,37 @@ public:
             statistics.skipped();
         }
         auto const* records = reinterpret_cast<TraceRecord const*>(header_ + 1);
-        for (; next_ < written && most > 0; next_++, most--) statistics.feed(records[next_ & (capacity_ - 1)]);
+        for (; next_ < written && most > 0; next_++, most--)
+            statistics.feed(records[next_ & (capacity_ - 1)]);
     }
 
 private:
     static void const* map(std::uint64_t physical, std::uint64_t pages) {
         auto const stretch = sys::device_stretch(physical, pages, abi::kRead | abi::kCached);
         if (stretch < 0) return nullptr;
-        return reinterpret_cast<void const*>(sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(stretch)));
+        return reinterpret_cast<void const*>(
+            sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(stretch)));
     }
     TraceHeader const* header_ = nullptr;
     std::uint64_t capacity_ = 0, next_ = 0;
 };
 
-std::string_view name_of(Domain const& d, char (&space)[16]) { return {space, d.name.copy_to(space)}; }
+std::string_view name_of(Domain const& d, char (&space)[16]) {
+    return {space, d.name.copy_to(space)};
+}
 
 /// Milliseconds with one decimal, without a needless ".0".
 void add_ms(Words& words, std::int64_t ns) {
-    if (ns % 1'000'000 == 0) words.add(ns / 1'000'000);
-    else words.add_tenths(ns / 100'000);
+    if (ns % 1'000'000 == 0)
+        words.add(ns / 1'000'000);
+    else
+        words.add_tenths(ns / 100'000);
 }
 
 class Screen {
 public:
-    Screen(Canvas const& canvas, Statistics const& statistics) : canvas_(canvas), statistics_(statistics) {
+    Screen(Canvas const& canvas, Statistics const& statistics)
+        : canvas_(canvas), statistics_(statistics) {
         canvas_.fill(kGround);
     }
 
@@ -110,7 +121,8 @@ private:
             bool const has_jobs = d.boxes[0].deadline != 0;
             return std::pair(has_jobs ? 0 : d.slice > 0 ? 1 : 2, place);
         };
-        std::sort(order.places, order.places + order.count, [&](auto a, auto b) { return rank(a) < rank(b); });
+        std::sort(order.places, order.places + order.count,
+                  [&](auto a, auto b) { return rank(a) < rank(b); });
         return order;
     }
 
@@ -120,28 +132,34 @@ private:
         auto const ground = on ? 0x10402cu : kBadGround;
         canvas_.fill(0, 2, 320, kHeaderHeight - 4, ground);
         canvas_.fill(0, 2, 6, kHeaderHeight - 4, on ? kGood : kBad);
-        canvas_.text(20, 4, on ? "guarantees on " : "guarantees OFF", {.text = on ? kGood : kBad, .ground = ground, .scale = 2});
+        canvas_.text(20, 4, on ? "guarantees on " : "guarantees OFF",
+                     {.text = on ? kGood : kBad, .ground = ground, .scale = 2});
         canvas_.fill(320, 2, canvas_.width() - 320, kHeaderHeight - 4, kPanel);
         auto x = canvas_.text(336, 12, "hogs ", {.text = kDim, .ground = kPanel});
-        x = canvas_.text(x, 12, state.hogs != 0 ? "on " : "off", {.text = state.hogs != 0 ? demo::colour_of("hog") : kDim, .ground = kPanel});
+        x = canvas_.text(
+            x, 12, state.hogs != 0 ? "on " : "off",
+            {.text = state.hogs != 0 ? demo::colour_of("hog") : kDim, .ground = kPanel});
         Words time;
         time.add("   ").add_tenths(now / 100'000'000, 5).add(" s");
         if (state.end_ns > 0) time.add(" of ").add(state.end_ns / 1'000'000'000);
         x = canvas_.text(x, 12, time.text(), {.text = kText, .ground = kPanel});
         canvas_.text(std::max(x + 8, canvas_.width() - 8 * 40), 12,
-                     state.scripted != 0 ? "        Nemesis: a scripted run        " : "keys:  h hogs   g guarantees   q quit  ",
+                     state.scripted != 0 ? "        Nemesis: a scripted run        "
+                                         : "keys:  h hogs   g guarantees   q quit  ",
                      {.text = kDim, .ground = kPanel});
     }
 
     void paint_legend() const {
         auto const y = kHeaderHeight;
         canvas_.fill(0, y - 2, canvas_.width(), kLegendHeight + 2, kGround);
-        canvas_.text(12, y, "domain     contract   used% spare%    met missed", {.text = kDim, .ground = kGround});
+        canvas_.text(12, y, "domain     contract   used% spare%    met missed",
+                     {.text = kDim, .ground = kGround});
         auto const width = canvas_.width() - 8 - kTimelineLeft;
         for (std::int64_t p = 0; p < kPeriodsShown; p++) {
             Words words;
             words.add((p - kPeriodsShown) * kPeriod.ns() / 1'000'000).add(" ms");
-            canvas_.text(kTimelineLeft + static_cast<std::int32_t>(p * width / kPeriodsShown) + 4, y, words.text(), {.text = kDim, .ground = kGround});
+            canvas_.text(kTimelineLeft + static_cast<std::int32_t>(p * width / kPeriodsShown) + 4,
+                         y, words.text(), {.text = kDim, .ground = kGround});
         }
     }
 
@@ -164,7 +182,8 @@ private:
             contract.add("spare 1:").add(d.weight);
         }
         canvas_.text(12 + 8 * 11, y, contract.text(), {.text = kText, .ground = ground});
-        auto const used = Statistics::tenths_of_percent(d.used), spare = Statistics::tenths_of_percent(d.spare);
+        auto const used = Statistics::tenths_of_percent(d.used),
+                   spare = Statistics::tenths_of_percent(d.spare);
         Words numbers;
         numbers.add_tenths(used, 5).add("  ").add_tenths(spare, 5);
         canvas_.text(12 + 8 * 21, y, numbers.text(), {.text = kText, .ground = ground});
@@ -174,16 +193,21 @@ private:
             missed.add(static_cast<std::int64_t>(d.total.missed), 6).add(" ");
             canvas_.text(12 + 8 * 34, y, met.text(), {.text = kGood, .ground = ground});
             bool const bad = d.total.missed != 0;
-            canvas_.text(12 + 8 * 41, y, missed.text(), {.text = bad ? 0xffffffu : kDim, .ground = bad ? kBad : ground});
+            canvas_.text(12 + 8 * 41, y, missed.text(),
+                         {.text = bad ? 0xffffffu : kDim, .ground = bad ? kBad : ground});
         }
-        paint_lane(place, canvas_.part(kTimelineLeft, y, canvas_.width() - 8 - kTimelineLeft, kRowHeight), colour, now);
+        paint_lane(place,
+                   canvas_.part(kTimelineLeft, y, canvas_.width() - 8 - kTimelineLeft, kRowHeight),
+                   colour, now);
     }
 
-    void paint_lane(std::uint32_t place, Canvas const& lane, media::Colour colour, std::int64_t now) const {
+    void paint_lane(std::uint32_t place, Canvas const& lane, media::Colour colour,
+                    std::int64_t now) const {
         auto const begin = now - kPeriodsShown * kPeriod.ns();
         auto const x_of = [&](std::int64_t time) {
             auto const inside = std::clamp(time, begin, now) - begin;
-            return static_cast<std::int32_t>(inside * lane.width() / (kPeriodsShown * kPeriod.ns()));
+            return static_cast<std::int32_t>(inside * lane.width() /
+                                             (kPeriodsShown * kPeriod.ns()));
         };
         lane.fill(kGround);
         lane.fill(0, kRowHeight - 1, lane.width(), 1, kPanel);
@@ -196,12 +220,15 @@ private:
             lane.fill(left + 1, 2, right - left - 1, kRowHeight - 4, late ? kBadGround : 0x1b2636);
             lane.outline(left, 1, right - left, kRowHeight - 2, late ? kBad : 0x3a4a63);
         }
-        for (std::int64_t p = 1; p < kPeriodsShown; p++) lane.fill(static_cast<std::int32_t>(p * lane.width() / kPeriodsShown), 0, 1, kRowHeight, kLine);
+        for (std::int64_t p = 1; p < kPeriodsShown; p++)
+            lane.fill(static_cast<std::int32_t>(p * lane.width() / kPeriodsShown), 0, 1, kRowHeight,
+                      kLine);
         statistics_.each_slice(begin, [&](Slice const& slice) {
             if (slice.domain != place || slice.begin >= now) return;
             auto const left = x_of(slice.begin), right = std::max(x_of(slice.end), left + 1);
             bool const spare = slice.kind == TraceTime::Extra;
-            lane.fill(left, spare ? 6 : 4, right - left, spare ? kRowHeight - 11 : kRowHeight - 8, spare ? dim : colour);
+            lane.fill(left, spare ? 6 : 4, right - left, spare ? kRowHeight - 11 : kRowHeight - 8,
+                      spare ? dim : colour);
         });
     }
 
@@ -222,8 +249,16 @@ demo::StatusAnswer report(Statistics const& statistics) {
             if (a.jobs + a.missed == 0 && a.used + a.spare == 0) continue;
             char space[16];
             Words words;
-            words.add("@verdict ").add(p).add(" ").add(phase).add(" ").add(name_of(d, space)).add(" ");
-            words.add(static_cast<std::int64_t>(a.jobs)).add(" ").add(static_cast<std::int64_t>(a.missed));
+            words.add("@verdict ")
+                .add(p)
+                .add(" ")
+                .add(phase)
+                .add(" ")
+                .add(name_of(d, space))
+                .add(" ");
+            words.add(static_cast<std::int64_t>(a.jobs))
+                .add(" ")
+                .add(static_cast<std::int64_t>(a.missed));
             words.add(" ").add(a.used).add(" ").add(a.spare).add("\n");
             sys::log(words.text());
             if (d.slice > 0 && phase == demo::kPhaseOn) answer.missed_while_on += a.missed;
@@ -249,12 +284,16 @@ int main() {
     demo::DemoState state{};
     state.guarantees = 1;
     bool reported = false;
-    for (auto release = (now().ns() / kPeriod.ns() + 1) * kPeriod.ns(), number = std::int64_t{0};; release += kPeriod.ns(), number++) {
+    for (auto release = (now().ns() / kPeriod.ns() + 1) * kPeriod.ns(), number = std::int64_t{0};;
+         release += kPeriod.ns(), number++) {
         Thread::sleep_until(Instant::ns(release));
-        if (now().ns() >= release + kPeriod.ns()) release = now().ns() / kPeriod.ns() * kPeriod.ns();
+        if (now().ns() >= release + kPeriod.ns())
+            release = now().ns() / kPeriod.ns() * kPeriod.ns();
         media::Job job(static_cast<std::uint64_t>(number), Instant::ns(release) + kPeriod);
         for (int tries = 0; channel != nullptr && tries < 4; tries++) {
-            if (demo::read_state(reinterpret_cast<demo::DemoState const*>(channel->incoming), state)) break;
+            if (demo::read_state(reinterpret_cast<demo::DemoState const*>(channel->incoming),
+                                 state))
+                break;
         }
         trace.read(statistics, 20'000);
         statistics.advance(now().ns());

@@ -73,16 +73,19 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     using namespace nemesis;
     auto const* channel = find_channel("keys");
     if (channel == nullptr) return log::line("no channel 'keys'");
-    auto keys = RingSource<>::create({.slots = 64, .slot_bytes = 8}, outgoing(*channel), incoming(*channel));
+    auto keys = RingSource<>::create({.slots = 64, .slot_bytes = 8}, outgoing(*channel),
+                                     incoming(*channel));
     if (!keys) return log::line("the channel 'keys' is too small");
     if (!initialise()) return rest("no keyboard");
     EventWaiter interrupts(kInterruptEndpoint);
     auto const source = sys::irq_bind(0, kLine, kInterruptEndpoint);
-    if (source < 0) return log::line("no keyboard interrupt: ", text(static_cast<abi::Error>(source)));
+    if (source < 0)
+        return log::line("no keyboard interrupt: ", text(static_cast<abi::Error>(source)));
     for (;;) {
         std::uint8_t code = 0;
         for (auto ready = read(code); ready != Ready::Nothing; ready = read(code)) {
-            if (ready != Ready::Byte || code >= sizeof(kLetters) - 1 || kLetters[code] == 0) continue;
+            if (ready != Ready::Byte || code >= sizeof(kLetters) - 1 || kLetters[code] == 0)
+                continue;
             std::uint64_t const key = static_cast<std::uint8_t>(kLetters[code]);
             auto const sent = keys->send(std::as_bytes(std::span(&key, 1)));
             if (sent && *sent == RingSend::Event) sys::send(channel->endpoint);

@@ -50,12 +50,14 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     using namespace nemesis;
     auto const* channel = find_channel("keys");
     if (channel == nullptr) return log::line("no channel 'keys'");
-    auto keys = RingSource<>::create({.slots = 64, .slot_bytes = 8}, outgoing(*channel), incoming(*channel));
+    auto keys = RingSource<>::create({.slots = 64, .slot_bytes = 8}, outgoing(*channel),
+                                     incoming(*channel));
     if (!keys) return log::line("the channel 'keys' is too small");
     if (!present()) return rest("no serial port");
     EventWaiter interrupts(kInterruptEndpoint);
     auto const source = sys::irq_bind(0, kLine, kInterruptEndpoint);
-    if (source < 0) return log::line("no serial interrupt: ", text(static_cast<abi::Error>(source)));
+    if (source < 0)
+        return log::line("no serial interrupt: ", text(static_cast<abi::Error>(source)));
     enable_receive_interrupt();
     for (;;) {
         for (int c = receive(); c >= 0; c = receive()) {

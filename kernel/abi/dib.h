@@ -22,11 +22,11 @@ using DomainId = std::uint64_t;
 
 /// Why a domain has the processor, in DibRo::reason.
 enum class Reason : std::uint32_t {
-    Started = 0,    ///< the first activation ever
-    Scheduled = 1,  ///< the domain's turn; events may be pending
-    Event = 2,      ///< woken by an event
-    Timeout = 3,    ///< the time-out given to suspend or synchronous send has passed
-    Fault = 4,      ///< DibRo::fault tells; the state at the fault is in the save slot
+    Started = 0,        ///< the first activation ever
+    Scheduled = 1,      ///< the domain's turn; events may be pending
+    Event = 2,          ///< woken by an event
+    Timeout = 3,        ///< the time-out given to suspend or synchronous send has passed
+    Fault = 4,          ///< DibRo::fault tells; the state at the fault is in the save slot
     DonationEnded = 5,  ///< a synchronous send ended without an answer
 };
 
@@ -47,8 +47,8 @@ static_assert(sizeof(ContextSlot) == 1024 && offsetof(ContextSlot, fpu) == 192);
 
 /// What a slot holds. Bits; unknown bits are ignored.
 enum SlotKind : std::uint64_t {
-    kSlotFull = 1,  ///< all general registers are valid, else only those a call preserves
-    kSlotFpu = 2,   ///< the XSAVE area is valid
+    kSlotFull = 1,   ///< all general registers are valid, else only those a call preserves
+    kSlotFpu = 2,    ///< the XSAVE area is valid
     kSlotBases = 4,  ///< after a call: the bases are valid, else the activation's are used
 };
 
@@ -70,8 +70,8 @@ struct FaultRecord {
 struct DibRo {
     std::uint64_t magic;  ///< kDibMagic
     DomainId id;
-    std::uint32_t reason;     ///< Reason
-    std::uint32_t time_kind;  ///< TimeKind
+    std::uint32_t reason;       ///< Reason
+    std::uint32_t time_kind;    ///< TimeKind
     std::int64_t activated_at;  ///< units: ns since boot
     std::int64_t slice_end;     ///< units: ns; INT64_MAX when nobody else wants the processor
     std::int64_t deadline;      ///< units: ns; of the allocation being used

@@ -21,7 +21,7 @@ inline constexpr std::uint32_t kChannelsMax = 16;
 
 /// One connection that the creator furnished: which endpoint, and the stretches behind it.
 struct ChannelRecord {
-    char name[24];           ///< the name this side knows the connection by
+    char name[24];  ///< the name this side knows the connection by
     std::uint32_t endpoint;
     std::uint32_t flags;
     std::uint64_t outgoing;  ///< address of what this side writes, 0: none
@@ -35,11 +35,11 @@ struct Environment {
     std::uint64_t image_begin, image_end;
     std::uint64_t segment_begin;  ///< libnemesis
     std::uint64_t dib_ro, dib_rw;
-    std::uint64_t state;          ///< address of the libnemesis state
+    std::uint64_t state;                  ///< address of the libnemesis state
     std::uint64_t stack_low, stack_high;  ///< main stack
-    std::uint64_t free_page;      ///< first page of stretch 0 not used by this layout
-    std::uint64_t regions;        ///< of stretch 0
-    std::uint64_t entry;          ///< of the program
+    std::uint64_t free_page;              ///< first page of stretch 0 not used by this layout
+    std::uint64_t regions;                ///< of stretch 0
+    std::uint64_t entry;                  ///< of the program
     std::uint64_t tls_address, tls_file_bytes, tls_bytes, tls_align;
     std::uint64_t heap_bytes_max;
     char name[32];
@@ -57,8 +57,8 @@ struct DomainLayout {
 };
 
 /// Where everything goes behind an image of `image_pages`. The DIB must not cross a region.
-constexpr DomainLayout lay_out(std::uint64_t image_pages, std::uint32_t endpoints, std::uint32_t slots,
-                               std::uint64_t stack_pages) {
+constexpr DomainLayout lay_out(std::uint64_t image_pages, std::uint32_t endpoints,
+                               std::uint32_t slots, std::uint64_t stack_pages) {
     DomainLayout l{};
     auto const dib = dib_ro_pages(endpoints) + dib_rw_pages(slots);
     l.dib_ro = image_pages;

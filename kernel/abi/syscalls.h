@@ -3,8 +3,8 @@
 //
 // Convention: number in rax; arguments in rdi, rsi, rdx, r10, r8, r9; results in rax (a value >= 0
 // or an abi::Error) and rdx. rcx and r11 are lost, rdi, rsi, r8, r9, r10 come back zero; the
-// callee-saved registers are kept. The calls marked (gives up) lose the floating-point state; made with
-// activations off they come back with the FS and GS bases of the activation (DibRw).
+// callee-saved registers are kept. The calls marked (gives up) lose the floating-point state; made
+// with activations off they come back with the FS and GS bases of the activation (DibRw).
 //
 // `target` is a DomainId: 0 for the caller itself, else a domain that the caller created
 // (NotPermitted otherwise). Bounds are worst-case guest instructions inside the kernel, as measured
@@ -19,13 +19,15 @@ enum class Call : std::uint32_t {
     /// null(): does nothing. bound 30.
     Null = 0,
 
-    /// suspend(until): gives the processor up until an event is pending or the time `until` (ns since
+    /// suspend(until): gives the processor up until an event is pending or the time `until` (ns
+    /// since
     /// boot, INT64_MAX = never) has come. Returns Pending at once if an event is pending. With
     /// activations on the domain is next activated; with activations off the call returns 0 later.
     /// A domain that serves a donation ends it. (gives up) bound 400.
     Suspend = 1,
 
-    /// yield(): stays runnable, but lets others go first: in spare time its turn ends; an allocation stays
+    /// yield(): stays runnable, but lets others go first: in spare time its turn ends; an
+    /// allocation stays
     /// its own, so another domain comes first only with an earlier deadline. (gives up) bound 400.
     Yield = 2,
 
@@ -33,8 +35,10 @@ enum class Call : std::uint32_t {
     /// unless the woken peer is more urgent. Errors: BadHandle, PeerDead. bound 300.
     Send = 3,
 
-    /// send_sync(endpoint, until): synchronous send: the peer runs on the caller's reservation until
-    /// it sends back, suspends, dies, `until` passes or the budget is spent. Returns Pending without
+    /// send_sync(endpoint, until): synchronous send: the peer runs on the caller's reservation
+    /// until
+    /// it sends back, suspends, dies, `until` passes or the budget is spent. Returns Pending
+    /// without
     /// sending if an event is pending and the peer is not the donor being answered. With
     /// activations off returns 0 later. Errors: BadHandle, PeerDead. (gives up) bound 300.
     SendSync = 4,
@@ -50,11 +54,13 @@ enum class Call : std::uint32_t {
     KpsLeave = 7,
 
     /// stretch_create(target, address, regions, rights): reserves `regions` * 2 MiB at `address` in
-    /// slots of `target`, with empty leaf tables. Returns the stretch's number. Address 0: the kernel
+    /// slots of `target`, with empty leaf tables. Returns the stretch's number. Address 0: the
+    /// kernel
     /// takes the first free regions in the target's own slot. Errors: BadArgument, Busy, NoMemory,
     /// QuotaExceeded, Again. bound 700.
     StretchCreate = 8,
-    /// stretch_destroy(target, stretch): revokes, unmaps and frees in steps. Errors: Again. bound 700.
+    /// stretch_destroy(target, stretch): revokes, unmaps and frees in steps. Errors: Again. bound
+    /// 700.
     StretchDestroy = 9,
     /// frame_alloc(target): takes a zeroed frame on the target's quota. Returns its number. Errors:
     /// QuotaExceeded, NoMemory, Again. bound 500.
@@ -77,7 +83,8 @@ enum class Call : std::uint32_t {
     /// these rights. One offer at a time. Errors: BadHandle. bound 100.
     StretchOffer = 16,
     /// stretch_accept(target, owner, stretch, rights): maps what was offered. Returns the number of
-    /// the stretch in the target. Errors: NotOffered, NotPermitted, QuotaExceeded, Again. bound 700.
+    /// the stretch in the target. Errors: NotOffered, NotPermitted, QuotaExceeded, Again. bound
+    /// 700.
     StretchAccept = 17,
     /// stretch_revoke(target, stretch, peer): takes the right away from the peer. bound 700.
     StretchRevoke = 18,
@@ -93,7 +100,8 @@ enum class Call : std::uint32_t {
     /// domain_inspect(target): fills DibRw::arguments with DomainStatus. bound 150.
     DomainInspect = 22,
 
-    /// contract_set(target, slice, period, deadline, weight): ns. Any domain may be the target. Right:
+    /// contract_set(target, slice, period, deadline, weight): ns. Any domain may be the target.
+    /// Right:
     /// privilege ControlContracts. Errors: Refused (second result: largest slice that fits), Busy,
     /// BadArgument, Again (call again with the same arguments). bound 700.
     ContractSet = 23,
@@ -109,7 +117,8 @@ enum class Call : std::uint32_t {
     EndpointClose = 27,
 
     /// irq_bind(kind, number, endpoint): kind 0: IO-APIC line `number`; kind 1: MSI(-X) entry of a
-    /// PCI function (bus<<16|device<<11|function<<8|entry). Right: privilege Interrupts. Returns the source's
+    /// PCI function (bus<<16|device<<11|function<<8|entry). Right: privilege Interrupts. Returns
+    /// the source's
     /// number, masked until irq_ack. Errors: Busy, NotPermitted, BadArgument. bound 700.
     IrqBind = 28,
     /// irq_ack(source): lets the next interrupt through. bound 150.
@@ -118,15 +127,18 @@ enum class Call : std::uint32_t {
     /// device_stretch(physical, pages, rights): a stretch over device memory. Right: privilege
     /// Devices. Never over RAM. Errors: NotPermitted, BadArgument, Again. bound 700.
     DeviceStretch = 30,
-    /// pci_read(bus<<16|device<<11|function<<8|offset): one 32-bit word of configuration space. Right: Devices.
+    /// pci_read(bus<<16|device<<11|function<<8|offset): one 32-bit word of configuration space.
+    /// Right: Devices.
     PciRead = 31,
 
-    /// log(length, w0, w1, w2, w3): appends up to 32 bytes, given in registers, to the kernel's log.
+    /// log(length, w0, w1, w2, w3): appends up to 32 bytes, given in registers, to the kernel's
+    /// log.
     Log = 32,
     /// trace_mark(kind, a, b): a user record in the trace ring. bound 60.
     TraceMark = 33,
     /// machine_exit(code): ends the emulator with the code's low byte (0x10 = success) or halts.
-    /// kMachineStop: stops the emulator until its user lets it go on, with no time passing; returns 0.
+    /// kMachineStop: stops the emulator until its user lets it go on, with no time passing; returns
+    /// 0.
     /// Right: privilege Machine.
     MachineExit = 34,
     /// machine_info(word): boot facts: see MachineInfo.
@@ -135,8 +147,10 @@ enum class Call : std::uint32_t {
     FramePhysical = 36,
     /// measure(what): kernel counters for the benches: see MeasureWord.
     Measure = 37,
-    /// frame_give(target, stretch, page, own_stretch, own_page, rights): moves a mapped frame from an
-    /// own page to a page of a child, with its ownership and quota. Errors: NotMapped, Exists. bound 600.
+    /// frame_give(target, stretch, page, own_stretch, own_page, rights): moves a mapped frame from
+    /// an
+    /// own page to a page of a child, with its ownership and quota. Errors: NotMapped, Exists.
+    /// bound 600.
     FrameGive = 38,
     /// exit(code): the caller dies; its parent gets an event. (does not return)
     Exit = 39,
@@ -185,7 +199,7 @@ struct DomainParameters {
     std::uint64_t entry;           ///< first activation vector
     std::uint64_t stack;           ///< first activation stack
     std::uint64_t environment;     ///< address handed to the domain
-    std::uint64_t state;          ///< GS base of the first activation
+    std::uint64_t state;           ///< GS base of the first activation
     std::uint64_t name[4];         ///< up to 31 characters
 };
 static_assert(sizeof(DomainParameters) <= 32 * 8);
@@ -206,13 +220,29 @@ static_assert(sizeof(DomainStatus) <= 32 * 8);
 
 /// Words of machine_info.
 enum class MachineInfo : std::uint64_t {
-    FrameBufferPhysical, FrameBufferWidth, FrameBufferHeight, FrameBufferPitch,
-    ArchivePhysical, ArchiveBytes, FramesTotal, FramesFree, TraceAddress, CommandLineWord, Features,
+    FrameBufferPhysical,
+    FrameBufferWidth,
+    FrameBufferHeight,
+    FrameBufferPitch,
+    ArchivePhysical,
+    ArchiveBytes,
+    FramesTotal,
+    FramesFree,
+    TraceAddress,
+    CommandLineWord,
+    Features,
 };
 
 /// Words of measure.
 enum class MeasureWord : std::uint64_t {
-    RootWrites, RingCrossings, EntryMax, EntryMaxCall, ResetEntryMax, LastEntryStamp, KernelReserve, Switches,
+    RootWrites,
+    RingCrossings,
+    EntryMax,
+    EntryMaxCall,
+    ResetEntryMax,
+    LastEntryStamp,
+    KernelReserve,
+    Switches,
     Protection,  ///< CR4 as the kernel runs with it
 };
 

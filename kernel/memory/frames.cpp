@@ -39,8 +39,10 @@ void link(Domain& owner, FrameNumber n) {
 void unlink(Domain& owner, FrameNumber n) {
     auto& frame = table_[n];
     ASSERT(frame.owner == owner.index);
-    if (frame.previous != kNoFrame) table_[frame.previous].next = frame.next;
-    else owner.frame_list = frame.next;
+    if (frame.previous != kNoFrame)
+        table_[frame.previous].next = frame.next;
+    else
+        owner.frame_list = frame.next;
     if (frame.next != kNoFrame) table_[frame.next].previous = frame.previous;
     --owner.frames_used;
 }

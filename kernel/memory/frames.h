@@ -1,8 +1,8 @@
 #pragma once
 // Physical frames: who owns each, how often it is mapped, and the stocks of free ones.
 //
-// One record a frame, filled at boot. A domain takes frames on its quota; each is on its owner's list,
-// so that reclaiming is a walk of that list in bounded steps. Freed frames are dirty; they
+// One record a frame, filled at boot. A domain takes frames on its quota; each is on its owner's
+// list, so that reclaiming is a walk of that list in bounded steps. Freed frames are dirty; they
 // are zeroed half a frame at a time, by whoever needs one or by the idle loop, and only clean
 // frames are handed out. A frame is reusable only when it is mapped nowhere.
 // Kernel context, interrupts off; every function O(1) and no longer than one half-frame zeroing.
@@ -21,12 +21,12 @@ inline constexpr FrameNumber kNoFrame = 0xffffffff;
 
 /// What a frame is used for.
 enum class FrameState : std::uint8_t {
-    Absent,   ///< no RAM, or the kernel's own
-    Dirty,    ///< free, content of somebody
-    Clean,    ///< free, all zero
-    Owned,    ///< a domain's memory
-    Kernel,   ///< page table or kernel object of a domain
-    Orphan,   ///< owner dead, still mapped by others (shared text)
+    Absent,  ///< no RAM, or the kernel's own
+    Dirty,   ///< free, content of somebody
+    Clean,   ///< free, all zero
+    Owned,   ///< a domain's memory
+    Kernel,  ///< page table or kernel object of a domain
+    Orphan,  ///< owner dead, still mapped by others (shared text)
 };
 
 /// The record of one frame. shape: 16 bytes, one for each frame of the machine

@@ -60,7 +60,8 @@ std::uint32_t owner_of(std::uint64_t address) {
 void release(std::uint64_t address, std::uint32_t owner) {
     if (!valid(address)) return;
     auto* record = find(key_of(address));
-    if (record != nullptr && record->owner == owner && --record->claims == 0) *record = {kFreed, 0, 0, 0};
+    if (record != nullptr && record->owner == owner && --record->claims == 0)
+        *record = {kFreed, 0, 0, 0};
 }
 
 std::uint64_t find_free(std::uint32_t count) {

@@ -65,7 +65,8 @@ void free_number(Domain& d, std::uint16_t number) {
     d.free_stretch = number;
 }
 
-/// Makes the upper tables above `address`, at most `budget` frames; null when more steps are needed.
+/// Makes the upper tables above `address`, at most `budget` frames; null when more steps are
+/// needed.
 Result<Entry*, Error> region_entry(Domain& d, std::uint64_t address, std::uint32_t& budget) {
     for (;;) {
         auto const walk = paging::walk(d.pml4, address);
@@ -108,7 +109,8 @@ bool each_slot(std::uint64_t base, std::uint64_t regions, F&& each) {
 
 bool claim_slots(Domain& d, std::uint64_t base, std::uint64_t regions) {
     std::uint64_t claimed = 0;
-    if (each_slot(base, regions, [&](std::uint64_t at) { return slots::claim(at, d.index) && ++claimed > 0; })) {
+    if (each_slot(base, regions,
+                  [&](std::uint64_t at) { return slots::claim(at, d.index) && ++claimed > 0; })) {
         return true;
     }
     each_slot(base, regions, [&](std::uint64_t at) {
@@ -211,10 +213,12 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
     if (target.creating_stretch != kNone) {
         auto* s = stretch_of(target, target.creating_stretch);
         if (s->kind != Stretch::Kind::Dying) {
-            auto const same = s->regions == regions && s->rights == (rights & 15) && (address == 0 || s->base == address);
+            auto const same = s->regions == regions && s->rights == (rights & 15) &&
+                              (address == 0 || s->base == address);
             auto const made = same ? continue_creation(target) : Status(fail(Error::Busy));
             if (made || made.error() == Error::Again) return made;
-            // It cannot be finished (or nobody finishes it): taken back in steps, then the error is told.
+            // It cannot be finished (or nobody finishes it): taken back in steps, then the error is
+            // told.
             s->kind = Stretch::Kind::Dying;
             s->progress = 0;
             s->flags = same ? static_cast<std::uint8_t>(-static_cast<int>(made.error())) : 0;
@@ -224,7 +228,8 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
         target.creating_stretch = kNone;
         return fail(error != Error::None ? error : Error::Again);
     }
-    if (regions == 0 || regions > kRegionsMax || (rights & ~15ull) != 0 || (rights & abi::kRead) == 0) {
+    if (regions == 0 || regions > kRegionsMax || (rights & ~15ull) != 0 ||
+        (rights & abi::kRead) == 0) {
         return fail(Error::BadArgument);
     }
     auto const base = address != 0 ? address : choose_address(target, regions);
@@ -248,14 +253,18 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
     return continue_creation(target);
 }
 
-Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages, std::uint64_t rights) {
-    if (physical % 4096 != 0 || pages == 0 || pages > kRegionsMax * 512 || (rights & abi::kExecute) != 0) {
+Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
+                     std::uint64_t rights) {
+    if (physical % 4096 != 0 || pages == 0 || pages > kRegionsMax * 512 ||
+        (rights & abi::kExecute) != 0) {
         return fail(Error::BadArgument);
     }
     auto const regions = (pages + 511) / 512;
-    if (!machine::may_be_device(physical, pages * 4096, (rights & abi::kWrite) != 0)) return fail(Error::BadArgument);
+    if (!machine::may_be_device(physical, pages * 4096, (rights & abi::kWrite) != 0))
+        return fail(Error::BadArgument);
     auto const begun = owner.creating_device;
-    if (begun != kNone && stretch_of(owner, begun)->kind != Stretch::Kind::Own) owner.creating_device = kNone;
+    if (begun != kNone && stretch_of(owner, begun)->kind != Stretch::Kind::Own)
+        owner.creating_device = kNone;
     std::uint16_t number;
     if (owner.creating_device == kNone) {
         auto const made = TRY(create(owner, 0, regions, (rights & 3) | abi::kMeta));
@@ -271,13 +280,13 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
         number = owner.creating_device;
     }
     auto* s = stretch_of(owner, number);
-    if (s->reserved[0] != static_cast<std::uint32_t>(physical >> 12) || s->reserved[1] != physical >> 44 ||
-        s->reserved[2] != pages || s->reserved[3] != rights) {
+    if (s->reserved[0] != static_cast<std::uint32_t>(physical >> 12) ||
+        s->reserved[1] != physical >> 44 || s->reserved[2] != pages || s->reserved[3] != rights) {
         return fail(Error::Busy);  // another one is being made
     }
     auto const cache = (rights & abi::kWriteCombining) != 0 ? 0x80ull
-                       : (rights & abi::kCached) != 0        ? 0
-                                                             : paging::kUncached | paging::kWriteThrough;
+                       : (rights & abi::kCached) != 0       ? 0
+                                                      : paging::kUncached | paging::kWriteThrough;
     for (std::uint32_t i = 0; s->progress < pages; ++i) {
         if (i == 24) return fail(Error::Again);
         auto* entry = leaf_entry(owner, *s, s->progress);
@@ -294,7 +303,10 @@ Status destroy(Domain& owner, std::uint64_t number) {
     auto* s = stretch_of(owner, number);
     if (s == nullptr) return fail(Error::BadHandle);
     if (s->kind == Stretch::Kind::Accepted) {
-        if (s->flags == 0) { s->flags = 1; s->progress = 0; }
+        if (s->flags == 0) {
+            s->flags = 1;
+            s->progress = 0;
+        }
         return drop_accepted(owner, static_cast<std::uint16_t>(number));
     }
     if (s->kind == Stretch::Kind::Own) {
@@ -306,7 +318,10 @@ Status destroy(Domain& owner, std::uint64_t number) {
     if (s->next_index != kNoDomain) {
         auto* acceptor = domains::at(s->next_index);
         auto* a = stretch_of(*acceptor, s->next_stretch);
-        if (a->flags == 0) { a->flags = 1; a->progress = 0; }
+        if (a->flags == 0) {
+            a->flags = 1;
+            a->progress = 0;
+        }
         (void)TRY(drop_accepted(*acceptor, s->next_stretch));
         return fail(Error::Again);
     }
@@ -359,12 +374,14 @@ Status map(Domain& caller, Domain& target, std::uint64_t number, std::uint64_t p
     }
     auto const n = static_cast<FrameNumber>(frame);
     auto& record = frames::record(n);
-    if (record.state != FrameState::Owned || (record.owner != target.index && record.owner != caller.index)) {
+    if (record.state != FrameState::Owned ||
+        (record.owner != target.index && record.owner != caller.index)) {
         return fail(Error::BadHandle);
     }
     if (*entry != 0) return fail(Error::Exists);
     auto const writable = (rights & abi::kWrite) != 0;
-    if (record.mapped == 0xffff || (writable && (record.mapped != 0 || record.owner != target.index)) ||
+    if (record.mapped == 0xffff ||
+        (writable && (record.mapped != 0 || record.owner != target.index)) ||
         record.reserved != 0) {
         return fail(Error::Busy);
     }
@@ -401,7 +418,8 @@ Status protect(Domain& owner, std::uint64_t number, std::uint64_t page, std::uin
         (rights & ~std::uint64_t{s->rights}) != 0) {
         return fail(Error::BadArgument);
     }
-    if (page >= std::uint64_t{s->regions} * 512 || (page & 511) + count > 512) return fail(Error::BadArgument);
+    if (page >= std::uint64_t{s->regions} * 512 || (page & 511) + count > 512)
+        return fail(Error::BadArgument);
     auto* entry = leaf_entry(owner, *s, page);
     if (entry == nullptr) return fail(Error::BadArgument);
     auto const writable = (rights & abi::kWrite) != 0;
@@ -506,7 +524,8 @@ Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint6
 
 Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std::uint64_t rights) {
     auto* owner = domains::find(owner_id);
-    if (owner == nullptr || !owner->furnished || owner->state == DomainState::Dead || owner == &target) {
+    if (owner == nullptr || !owner->furnished || owner->state == DomainState::Dead ||
+        owner == &target) {
         return fail(Error::BadHandle);
     }
     auto* s = own(*owner, number);
@@ -519,7 +538,8 @@ Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std:
         return fail(Error::NotPermitted);
     }
     if (target.accepting_stretch == kNone) {
-        if (!regions_free(target, s->base, s->regions < 32 ? s->regions : 32)) return fail(Error::Exists);
+        if (!regions_free(target, s->base, s->regions < 32 ? s->regions : 32))
+            return fail(Error::Exists);
         if (target.free_stretch == kNone) return fail(Error::QuotaExceeded);
         auto const taken = take_number(target);
         auto* fresh = stretch_of(target, taken);
@@ -551,7 +571,8 @@ Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std:
         target.accepting_stretch = kNone;
         return fail(Error::NotOffered);
     }
-    if (a->flags != 0) return fail(Error::Busy);  // being revoked, and the two count in the same place
+    if (a->flags != 0)
+        return fail(Error::Busy);  // being revoked, and the two count in the same place
     std::uint32_t budget = kTakesPerStep, work = 0;
     while (a->progress < a->regions) {
         if (work++ == kRegionsPerStep) return fail(Error::Again);
@@ -579,7 +600,10 @@ Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer) {
         auto* acceptor = domains::at(index);
         auto* a = stretch_of(*acceptor, at);
         if (acceptor->id() == peer) {
-            if (a->flags == 0) { a->flags = 1; a->progress = 0; }
+            if (a->flags == 0) {
+                a->flags = 1;
+                a->progress = 0;
+            }
             return drop_accepted(*acceptor, at);
         }
         if (++work == 64) return fail(Error::Busy);

@@ -20,11 +20,12 @@ using Status = Result<std::uint64_t, abi::Error>;
 /// errors: BadArgument, Busy, QuotaExceeded, NoMemory, Again. Returns the stretch's number.
 Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std::uint64_t rights);
 /// Device memory [physical, +pages) at an address of the kernel's choice.
-Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages, std::uint64_t rights);
+Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
+                     std::uint64_t rights);
 Status destroy(Domain& owner, std::uint64_t number);
 
-/// Frames in and out of an own stretch of `target`, by page number. One bounded step each; errors as in
-/// kernel/abi/syscalls.h.
+/// Frames in and out of an own stretch of `target`, by page number. One bounded step each; errors
+/// as in kernel/abi/syscalls.h.
 Status map(Domain& caller, Domain& target, std::uint64_t number, std::uint64_t page,
            std::uint64_t frame, std::uint64_t rights);
 Status unmap(Domain& target, std::uint64_t number, std::uint64_t page);
@@ -35,8 +36,9 @@ Status give(Domain& from, Domain& to, std::uint64_t number, std::uint64_t page,
             std::uint64_t own_number, std::uint64_t own_page, std::uint64_t rights);
 Status physical_address(Domain& owner, std::uint64_t number, std::uint64_t page);
 
-/// Sharing: `offer` names the peer and the most it may have, `accept` is the peer's step, `revoke` takes
-/// the right away again. errors: BadHandle, BadArgument, NotOffered, NotPermitted, Busy, Again
+/// Sharing: `offer` names the peer and the most it may have, `accept` is the peer's step, `revoke`
+/// takes the right away again. errors: BadHandle, BadArgument, NotOffered, NotPermitted, Busy,
+/// Again
 Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint64_t rights);
 Status accept(Domain& target, abi::DomainId owner, std::uint64_t number, std::uint64_t rights);
 Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer);

@@ -1,4 +1,5 @@
-// Dispatcher and thread scheduler: one mechanism, because continuing a thread is what a dispatch ends with.
+// Dispatcher and thread scheduler: one mechanism, because continuing a thread is what a dispatch
+// ends with.
 #include "libnemesis/activation/activation.h"
 
 #include <new>
@@ -142,7 +143,8 @@ inline void deliver_events(State& s) {
             while (bits != 0) {
                 auto const endpoint = static_cast<std::uint32_t>(word * 64 + __builtin_ctzll(bits));
                 bits &= bits - 1;
-                if (endpoint >= kClosuresInline) [[unlikely]] break;
+                if (endpoint >= kClosuresInline) [[unlikely]]
+                    break;
                 auto const& closure = s.closures[endpoint];
                 closure.function(closure.self, endpoint, counts[endpoint]);
             }
@@ -155,7 +157,8 @@ void on_fault(State& s) {
     auto const slot = faulted != nullptr ? faulted->slot() : s.rw->slot[1];
     auto& context = reinterpret_cast<abi::ContextSlot*>(s.rw + 1)[slot];
     auto const fault = s.ro->fault;
-    if (s.fault_handler != nullptr && s.fault_handler(s.fault_self, fault, context) == FaultAction::Retry) {
+    if (s.fault_handler != nullptr &&
+        s.fault_handler(s.fault_self, fault, context) == FaultAction::Retry) {
         if (faulted != nullptr && s.rw->pending_summary == 0) {
             sys::resume(slot);  // the short way back
         }
@@ -231,7 +234,8 @@ bool attach(std::uint32_t endpoint, Closure closure) {
 std::uint64_t event_count(std::uint32_t endpoint) {
     auto const& s = state();
     if (endpoint >= s.ro->endpoint_count) return 0;
-    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(s.ro + 1)[endpoint], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&reinterpret_cast<std::uint64_t const*>(s.ro + 1)[endpoint],
+                           __ATOMIC_ACQUIRE);
 }
 
 void set_fault_handler(FaultHandler handler, void* self) {
@@ -305,7 +309,9 @@ bool Thread::start(void (*function)(void*), void* argument, Options const& optio
     name_ = options.name;
     finished_ = false;
     preempted_ = false;
-    fs_base_ = options.fs_base != 0 ? options.fs_base : s.current != nullptr ? s.current->fs_base_ : 0;
+    fs_base_ = options.fs_base != 0   ? options.fs_base
+               : s.current != nullptr ? s.current->fs_base_
+                                      : 0;
     auto* top = reinterpret_cast<std::uint64_t*>(
         (reinterpret_cast<std::uint64_t>(options.stack) + options.stack_bytes) & ~15ull);
     *--top = 0;
@@ -414,7 +420,8 @@ void Condition::broadcast() {
     leave_critical();
 }
 
-EventWaiter::EventWaiter(std::uint32_t endpoint) : endpoint_(endpoint), seen_(event_count(endpoint)) {
+EventWaiter::EventWaiter(std::uint32_t endpoint)
+    : endpoint_(endpoint), seen_(event_count(endpoint)) {
     attach(endpoint, Closure{&EventWaiter::on_event, this});
 }
 
@@ -437,7 +444,8 @@ std::uint64_t EventWaiter::wait(Instant until) {
     return result;
 }
 
-extern "C" [[noreturn]] void nem_start(abi::DibRo const* ro, void (*main)(abi::Environment const&)) {
+extern "C" [[noreturn]] void nem_start(abi::DibRo const* ro,
+                                       void (*main)(abi::Environment const&)) {
     start(ro, main);
 }
 
@@ -450,7 +458,8 @@ void start(abi::DibRo const* ro, void (*main)(abi::Environment const&)) {
     s.rw = reinterpret_cast<abi::DibRw*>(ro->rw_address);
     for (auto& closure : s.closures) closure = Closure{ignore_event, nullptr};
     for (std::uint32_t n = 1; n < ro->slot_count; ++n) ThreadScheduler::free_slot(s, n);
-    if ((reinterpret_cast<abi::TimePage const*>(abi::kTimePage)->flags & 1) != 0) s.flags |= kStateHasFsgsbase;
+    if ((reinterpret_cast<abi::TimePage const*>(abi::kTimePage)->flags & 1) != 0)
+        s.flags |= kStateHasFsgsbase;
     s.rw->activation_vector = reinterpret_cast<std::uint64_t>(&nem_activation_entry);
     s.rw->slot[0] = 0;
     // The main thread's record lies at the low end of its own stack.

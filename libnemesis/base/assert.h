@@ -13,9 +13,9 @@ namespace nemesis {
 
 }  // namespace nemesis
 
-#define ASSERT(condition)                                                              \
-    (__builtin_expect(static_cast<bool>(condition), 1)                                 \
-         ? static_cast<void>(0)                                                        \
+#define ASSERT(condition)                              \
+    (__builtin_expect(static_cast<bool>(condition), 1) \
+         ? static_cast<void>(0)                        \
          : ::nemesis::assertion_failed(#condition, __FILE_NAME__, __LINE__))
 
 #ifdef NEMESIS_SLOW_ASSERTS

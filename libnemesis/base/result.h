@@ -21,18 +21,18 @@ constexpr std::unexpected<E> fail(E e) {
 
 /// Yields the value of a Result, or returns its error from the enclosing function.
 /// Uses the statement-expression extension, which clang and gcc both have.
-#define TRY(expression)                                                \
-    ({                                                                 \
-        auto&& try_result_ = (expression);                             \
-        if (!try_result_) [[unlikely]]                                 \
+#define TRY(expression)                                                 \
+    ({                                                                  \
+        auto&& try_result_ = (expression);                              \
+        if (!try_result_) [[unlikely]]                                  \
             return ::std::unexpected(::std::move(try_result_).error()); \
-        *::std::move(try_result_);                                     \
+        *::std::move(try_result_);                                      \
     })
 
 /// As TRY, for a Result<void, E>.
-#define TRY_VOID(expression)                                           \
-    do {                                                               \
-        auto&& try_result_ = (expression);                             \
-        if (!try_result_) [[unlikely]]                                 \
+#define TRY_VOID(expression)                                            \
+    do {                                                                \
+        auto&& try_result_ = (expression);                              \
+        if (!try_result_) [[unlikely]]                                  \
             return ::std::unexpected(::std::move(try_result_).error()); \
     } while (0)

@@ -31,8 +31,14 @@ public:
     constexpr Duration operator/(std::int64_t k) const { return Duration(ns_ / k); }
     constexpr std::int64_t operator/(Duration d) const { return ns_ / d.ns_; }
     constexpr Duration operator%(Duration d) const { return Duration(ns_ % d.ns_); }
-    constexpr Duration& operator+=(Duration d) { ns_ += d.ns_; return *this; }
-    constexpr Duration& operator-=(Duration d) { ns_ -= d.ns_; return *this; }
+    constexpr Duration& operator+=(Duration d) {
+        ns_ += d.ns_;
+        return *this;
+    }
+    constexpr Duration& operator-=(Duration d) {
+        ns_ -= d.ns_;
+        return *this;
+    }
 
 private:
     explicit constexpr Duration(std::int64_t n) : ns_(n) {}
@@ -51,7 +57,10 @@ public:
     constexpr Instant operator+(Duration d) const { return Instant(ns_ + d.ns()); }
     constexpr Instant operator-(Duration d) const { return Instant(ns_ - d.ns()); }
     constexpr Duration operator-(Instant i) const { return Duration::ns(ns_ - i.ns_); }
-    constexpr Instant& operator+=(Duration d) { ns_ += d.ns(); return *this; }
+    constexpr Instant& operator+=(Duration d) {
+        ns_ += d.ns();
+        return *this;
+    }
 
 private:
     explicit constexpr Instant(std::int64_t n) : ns_(n) {}

@@ -35,9 +35,15 @@ private:
 };
 
 /// Port access, for use inside a section only.
-inline void out8(std::uint16_t port, std::uint8_t v) { asm volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
-inline void out16(std::uint16_t port, std::uint16_t v) { asm volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
-inline void out32(std::uint16_t port, std::uint32_t v) { asm volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
+inline void out8(std::uint16_t port, std::uint8_t v) {
+    asm volatile("outb %0, %1" ::"a"(v), "Nd"(port));
+}
+inline void out16(std::uint16_t port, std::uint16_t v) {
+    asm volatile("outw %0, %1" ::"a"(v), "Nd"(port));
+}
+inline void out32(std::uint16_t port, std::uint32_t v) {
+    asm volatile("outl %0, %1" ::"a"(v), "Nd"(port));
+}
 inline std::uint8_t in8(std::uint16_t port) {
     std::uint8_t v;
     asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port));

@@ -13,7 +13,8 @@ Canvas Canvas::part(std::int32_t x, std::int32_t y, std::int32_t width, std::int
     auto const left = std::clamp(x, 0, width_), top = std::clamp(y, 0, height_);
     auto const right = std::clamp(x + width, left, width_);
     auto const bottom = std::clamp(y + height, top, height_);
-    return Canvas(pixels_ + std::uint64_t(top) * stride_ + left, stride_, right - left, bottom - top);
+    return Canvas(pixels_ + std::uint64_t(top) * stride_ + left, stride_, right - left,
+                  bottom - top);
 }
 
 void Canvas::fill(std::int32_t x, std::int32_t y, std::int32_t width, std::int32_t height,
@@ -62,7 +63,8 @@ Words& Words::add(std::string_view words) {
 Words& Words::add(std::int64_t number, std::uint32_t width) {
     char digits[24];
     std::uint32_t n = 0;
-    auto rest = number < 0 ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number);
+    auto rest =
+        number < 0 ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number);
     do digits[n++] = static_cast<char>('0' + rest % 10);
     while ((rest /= 10) != 0);
     if (number < 0) digits[n++] = '-';

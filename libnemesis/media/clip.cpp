@@ -8,12 +8,18 @@ namespace nemesis::media {
 
 std::string_view text(ClipError error) {
     switch (error) {
-        case ClipError::Truncated: return "the clip is shorter than its header says";
-        case ClipError::NotAClip: return "this is no clip (magic is not NEMCLIP1)";
-        case ClipError::UnknownVersion: return "the clip has a version this reader does not know";
-        case ClipError::BadShape: return "the clip's size, number of frames or rate is impossible";
-        case ClipError::ReservedNotZero: return "a reserved field of the clip is not zero";
-        case ClipError::BadIndex: return "a frame of the clip lies outside of it";
+        case ClipError::Truncated:
+            return "the clip is shorter than its header says";
+        case ClipError::NotAClip:
+            return "this is no clip (magic is not NEMCLIP1)";
+        case ClipError::UnknownVersion:
+            return "the clip has a version this reader does not know";
+        case ClipError::BadShape:
+            return "the clip's size, number of frames or rate is impossible";
+        case ClipError::ReservedNotZero:
+            return "a reserved field of the clip is not zero";
+        case ClipError::BadIndex:
+            return "a frame of the clip lies outside of it";
     }
     return "unknown clip error";
 }

@@ -24,9 +24,9 @@ inline constexpr std::uint32_t clip_side_max = 4096;
 /// shape: 64 bytes, little-endian; the index follows, then the pictures
 struct ClipHeader {
     char magic[8];
-    std::uint32_t version;      ///< 1
-    std::uint32_t width;        ///< pixels
-    std::uint32_t height;       ///< pixels
+    std::uint32_t version;  ///< 1
+    std::uint32_t width;    ///< pixels
+    std::uint32_t height;   ///< pixels
     std::uint32_t frame_count;
     std::uint64_t period_ns;    ///< from one frame to the next
     std::uint64_t total_bytes;  ///< of the whole clip
@@ -44,12 +44,12 @@ static_assert(sizeof(ClipIndexEntry) == 16);
 
 /// Why bytes are no clip.
 enum class ClipError {
-    Truncated,       ///< shorter than the header says
+    Truncated,  ///< shorter than the header says
     NotAClip,
     UnknownVersion,
-    BadShape,        ///< no pixels, too many, no frames, too many, or no period
+    BadShape,  ///< no pixels, too many, no frames, too many, or no period
     ReservedNotZero,
-    BadIndex,        ///< a picture lies outside, or is empty
+    BadIndex,  ///< a picture lies outside, or is empty
 };
 
 /// One sentence for a log line. owner: static

@@ -95,7 +95,8 @@ TEST(FrameNumber, NeedsPlainBlocks) {
     // Two frames, one above the other in the middle of the blocks: torn.
     EXPECT_EQ(read_number([&](std::uint32_t x, std::uint32_t y) -> std::uint32_t {
                   return y < 4 ? picture(x, y) : 255 - picture(x, y);
-              }), std::nullopt);
+              }),
+              std::nullopt);
 }
 
 }  // namespace

@@ -33,7 +33,8 @@ public:
 
 private:
     void mark(TraceKind kind) {
-        sys::trace_mark(static_cast<std::uint64_t>(kind), number_, static_cast<std::uint64_t>(deadline_.ns()));
+        sys::trace_mark(static_cast<std::uint64_t>(kind), number_,
+                        static_cast<std::uint64_t>(deadline_.ns()));
     }
     std::uint64_t number_;
     Instant deadline_;

@@ -34,8 +34,9 @@ Strip take_strip(std::string_view name, Instant until) {
     attach(channel->endpoint, {});
     StripGrant grant;
     __builtin_memcpy(&grant, answer, sizeof(grant));
-    bool const sound = grant.refused == 0 && grant.width > 0 && grant.width <= 16384 && grant.height > 0 &&
-                       grant.height <= 16384 && grant.pitch >= grant.width * 4 && grant.pitch % 4 == 0;
+    bool const sound = grant.refused == 0 && grant.width > 0 && grant.width <= 16384 &&
+                       grant.height > 0 && grant.height <= 16384 &&
+                       grant.pitch >= grant.width * 4 && grant.pitch % 4 == 0;
     if (!sound) {
         log::line("the display has no strip for us");
         return {};

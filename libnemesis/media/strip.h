@@ -31,11 +31,11 @@ struct StripRequest {
 struct StripGrant {
     std::uint64_t magic;
     abi::DomainId owner;
-    std::uint64_t stretch;   ///< of the owner
-    std::uint64_t address;   ///< of the strip's first pixel
+    std::uint64_t stretch;  ///< of the owner
+    std::uint64_t address;  ///< of the strip's first pixel
     std::uint32_t width, height;
-    std::uint32_t pitch;     ///< bytes from line to line
-    std::uint32_t refused;   ///< 1: the screen has no such strip
+    std::uint32_t pitch;    ///< bytes from line to line
+    std::uint32_t refused;  ///< 1: the screen has no such strip
 };
 
 /// A strip that was taken: where it is, and a canvas over it.

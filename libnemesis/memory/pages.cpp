@@ -25,8 +25,8 @@ bool reserve(State& s) {
     if (made < 0) return false;
     s.heap_stretch = static_cast<std::uint64_t>(made);
     s.heap_pages = regions * 512;
-    s.heap_base = static_cast<std::uint64_t>(
-        sys::call(abi::Call::StretchAddress, 0, s.heap_stretch));
+    s.heap_base =
+        static_cast<std::uint64_t>(sys::call(abi::Call::StretchAddress, 0, s.heap_stretch));
     return true;
 }
 
@@ -39,8 +39,10 @@ void* take(std::uint64_t count) {
         auto* run = *at;
         if (run->count < count) continue;
         auto* found = reinterpret_cast<std::uint8_t*>(run) + (run->count - count) * abi::kPageSize;
-        if (run->count == count) *at = run->next;
-        else run->count -= count;
+        if (run->count == count)
+            *at = run->next;
+        else
+            run->count -= count;
         __builtin_memset(found, 0, count * abi::kPageSize);
         return found;
     }
@@ -72,7 +74,8 @@ void give(void* first, std::uint64_t count) {
     run->next = *at;
     run->count = count;
     *at = run;
-    if (run->next != nullptr && address + run->count * abi::kPageSize == reinterpret_cast<std::uint64_t>(run->next)) {
+    if (run->next != nullptr &&
+        address + run->count * abi::kPageSize == reinterpret_cast<std::uint64_t>(run->next)) {
         run->count += run->next->count;
         run->next = run->next->next;
     }

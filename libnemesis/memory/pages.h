@@ -1,10 +1,10 @@
 #pragma once
 // Pages for the heap: whole pages of this domain's heap stretch, taken and given back in runs.
 //
-// The stretch is reserved once, at the first use, as large as the creator allows; frames are mapped as
-// runs are taken and stay the domain's until it dies. Freed runs are kept for later ones.
-// The C library's malloc sits on top of it (domains with a C runtime), and so can any other heap.
-// Not re-entrant: called by threads, never by closures.
+// The stretch is reserved once, at the first use, as large as the creator allows; frames are mapped
+// as runs are taken and stay the domain's until it dies. Freed runs are kept for later ones. The C
+// library's malloc sits on top of it (domains with a C runtime), and so can any other heap. Not
+// re-entrant: called by threads, never by closures.
 
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// nem_main for programs with a C runtime: makes what the C library expects at its start (arguments and
-// auxiliary vector), answers its system calls, and tells the unwinder about both images.
+// nem_main for programs with a C runtime: makes what the C library expects at its start (arguments
+// and auxiliary vector), answers its system calls, and tells the unwinder about both images.
 //
 // Linked into the program only if it defines main, not nem_main. Runs as the main thread.
 #include <cstdint>
@@ -29,7 +29,8 @@ std::uint64_t start_block[kArgumentsMax + 32];
 char argument_text[512];
 
 /// Linux errors that the C library understands.
-constexpr long kNoSys = -38, kNoMem = -12, kInvalid = -22, kBadFile = -9, kAgain = -11, kTimedOut = -110;
+constexpr long kNoSys = -38, kNoMem = -12, kInvalid = -22, kBadFile = -9, kAgain = -11,
+               kTimedOut = -110;
 
 long write_text(char const* text, std::uint64_t length) {
     nemesis::sys::log({text, length});
@@ -70,9 +71,11 @@ long futex(int* word, long operation, int value, TimeSpec const* timeout) {
             nemesis::leave_critical();
             return kAgain;
         }
-        auto const until = timeout == nullptr
-                               ? nemesis::Instant::never()
-                               : nemesis::now() + nemesis::Duration::ns(timeout->seconds * 1'000'000'000 + timeout->nanoseconds);
+        auto const until =
+            timeout == nullptr
+                ? nemesis::Instant::never()
+                : nemesis::now() + nemesis::Duration::ns(timeout->seconds * 1'000'000'000 +
+                                                         timeout->nanoseconds);
         auto const woken = futex_queue(word).wait(until);
         nemesis::leave_critical();
         return woken ? 0 : kTimedOut;
@@ -95,7 +98,6 @@ int __libc_start_main(int (*)(int, char**), int, char**, void (*)(), void (*)(),
 void _init() {}
 void _fini() {}
 
-
 void nem_main(nemesis::abi::Environment const& env) {
     // argc, argv..., null, environment null, auxiliary vector: the shape of a Linux start.
     std::memcpy(argument_text, env.arguments, sizeof(argument_text));
@@ -114,8 +116,13 @@ void nem_main(nemesis::abi::Environment const& env) {
     std::uint64_t* aux = block + argc;
     *aux++ = 0;
     *aux++ = 0;
-    std::uint64_t const pairs[] = {3, env.image_begin + header->phoff, 4, header->phentsize, 5, header->phnum,
-                                   6, 4096, 9, env.entry, 25, reinterpret_cast<std::uint64_t>(env.name), 0, 0};
+    std::uint64_t const pairs[] = {3,  env.image_begin + header->phoff,
+                                   4,  header->phentsize,
+                                   5,  header->phnum,
+                                   6,  4096,
+                                   9,  env.entry,
+                                   25, reinterpret_cast<std::uint64_t>(env.name),
+                                   0,  0};
     for (auto const word : pairs) *aux++ = word;
     __libc_start_main(main, argc, reinterpret_cast<char**>(block), _init, _fini, nullptr);
     nemesis::sys::exit(0);
@@ -125,7 +132,10 @@ void nem_main(nemesis::abi::Environment const& env) {
 long __nem_syscall(long n, long a, long b, long c, long d, long, long) {
     using namespace nemesis;
     switch (n) {
-        case 1: return a == 1 || a == 2 ? write_text(reinterpret_cast<char const*>(b), static_cast<std::uint64_t>(c)) : kBadFile;
+        case 1:
+            return a == 1 || a == 2
+                       ? write_text(reinterpret_cast<char const*>(b), static_cast<std::uint64_t>(c))
+                       : kBadFile;
         case 20: {  // writev
             if (a != 1 && a != 2) return kBadFile;
             long total = 0;
@@ -138,16 +148,32 @@ long __nem_syscall(long n, long a, long b, long c, long d, long, long) {
             auto* p = pages::take((static_cast<std::uint64_t>(b) + 4095) / 4096);
             return p != nullptr ? reinterpret_cast<long>(p) : kNoMem;
         }
-        case 11: pages::give(reinterpret_cast<void*>(a), (static_cast<std::uint64_t>(b) + 4095) / 4096); return 0;
-        case 10: case 28: return 0;  // mprotect, madvise: the heap is readable and writable
-        case 12: return 0;           // brk: never grows, malloc then asks for pages
-        case 25: return kNoMem;      // mremap: malloc copies
-        case 158: return a == 0x1002 ? set_thread_pointer(static_cast<std::uint64_t>(b)) : kInvalid;
-        case 218: return 1;          // set_tid_address
-        case 39: case 186: return 1;
-        case 16: return -25;         // ioctl: no terminal
-        case 13: case 14: case 131: return 0;  // signals: there are none
-        case 24: Thread::yield(); return 0;
+        case 11:
+            pages::give(reinterpret_cast<void*>(a), (static_cast<std::uint64_t>(b) + 4095) / 4096);
+            return 0;
+        case 10:
+        case 28:
+            return 0;  // mprotect, madvise: the heap is readable and writable
+        case 12:
+            return 0;  // brk: never grows, malloc then asks for pages
+        case 25:
+            return kNoMem;  // mremap: malloc copies
+        case 158:
+            return a == 0x1002 ? set_thread_pointer(static_cast<std::uint64_t>(b)) : kInvalid;
+        case 218:
+            return 1;  // set_tid_address
+        case 39:
+        case 186:
+            return 1;
+        case 16:
+            return -25;  // ioctl: no terminal
+        case 13:
+        case 14:
+        case 131:
+            return 0;  // signals: there are none
+        case 24:
+            Thread::yield();
+            return 0;
         case 35: {  // nanosleep
             auto const* t = reinterpret_cast<TimeSpec const*>(a);
             Thread::sleep_until(now() + Duration::ns(t->seconds * 1'000'000'000 + t->nanoseconds));
@@ -158,9 +184,14 @@ long __nem_syscall(long n, long a, long b, long c, long d, long, long) {
             *reinterpret_cast<TimeSpec*>(b) = {ns / 1'000'000'000, ns % 1'000'000'000};
             return 0;
         }
-        case 202: return futex(reinterpret_cast<int*>(a), b, static_cast<int>(c), reinterpret_cast<TimeSpec const*>(d));
-        case 60: case 231: sys::exit(static_cast<std::uint64_t>(a));
-        default: return kNoSys;
+        case 202:
+            return futex(reinterpret_cast<int*>(a), b, static_cast<int>(c),
+                         reinterpret_cast<TimeSpec const*>(d));
+        case 60:
+        case 231:
+            sys::exit(static_cast<std::uint64_t>(a));
+        default:
+            return kNoSys;
     }
 }
 
@@ -185,7 +216,9 @@ int dl_iterate_phdr(int (*callback)(PhdrInfo*, std::size_t, void*), void* data) 
     for (auto const base : {env.image_begin, env.segment_begin}) {
         if (base == 0) continue;
         auto const* header = reinterpret_cast<ElfHeader const*>(base);
-        PhdrInfo info{0, "", reinterpret_cast<void const*>(base + header->phoff), header->phnum, 1, 0, 0, nullptr};
+        PhdrInfo info{
+            0, "",     reinterpret_cast<void const*>(base + header->phoff), header->phnum, 1, 0,
+            0, nullptr};
         if (auto const result = callback(&info, sizeof(info), data)) return result;
     }
     return 0;

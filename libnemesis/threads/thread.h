@@ -38,10 +38,10 @@ private:
 class Thread {
 public:
     struct Options {
-        void* stack = nullptr;       ///< lowest address; owner: the caller, until the thread has ended
+        void* stack = nullptr;  ///< lowest address; owner: the caller, until the thread has ended
         std::uint64_t stack_bytes = 0;
         Instant deadline = Instant::never();
-        std::uint64_t fs_base = 0;   ///< thread pointer; 0: that of the creator
+        std::uint64_t fs_base = 0;  ///< thread pointer; 0: that of the creator
         char const* name = "";
     };
 
@@ -49,8 +49,8 @@ public:
     Thread(Thread const&) = delete;
     Thread& operator=(Thread const&) = delete;
 
-    /// Starts `function(argument)`. errors: false when no context slot is free (ask for more slots in
-    /// the manifest). The Thread must outlive its run.
+    /// Starts `function(argument)`. errors: false when no context slot is free (ask for more slots
+    /// in the manifest). The Thread must outlive its run.
     bool start(void (*function)(void*), void* argument, Options const& options);
     bool finished() const { return finished_; }
     /// Waits until it has ended.
@@ -79,7 +79,7 @@ private:
 
     std::uint64_t stack_pointer_ = 0;
     std::uint64_t fs_base_ = 0;
-    Thread* next_ = nullptr;      ///< in the ready list or a wait queue
+    Thread* next_ = nullptr;  ///< in the ready list or a wait queue
     Thread* next_sleeper_ = nullptr;
     WaitQueue* queue_ = nullptr;
     Instant deadline_ = Instant::never();
@@ -88,7 +88,7 @@ private:
     void* argument_ = nullptr;
     char const* name_ = "";
     std::uint32_t slot_ = 0;
-    bool preempted_ = false;      ///< its state is in its context slot, else on its stack
+    bool preempted_ = false;  ///< its state is in its context slot, else on its stack
     bool sleeping_ = false;
     bool timed_out_ = false;
     bool finished_ = false;

@@ -40,8 +40,10 @@ struct Size {
 };
 Result<Size, std::string> size(std::string_view text) {
     auto const x = text.find('x');
-    auto const w = number(text.substr(0, x)), h = x == text.npos ? std::nullopt : number(text.substr(x + 1));
-    if (!w || !h || *w < media::number_width || *h < 16 || *w > media::clip_side_max || *h > media::clip_side_max) {
+    auto const w = number(text.substr(0, x)),
+               h = x == text.npos ? std::nullopt : number(text.substr(x + 1));
+    if (!w || !h || *w < media::number_width || *h < 16 || *w > media::clip_side_max ||
+        *h > media::clip_side_max) {
         return fail("'" + std::string(text) + "' is no size; write WIDTHxHEIGHT, at least 256x16");
     }
     return Size{static_cast<std::uint32_t>(*w), static_cast<std::uint32_t>(*h)};
@@ -52,11 +54,13 @@ Done write_clip(ClipWriter const& writer, std::string const& path) {
     return image::write_file(path, bytes);
 }
 
-Done make(std::string_view scene, std::string_view shape, std::string_view frames, std::string const& out) {
+Done make(std::string_view scene, std::string_view shape, std::string_view frames,
+          std::string const& out) {
     if (!is_scene(scene)) return fail("there is no scene '" + std::string(scene) + "'");
     auto const s = TRY(size(shape));
     auto const count = number(frames);
-    if (!count || *count == 0 || *count > media::clip_frames_max) return fail("'" + std::string(frames) + "' is no number of frames");
+    if (!count || *count == 0 || *count > media::clip_frames_max)
+        return fail("'" + std::string(frames) + "' is no number of frames");
     ClipWriter writer(s.width, s.height, kPeriod, kQuality);
     for (std::uint64_t i = 0; i < *count; i++) {
         TRY_VOID(writer.add(paint_scene(scene, s.width, s.height, double(i) / double(*count))));
@@ -64,14 +68,17 @@ Done make(std::string_view scene, std::string_view shape, std::string_view frame
     return write_clip(writer, out);
 }
 
-Done pack(std::string_view shape, std::string_view period, std::string_view most, std::string const& out) {
+Done pack(std::string_view shape, std::string_view period, std::string_view most,
+          std::string const& out) {
     auto const s = TRY(size(shape));
     auto const ns = number(period);
     if (!ns || *ns == 0) return fail("'" + std::string(period) + "' is no period");
     auto const bytes = number(most);
     if (!bytes || *bytes == 0) return fail("'" + std::string(most) + "' is no number of bytes");
-    ClipWriter writer(s.width, s.height, Duration::ns(static_cast<std::int64_t>(*ns)), kQuality, *bytes);
-    Picture picture{s.width, s.height, std::vector<std::uint8_t>(std::size_t{s.width} * s.height * 3)};
+    ClipWriter writer(s.width, s.height, Duration::ns(static_cast<std::int64_t>(*ns)), kQuality,
+                      *bytes);
+    Picture picture{s.width, s.height,
+                    std::vector<std::uint8_t>(std::size_t{s.width} * s.height * 3)};
     while (writer.count() < media::clip_frames_max &&
            std::fread(picture.rgb.data(), 1, picture.rgb.size(), stdin) == picture.rgb.size()) {
         TRY_VOID(writer.add(picture));
@@ -99,20 +106,24 @@ Done info(std::string const& path) {
         damaged += !opened.clip.intact(i);
         largest = std::max<std::uint64_t>(largest, opened.clip.frame(i).size());
     }
-    std::printf("{\"width\": %u, \"height\": %u, \"frames\": %u, \"period_ns\": %lld, \"bytes\": %zu, \"largest\": %llu, "
-                "\"damaged\": %llu}\n",
-                opened.clip.width(), opened.clip.height(), opened.clip.frame_count(),
-                static_cast<long long>(opened.clip.period().ns()), opened.bytes.size(),
-                static_cast<unsigned long long>(largest), static_cast<unsigned long long>(damaged));
+    std::printf(
+        "{\"width\": %u, \"height\": %u, \"frames\": %u, \"period_ns\": %lld, \"bytes\": %zu, "
+        "\"largest\": %llu, "
+        "\"damaged\": %llu}\n",
+        opened.clip.width(), opened.clip.height(), opened.clip.frame_count(),
+        static_cast<long long>(opened.clip.period().ns()), opened.bytes.size(),
+        static_cast<unsigned long long>(largest), static_cast<unsigned long long>(damaged));
     return {};
 }
 
 Done frame(std::string const& path, std::string_view which, std::string const& out) {
     auto const opened = TRY(open(path));
     auto const n = number(which);
-    if (!n || *n >= opened.clip.frame_count()) return fail("there is no frame '" + std::string(which) + "'");
+    if (!n || *n >= opened.clip.frame_count())
+        return fail("there is no frame '" + std::string(which) + "'");
     auto const picture = TRY(decode(opened.clip, static_cast<std::uint32_t>(*n)));
-    auto const head = "P6\n" + std::to_string(picture.width) + " " + std::to_string(picture.height) + "\n255\n";
+    auto const head =
+        "P6\n" + std::to_string(picture.width) + " " + std::to_string(picture.height) + "\n255\n";
     std::vector<std::byte> bytes(head.size() + picture.rgb.size());
     std::memcpy(bytes.data(), head.data(), head.size());
     std::memcpy(bytes.data() + head.size(), picture.rgb.data(), picture.rgb.size());
@@ -122,7 +133,8 @@ Done frame(std::string const& path, std::string_view which, std::string const& o
 std::vector<std::byte> standard_input() {
     std::vector<std::byte> bytes;
     std::byte buffer[65536];
-    while (auto const n = std::fread(buffer, 1, sizeof buffer, stdin)) bytes.insert(bytes.end(), buffer, buffer + n);
+    while (auto const n = std::fread(buffer, 1, sizeof buffer, stdin))
+        bytes.insert(bytes.end(), buffer, buffer + n);
     return bytes;
 }
 
@@ -131,10 +143,13 @@ Done compare(std::string const& path, std::string_view left_text, std::string_vi
     auto const& clip = opened.clip;
     auto const screen = TRY(read_screen(standard_input()));
     auto const left = number(left_text), top = number(top_text);
-    if (!left || !top || *left + clip.width() > screen.width || *top + clip.height() > screen.height) {
+    if (!left || !top || *left + clip.width() > screen.width ||
+        *top + clip.height() > screen.height) {
         return fail(std::string("the clip does not fit the screen at that place"));
     }
-    auto const line = [&](std::uint32_t y) { return screen.rgb.data() + ((*top + y) * screen.width + *left) * 3; };
+    auto const line = [&](std::uint32_t y) {
+        return screen.rgb.data() + ((*top + y) * screen.width + *left) * 3;
+    };
     auto const shown = media::read_number([&](std::uint32_t x, std::uint32_t y) -> std::uint32_t {
         auto const* p = line(y) + std::size_t{x} * 3;
         return (p[0] + p[1] + p[2]) / 3u;
@@ -151,7 +166,8 @@ Done compare(std::string const& path, std::string_view left_text, std::string_vi
         auto const* want = wanted.rgb.data() + std::size_t{y} * clip.width() * 3;
         for (std::uint32_t x = 0; x < clip.width(); x++) {
             int distance = 0;
-            for (int c = 0; c < 3; c++) distance = std::max(distance, std::abs(have[x * 3 + c] - want[x * 3 + c]));
+            for (int c = 0; c < 3; c++)
+                distance = std::max(distance, std::abs(have[x * 3 + c] - want[x * 3 + c]));
             different += distance != 0;
             worst = std::max(worst, distance);
         }
@@ -167,8 +183,9 @@ Done run(std::vector<std::string> const& a) {
     if (a.size() == 2 && a[0] == "info") return info(a[1]);
     if (a.size() == 4 && a[0] == "frame") return frame(a[1], a[2], a[3]);
     if (a.size() == 4 && a[0] == "compare") return compare(a[1], a[2], a[3]);
-    return fail(std::string("usage: clip make SCENE WxH FRAMES OUT | pack WxH PERIOD_NS BYTES OUT | info CLIP | "
-                            "frame CLIP N OUT | compare CLIP LEFT TOP"));
+    return fail(std::string(
+        "usage: clip make SCENE WxH FRAMES OUT | pack WxH PERIOD_NS BYTES OUT | info CLIP | "
+        "frame CLIP N OUT | compare CLIP LEFT TOP"));
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ TEST(ClipTools, NumbersSurviveCompressionEvenWhenItIsRough) {
         ClipWriter writer(320, 48, Duration::ms(40), quality);
         for (int i = 0; i < 70; i++) {
             Picture noise{320, 48, std::vector<std::uint8_t>(320 * 48 * 3)};
-            for (std::size_t k = 0; k < noise.rgb.size(); k++) noise.rgb[k] = static_cast<std::uint8_t>(k * k * 31 + k * std::size_t(i));
+            for (std::size_t k = 0; k < noise.rgb.size(); k++)
+                noise.rgb[k] = static_cast<std::uint8_t>(k * k * 31 + k * std::size_t(i));
             ASSERT_TRUE(writer.add(std::move(noise)).has_value());
         }
         auto const bytes = writer.finish();
@@ -42,7 +43,8 @@ TEST(ClipTools, NumbersSurviveCompressionEvenWhenItIsRough) {
 TEST(ClipTools, FramesAreMadeToFit) {
     ClipWriter writer(320, 240, Duration::ms(40), 82, 20'000);
     Picture noise{320, 240, std::vector<std::uint8_t>(320 * 240 * 3)};
-    for (std::size_t k = 0; k < noise.rgb.size(); k++) noise.rgb[k] = static_cast<std::uint8_t>(k * k * 31 >> 4);
+    for (std::size_t k = 0; k < noise.rgb.size(); k++)
+        noise.rgb[k] = static_cast<std::uint8_t>(k * k * 31 >> 4);
     ASSERT_TRUE(writer.add(std::move(noise)).has_value());
     auto const bytes = writer.finish();
     EXPECT_LE(media::Clip::open(*bytes)->frame(0).size(), 20'000u);
@@ -50,7 +52,8 @@ TEST(ClipTools, FramesAreMadeToFit) {
 
 TEST(ClipTools, ScenesRepeatWithoutAJump) {
     for (auto const* name : {"spheres", "shore"}) {
-        auto const first = paint_scene(name, 256, 144, 0.0), last = paint_scene(name, 256, 144, 0.998);
+        auto const first = paint_scene(name, 256, 144, 0.0),
+                   last = paint_scene(name, 256, 144, 0.998);
         auto const middle = paint_scene(name, 256, 144, 0.3);
         double step = 0, half = 0;
         for (std::size_t i = 0; i < first.rgb.size(); i++) {
@@ -65,16 +68,21 @@ TEST(ClipTools, ScenesRepeatWithoutAJump) {
 TEST(ClipTools, ScreensAreReadThroughEveryFilter) {
     // Two pixels a line; the same colours in every line, filtered in five ways.
     std::string const text = "2 5 3\n";
-    unsigned char const lines[5][7] = {{0, 10, 20, 30, 40, 60, 90}, {1, 10, 20, 30, 30, 40, 60}, {2, 0, 0, 0, 0, 0, 0},
-                                       {3, 5, 10, 15, 15, 20, 30}, {4, 0, 0, 0, 0, 0, 0}};
+    unsigned char const lines[5][7] = {{0, 10, 20, 30, 40, 60, 90},
+                                       {1, 10, 20, 30, 30, 40, 60},
+                                       {2, 0, 0, 0, 0, 0, 0},
+                                       {3, 5, 10, 15, 15, 20, 30},
+                                       {4, 0, 0, 0, 0, 0, 0}};
     std::vector<std::byte> bytes(text.size() + sizeof lines);
     std::memcpy(bytes.data(), text.data(), text.size());
     std::memcpy(bytes.data() + text.size(), lines, sizeof lines);
     auto const picture = read_screen(bytes);
     ASSERT_TRUE(picture.has_value());
     for (std::size_t y = 0; y < 5; y++) {
-        EXPECT_EQ(std::vector<std::uint8_t>(picture->rgb.begin() + long(y * 6), picture->rgb.begin() + long(y * 6 + 6)),
-                  (std::vector<std::uint8_t>{10, 20, 30, 40, 60, 90})) << y;
+        EXPECT_EQ(std::vector<std::uint8_t>(picture->rgb.begin() + long(y * 6),
+                                            picture->rgb.begin() + long(y * 6 + 6)),
+                  (std::vector<std::uint8_t>{10, 20, 30, 40, 60, 90}))
+            << y;
     }
     bytes.pop_back();
     EXPECT_FALSE(read_screen(bytes).has_value());

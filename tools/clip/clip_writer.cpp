@@ -17,25 +17,33 @@ void stamp(Picture& picture, std::uint32_t number) {
         auto* line = picture.rgb.data() + std::size_t{y} * picture.width * 3;
         for (std::uint32_t x = 0; x < media::number_width; x++) {
             bool const light = (code >> (15 - x / media::number_block_width)) & 1;
-            std::fill_n(line + std::size_t{x} * 3, 3, light ? media::number_light : media::number_dark);
+            std::fill_n(line + std::size_t{x} * 3, 3,
+                        light ? media::number_light : media::number_dark);
         }
     }
 }
 
-ClipWriter::ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality, std::uint64_t bytes_max)
-    : width_(width), height_(height), period_(period), quality_(quality), bytes_max_(bytes_max), compressor_(tjInitCompress()) {}
+ClipWriter::ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality,
+                       std::uint64_t bytes_max)
+    : width_(width),
+      height_(height),
+      period_(period),
+      quality_(quality),
+      bytes_max_(bytes_max),
+      compressor_(tjInitCompress()) {}
 
 ClipWriter::~ClipWriter() { tjDestroy(compressor_); }
 
 Result<void, std::string> ClipWriter::add(Picture picture) {
-    if (count() == media::clip_frames_max) return fail(std::string("a clip has at most 4096 frames"));
+    if (count() == media::clip_frames_max)
+        return fail(std::string("a clip has at most 4096 frames"));
     stamp(picture, count());
     unsigned char* jpeg = nullptr;
     unsigned long bytes = 0;
     for (int quality = quality_;; quality -= 8) {
-        auto const result = tjCompress2(compressor_, picture.rgb.data(), static_cast<int>(width_), 0,
-                                        static_cast<int>(height_), TJPF_RGB, &jpeg, &bytes, TJSAMP_420,
-                                        quality, TJFLAG_ACCURATEDCT);
+        auto const result = tjCompress2(compressor_, picture.rgb.data(), static_cast<int>(width_),
+                                        0, static_cast<int>(height_), TJPF_RGB, &jpeg, &bytes,
+                                        TJSAMP_420, quality, TJFLAG_ACCURATEDCT);
         if (result != 0) {
             tjFree(jpeg);
             return fail(std::string(tjGetErrorStr2(compressor_)));
@@ -74,12 +82,14 @@ Result<std::vector<std::byte>, std::string> ClipWriter::finish() const {
 }
 
 Result<Picture, std::string> decode(media::Clip const& clip, std::uint32_t frame) {
-    Picture picture{clip.width(), clip.height(), std::vector<std::uint8_t>(std::size_t{clip.width()} * clip.height() * 3)};
+    Picture picture{clip.width(), clip.height(),
+                    std::vector<std::uint8_t>(std::size_t{clip.width()} * clip.height() * 3)};
     auto const jpeg = clip.frame(frame);
     auto* decoder = tjInitDecompress();
-    auto const result = tjDecompress2(decoder, reinterpret_cast<unsigned char const*>(jpeg.data()), jpeg.size(),
-                                      picture.rgb.data(), static_cast<int>(clip.width()), 0,
-                                      static_cast<int>(clip.height()), TJPF_RGB, 0);
+    auto const result =
+        tjDecompress2(decoder, reinterpret_cast<unsigned char const*>(jpeg.data()), jpeg.size(),
+                      picture.rgb.data(), static_cast<int>(clip.width()), 0,
+                      static_cast<int>(clip.height()), TJPF_RGB, 0);
     std::string const why = result != 0 ? tjGetErrorStr2(decoder) : "";
     tjDestroy(decoder);
     if (result != 0) return fail(why);

@@ -20,7 +20,8 @@ void stamp(Picture& picture, std::uint32_t number);
 class ClipWriter {
 public:
     /// requires: sides fit a clip; quality 1..100. Frames that come out larger than `bytes_max` are
-    /// compressed again at lower quality until they fit: what a frame costs to decode grows with it.
+    /// compressed again at lower quality until they fit: what a frame costs to decode grows with
+    /// it.
     ClipWriter(std::uint32_t width, std::uint32_t height, Duration period, int quality,
                std::uint64_t bytes_max = UINT64_MAX);
     ~ClipWriter();

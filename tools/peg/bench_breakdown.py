@@ -92,6 +92,27 @@ def summarise(path, symbols, marks, moved, most=40):
             "cr3_writes": kinds["cr3"]}
 
 
+def entries(path, symbols, moved):
+    """Every stay in the kernel, as a tuple of pairs of a function and its instructions."""
+    stay, last = {}, None
+    for address in addresses(path):
+        if address >> 63:
+            name = symbols.of(address, moved)
+            name = name.replace("nemesis::kernel::", "").replace("nemesis::", "")
+            stay[name] = stay.get(name, 0) + (0 if address == last else 1)
+            last = address
+        elif stay:
+            yield tuple(stay.items())
+            stay, last = {}, None
+
+
+def show_entries(path, symbols, moved, most=12):
+    """Say what the stays in the kernel were, equal ones together, in the order of appearance."""
+    kinds = collections.Counter(entries(path, symbols, moved))
+    for kind, count in list(kinds.items())[1:most + 1]:  # the first is the stop of the machine
+        say(f"  {count} x {sum(n for _, n in kind)}: " + ", ".join(f"{f} {n}" for f, n in kind))
+
+
 def trace(context, archive, memory_mib, seconds):
     """Boot, and return {name: trace file} and where the bench's second mapping is."""
     files = {}
@@ -125,5 +146,6 @@ def show(context, archive, memory_mib, seconds):
     results = {}
     for name, path in files.items():
         say(f"{name}:")
-        results[name] = summarise(path, symbols, marks, moved)
+        results[name] = summarise(path, symbols, marks, moved, most=15)
+        show_entries(path, symbols, moved)
     return results

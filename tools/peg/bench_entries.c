@@ -1,9 +1,9 @@
 // A plug-in of the emulator: the longest entry to the kernel, seen from outside, and where it went.
 //
-// Counts the instructions at kernel addresses between two at user addresses (a privileged section is
-// code at user addresses, so it ends an entry as a return does). Idle time is cut at `sti` and
-// `hlt`: interrupts are on there. Begins when the first domain runs. Also counts writes of CR3 and entries.
-// Written at the end to the file given as `out=FILE`:
+// Counts the instructions at kernel addresses between two at user addresses (a privileged section
+// is code at user addresses, so it ends an entry as a return does). Idle time is cut at `sti` and
+// `hlt`: interrupts are on there. Begins when the first domain runs. Also counts writes of CR3 and
+// entries. Written at the end to the file given as `out=FILE`:
 //     entries N, cr3 N, longest N, then the addresses of the longest entry, one a line.
 // The declarations are the part of QEMU's plug-in interface, version 1, that is used here.
 #include <stdint.h>
@@ -38,7 +38,8 @@ static char path[512];
 static void end_stretch(void) {
     if (begun > 1 && length > longest) {
         longest = length;
-        memcpy(longest_addresses, addresses, sizeof(addresses[0]) * (length < kAddressesMax ? length : kAddressesMax));
+        memcpy(longest_addresses, addresses,
+               sizeof(addresses[0]) * (length < kAddressesMax ? length : kAddressesMax));
     }
     if (begun == 1) begun = 2;  // the boot ended with the first domain's first instruction
     length = 0;
@@ -81,7 +82,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb* block) {
             qemu_plugin_register_vcpu_tb_exec_cb(block, at_user_block, 0, of_domain);
             return;
         }
-        qemu_plugin_register_vcpu_insn_exec_cb(instruction, at_kernel_instruction, 0, (void*)address);
+        qemu_plugin_register_vcpu_insn_exec_cb(instruction, at_kernel_instruction, 0,
+                                               (void*)address);
         uint8_t const* bytes = qemu_plugin_insn_data(instruction);
         size_t const size = qemu_plugin_insn_size(instruction);
         if (size == 1 && (bytes[0] == 0xf4 || bytes[0] == 0xfb)) {
@@ -105,7 +107,9 @@ static void ended(qemu_plugin_id_t id, void* unused) {
     fclose(file);
 }
 
-__attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id, qemu_info_t const* info, int argc, char** argv);
+__attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id,
+                                                               qemu_info_t const* info, int argc,
+                                                               char** argv);
 int qemu_plugin_install(qemu_plugin_id_t id, qemu_info_t const* info, int argc, char** argv) {
     (void)info;
     for (int i = 0; i < argc; ++i) {

@@ -131,9 +131,9 @@ def undocumented(text):
 
 
 def check_docstrings(tree):
-    """Types and functions that headers offer are described."""
+    """Types and functions that public headers offer are described; a program's own are not public."""
     for name in tree.with_suffix(".h"):
-        if not layer_of(name):
+        if not layer_of(name) or name.startswith(rules.PRIVATE_HEADERS):
             continue
         text = tree.text(name)
         for number, what in undocumented(text):
