@@ -29,7 +29,7 @@ struct Cpu {
 
     Domain* payer;
     std::uint64_t root;                   ///< loaded page-table root
-    std::uint64_t root_writes, switches;  ///< counters for `measure`
+    std::uint64_t root_writes, switches;  ///< counters for `measure`; switches: by decisions
     Instant until;     ///< of the scheduler's last decision: slice end, or who preempts
     Instant deadline;  ///< of the allocation in use
     bool reschedule;   ///< a woken domain is more urgent than the running one

@@ -151,7 +151,6 @@ send_sync_call:
     mov %rdx, DOMAIN_DONATION_EPOCH(%r8)
     mov %rsi, DOMAIN_DONATION_UNTIL(%r8)
     movb $0, DOMAIN_SUSPENDED(%r10)
-    mov %r10, %r14
     mov $3, %ebx                                // TimeKind::Donated
     jmp send_sync_switch
 
@@ -173,7 +172,6 @@ send_sync_answer:
     jne send_sync_slow
     movq $0, DOMAIN_DONATES_TO(%r10)
     movb $1, DOMAIN_SUSPENDED(%r8)
-    mov %r10, %r14
     mov cpu0+CPU_KIND(%rip), %ebx
 
 // r14 = who runs next, rax = the sender's endpoint, ebx = kind of time.
@@ -181,15 +179,15 @@ send_sync_switch:
     mov ENDPOINT_COUNT(%rax), %rdx
     incq (%rdx)
     movzwl ENDPOINT_NUMBER(%rax), %ecx
-    mov DOMAIN_RW(%r14), %r12
+    mov DOMAIN_RW(%r10), %r12
     bts %rcx, RW_PENDING(%r12)
     shr $6, %ecx
     bts %rcx, RW_SUMMARY(%r12)
-    mov DOMAIN_ROOT(%r14), %rax                 // every domain has a root of its own
+    mov DOMAIN_ROOT(%r10), %rax                 // every domain has a root of its own
     mov %rax, cpu0+CPU_ROOT(%rip)
     mov %rax, %cr3
     incq cpu0+CPU_ROOT_WRITES(%rip)
-    mov DOMAIN_RO(%r14), %r13
+    mov DOMAIN_RO(%r10), %r13
     mov cpu0+CPU_UNTIL(%rip), %rdx
     mov cpu0+CPU_DEADLINE(%rip), %rbp
     mov %ebx, RO_TIME_KIND(%r13)
@@ -212,7 +210,7 @@ send_sync_switch:
     shl $16, %ebx
     or $(TRACE_SWITCH | (TRACE_SENT_SYNC << 24)), %ebx
     mov %ebx, 8(%rcx)
-    mov DOMAIN_INDEX(%r14), %eax
+    mov DOMAIN_INDEX(%r10), %eax
     mov %eax, 12(%rcx)
     mov DOMAIN_INDEX(%r8), %eax
     mov %eax, 16(%rcx)
@@ -220,11 +218,10 @@ send_sync_switch:
     mov DOMAIN_INDEX(%rax), %eax
     mov %eax, 20(%rcx)
     mov %rbp, 24(%rcx)
-    mov %r14, cpu0+CPU_CURRENT(%rip)
-    incq cpu0+CPU_SWITCHES(%rip)
+    mov %r10, cpu0+CPU_CURRENT(%rip)
     cmpq $0, RW_ACTIVATIONS_ON(%r12)
     jne send_sync_enter
-    mov DOMAIN_SLOT_ZERO(%r14), %rdi
+    mov DOMAIN_SLOT_ZERO(%r10), %rdi
     testb $5, SLOT_KIND(%rdi)                   // a full context, or bases of its own
     jne send_sync_enter
     mov RW_ACTIVATION_FS(%r12), %rax
@@ -256,8 +253,8 @@ resume_partial:
     sysretq
 
 send_sync_enter:
-    movb $2, DOMAIN_WAKE_REASON(%r14)           // abi::Reason::Event
-    mov %r14, %rdi
+    movb $2, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Event
+    mov %r10, %rdi
     xor %ebp, %ebp
     call enter_receiver                         // does not return
     ud2
