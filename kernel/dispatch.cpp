@@ -209,7 +209,8 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
             cpu.payer = nullptr;
             cpu.current = nullptr;
             note_entry(cpu, entered, arch::clock::now());
-            // Interrupts come through between any two steps; one that does, does not come back here.
+            // Interrupts come through between any two steps; one that does, does not come back
+            // here.
             do {
                 arch::open_interrupt_window(cpu.mode, MODE_IDLE, MODE_USER);
             } while (frames::clean_step());

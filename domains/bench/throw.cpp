@@ -13,7 +13,7 @@
 namespace {
 
 constexpr int kSamples = 500;
-constexpr std::uint64_t kThrowBound = 5'000;
+constexpr std::uint64_t kThrowBound = 50'000;
 std::uint32_t values[kSamples];
 
 struct Failure {
