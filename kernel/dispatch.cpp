@@ -165,7 +165,8 @@ static void charge(Cpu& cpu, Instant entered, Instant now, bool gave_up = false)
     auto* payer = cpu.payer;
     if (payer == nullptr || payer->state == DomainState::Dead) return;
     auto ran = (entered - cpu.dispatched_at).ns() - kBoundaryNs;
-    if (ran < 0) ran = 0;
+    // Never nothing: a rest shorter than the way out would be given again and again for ever.
+    if (ran < 1) ran = 1;
     if (gave_up) {
         auto const release = payer->entity.release();
         if (payer->gave_up_release == release) ran += kBoundaryNs + kSwitchNs;
