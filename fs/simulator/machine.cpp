@@ -221,7 +221,9 @@ Error Client::write(std::string const& path, u64 offset, std::string const& data
     r.offset = offset;
     r.length = data.size();
     r.buffer = reinterpret_cast<u8*>(const_cast<char*>(data.data()));
-    return run(r);
+    Error const e = run(r);
+    // A write that stops early has run out of space between two of its pieces.
+    return e == Error::None && r.count != data.size() ? Error::NoSpace : e;
 }
 
 Error Client::truncate(std::string const& path, u64 size) {

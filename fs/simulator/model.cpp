@@ -163,6 +163,7 @@ Error Model::apply(Step const& s) {
             Step copy = s;
             copy.offset = at;
             std::string const c = content(copy);
+            if (c.empty()) return Error::None;  // writing no bytes does not move the end
             if (n->data.size() < at + c.size()) n->data.resize(at + c.size());
             n->data.replace(at, c.size(), c);
             return Error::None;

@@ -85,6 +85,23 @@ TEST_F(Promises, a_crash_with_an_open_unlinked_file_leaves_no_trace_of_it) {
     EXPECT_EQ(check(), "");
 }
 
+TEST_F(Promises, a_write_of_no_bytes_changes_nothing_wherever_it_is) {
+    start();
+    Model model;
+    for (Step const& s : {Step{StepKind::Create, "f", "", 0, 0, 'a'},
+                          Step{StepKind::Overwrite, "f", "", 13126, 0, 'b'},
+                          Step{StepKind::Append, "f", "", 0, 0, 'c'}}) {
+        ASSERT_EQ(apply(*client, *machine, s), Error::None) << to_text(s);
+        ASSERT_EQ(model.apply(s), Error::None) << to_text(s);
+    }
+    Attributes a;
+    ASSERT_EQ(client->lookup("f", &a), Error::None);
+    EXPECT_EQ(a.size, 0u);
+    std::string text;
+    ASSERT_EQ(client->dump(&text), Error::None);
+    EXPECT_EQ(text, model.dump());
+}
+
 TEST_F(Promises, files_reach_eight_tebibytes_with_holes) {
     start();
     ASSERT_EQ(client->create("f"), Error::None);
