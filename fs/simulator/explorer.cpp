@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <unordered_map>
 
 namespace nemesis::fs::simulator {
 namespace {
@@ -166,7 +167,7 @@ Explorer::Bounds Explorer::bounds_at(Recording const& r, std::size_t at) const {
     return b;
 }
 
-void Explorer::judge(Image& state, u64 hash, Recording const& r, Bounds b,
+void Explorer::judge(Image const& crashed, u64 hash, Recording const& r, Bounds b,
                      std::string const& what) {
     if (!seen_.insert(mix(hash ^ mix(b.least * 1000 + b.most) ^ mix(missing_disk))).second) {
         ++counts.repeated;
@@ -174,6 +175,8 @@ void Explorer::judge(Image& state, u64 hash, Recording const& r, Bounds b,
     }
     ++counts.states;
     std::size_t const mark = pool_.mark();
+    state_ = crashed;
+    Image& state = state_;
     std::string problem;
     {
         Machine m(state, pool_, memory_);
@@ -220,7 +223,6 @@ void Explorer::judge(Image& state, u64 hash, Recording const& r, Bounds b,
 void Explorer::every_write(Recording const& r) {
     ++counts.workloads;
     Image state = r.start;
-    Image copy;
     u64 hash = r.start_hash;
     Bounds b{0, 0};
     for (std::size_t i = 0; i <= r.trace.size() && !stopped(); ++i) {
@@ -234,8 +236,7 @@ void Explorer::every_write(Recording const& r) {
                     place_hash(e.disk, e.block, e.data);
             state.at(e.disk, e.block) = e.data;
         }
-        copy = state;
-        judge(copy, hash, r, b, "after event " + std::to_string(i));
+        judge(state, hash, r, b, "after event " + std::to_string(i));
     }
 }
 
@@ -272,12 +273,26 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
             }
         }
         Bounds const b = bounds_at(r, place);
+        // Each state is made on `state` and undone again, newest change first.
+        Image state = floor;
+        struct Change {
+            u32 disk;
+            u64 block;
+            u8 const* before;
+        };
+        std::vector<Change> changes;
+        std::unordered_map<u8 const*, u64> known;  // content hashes of the record's blocks
+        auto const hash_of = [&](u32 disk, u64 block, u8 const* data) {
+            auto const [it, fresh] = known.try_emplace(data, 0);
+            if (fresh) it->second = content_hash(data);
+            return mix(it->second ^ mix(u64{disk} << 40 | block));
+        };
         auto const make = [&](std::function<bool(std::size_t)> keeps, std::size_t torn, u32 border,
                               bool head_new, std::string const& what) {
             if (counts.states >= budget_end || stopped()) return;
-            Image state = floor;
             u64 hash = floor_hash;
             std::size_t const mark = pool_.mark();
+            u8 const* mixed_block = nullptr;
             for (std::size_t k = 0; k < open.size(); ++k) {
                 Event const& e = r.trace[open[k]];
                 u8 const* data = e.data;
@@ -295,15 +310,21 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
                     } else {
                         std::memcpy(mixed + at, e.data + at, block_bytes - at);
                     }
-                    data = mixed;
+                    data = mixed_block = mixed;
                 } else if (!keeps(k)) {
                     continue;
                 }
-                hash ^= place_hash(e.disk, e.block, state.at(e.disk, e.block)) ^
-                        place_hash(e.disk, e.block, data);
+                u8 const* before = state.at(e.disk, e.block);
+                hash ^= hash_of(e.disk, e.block, before) ^ hash_of(e.disk, e.block, data);
+                changes.push_back({e.disk, e.block, before});
                 state.at(e.disk, e.block) = data;
             }
             judge(state, hash, r, b, what + " at event " + std::to_string(place));
+            for (; !changes.empty(); changes.pop_back()) {
+                Change const& c = changes.back();
+                state.at(c.disk, c.block) = c.before;
+            }
+            known.erase(mixed_block);  // its memory is another block's next time
             pool_.back_to(mark);
         };
         std::size_t const none = ~std::size_t{0};

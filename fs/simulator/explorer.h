@@ -66,12 +66,14 @@ private:
         u64 least;
         u64 most;
     };
-    void judge(Image& state, u64 hash, Recording const& r, Bounds b, std::string const& what);
+    void judge(Image const& crashed, u64 hash, Recording const& r, Bounds b,
+               std::string const& what);
     Bounds bounds_at(Recording const& r, std::size_t at) const;
 
     BlockPool& pool_;
     Memory& memory_;
     Checker checker_;
+    Image state_;  // the state being judged
     std::unordered_set<u64> seen_;
 };
 

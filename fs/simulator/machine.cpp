@@ -470,7 +470,8 @@ Error Client::dump(std::string* out, bool names_damage) {
                     u64 const size = a.attributes.size;
                     u32 crc = 0;
                     for (u64 at = 0; at < size && at < 64u << 20; at += 1 << 20) {
-                        if (Error const e = read_number(number, at, 1 << 20, &data);
+                        u64 const part = std::min<u64>(size - at, 1 << 20);
+                        if (Error const e = read_number(number, at, part, &data);
                             e != Error::None) {
                             return e;
                         }

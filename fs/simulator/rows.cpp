@@ -105,6 +105,15 @@ RowResult row_crash_at_every_write(RowOptions const& o) {
             steps.push_back(words[random.below(words.size())]);
         run(steps, v);
     }
+    // When those are all done, workloads of three steps and more.
+    while (failure.empty() && !explorer.stopped() && explorer.counts.states < wanted) {
+        std::vector<Step> steps;
+        for (u32 i = 0; i < (o.length > 3 ? o.length : 3); ++i) {
+            steps.push_back(words[random.below(words.size())]);
+            if (random.chance(3)) steps.push_back({});
+        }
+        run(steps, static_cast<u32>(random.below(3)));
+    }
     return result_of("row 1, crash at every block write", explorer, clock, failure);
 }
 
