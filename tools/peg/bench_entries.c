@@ -1,9 +1,10 @@
 // A plug-in of the emulator: the longest entry to the kernel, seen from outside, and where it went.
 //
 // Counts the instructions at kernel addresses between two at user addresses (a privileged section
-// is code at user addresses, so it ends an entry as a return does). Idle time is cut at `sti` and
-// `hlt`: interrupts are on there. Begins when the first domain runs. Also counts writes of CR3 and
-// entries. Written at the end to the file given as `out=FILE`:
+// is code at user addresses, so it ends an entry as a return does). An entry also ends at `iretq`
+// and `sysretq`: what interrupts there comes before the first user instruction, but with interrupts
+// on. Idle time is cut at `sti` and `hlt`. Begins when the first domain runs. Also counts writes of
+// CR3 and entries. Written at the end to the file given as `out=FILE`:
 //     entries N, cr3 N, longest N, then the addresses of the longest entry, one a line.
 // The declarations are the part of QEMU's plug-in interface, version 1, that is used here.
 #include <stdint.h>
@@ -36,21 +37,19 @@ static int begun, in_kernel;
 static char path[512];
 
 static void end_stretch(void) {
-    if (begun > 1 && length > longest) {
+    if (begun && length > longest) {
         longest = length;
         memcpy(longest_addresses, addresses,
                sizeof(addresses[0]) * (length < kAddressesMax ? length : kAddressesMax));
     }
-    if (begun == 1) begun = 2;  // the boot ended with the first domain's first instruction
     length = 0;
 }
 
 static void at_user_block(unsigned int cpu, void* of_domain) {
     (void)cpu;
-    if (of_domain != NULL) begun = 1;
-    if (!in_kernel) return;
+    if (in_kernel) end_stretch();
     in_kernel = 0;
-    end_stretch();
+    if (of_domain != NULL) begun = 1;  // the boot ends with the first domain's first instruction
 }
 static void at_kernel_instruction(unsigned int cpu, void* address) {
     (void)cpu;
@@ -64,6 +63,11 @@ static void at_kernel_instruction(unsigned int cpu, void* address) {
 static void at_window(unsigned int cpu, void* unused) {
     (void)cpu, (void)unused;
     end_stretch();
+}
+static void at_return(unsigned int cpu, void* unused) {
+    (void)cpu, (void)unused;
+    end_stretch();
+    in_kernel = 0;
 }
 static void at_root_write(unsigned int cpu, void* unused) {
     (void)cpu, (void)unused;
@@ -88,6 +92,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb* block) {
         size_t const size = qemu_plugin_insn_size(instruction);
         if (size == 1 && (bytes[0] == 0xf4 || bytes[0] == 0xfb)) {
             qemu_plugin_register_vcpu_insn_exec_cb(instruction, at_window, 0, NULL);
+        }
+        if ((size == 2 && bytes[0] == 0x48 && bytes[1] == 0xcf) ||
+            (size == 3 && bytes[0] == 0x48 && bytes[1] == 0x0f && bytes[2] == 0x07)) {
+            qemu_plugin_register_vcpu_insn_exec_cb(instruction, at_return, 0, NULL);
         }
         if (size == 3 && bytes[0] == 0x0f && bytes[1] == 0x22 && (bytes[2] & 0x38) == 0x18) {
             qemu_plugin_register_vcpu_insn_exec_cb(instruction, at_root_write, 0, NULL);
