@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "libnemesis/base/assert.h"
+#include "libnemesis/base/wide_division.h"
 
 namespace nemesis::kernel {
 
@@ -13,58 +14,14 @@ using Wide = unsigned __int128;
 constexpr unsigned unit_shift = 61;
 constexpr std::uint64_t one = std::uint64_t{1} << unit_shift;
 
-struct Division {
-    std::uint64_t quotient, remainder;
-};
+// How many contracts one unit of work looks at: an addition is some 20 instructions, a demand 40.
+constexpr int sums_per_unit = 12;
+constexpr int demands_per_unit = 6;
 
-/// By shift and subtract: no library is needed for the wide division, and it is not a hot path.
-/// requires: the quotient fits 64 bits
-Division divide(Wide dividend, std::uint64_t divisor) {
-    auto remainder = static_cast<std::uint64_t>(dividend >> 64);
-    auto low = static_cast<std::uint64_t>(dividend);
-    ASSERT(remainder < divisor);
-    for (int i = 0; i < 64; i++) {
-        bool const carry = remainder >> 63 != 0;
-        remainder = remainder << 1 | low >> 63;
-        low <<= 1;
-        if (carry || remainder >= divisor) {
-            remainder -= divisor;
-            low |= 1;
-        }
-    }
-    return {low, remainder};
-}
-
-std::uint64_t greatest_common_divisor(std::uint64_t a, std::uint64_t b) {
-    while (b != 0) {
-        std::uint64_t const rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-/// Least common multiple, 0 if it does not fit 63 bits or an argument is 0.
-std::uint64_t common_multiple(std::uint64_t a, std::uint64_t b) {
-    if (a == 0 || b == 0) return 0;
-    Wide const product = static_cast<Wide>(a / greatest_common_divisor(a, b)) * b;
+/// Least common multiple of numbers with this common divisor, 0 if it does not fit 63 bits.
+std::uint64_t common_multiple(std::uint64_t a, std::uint64_t b, std::uint64_t divisor) {
+    Wide const product = static_cast<Wide>(a / divisor) * b;
     return product >> 63 == 0 ? static_cast<std::uint64_t>(product) : 0;
-}
-
-struct Fraction {
-    Wide numerator;
-    std::uint64_t denominator;  ///< 0: not representable
-};
-
-Fraction sum(Fraction total, std::uint64_t budget, std::uint64_t period) {
-    if (total.denominator == 0) return {0, 0};
-    std::uint64_t const common = greatest_common_divisor(budget, period);
-    std::uint64_t const reduced = period / common;
-    std::uint64_t const multiple = common_multiple(total.denominator, reduced);
-    if (multiple == 0) return {0, 0};
-    return {total.numerator * (multiple / total.denominator) +
-                static_cast<Wide>(budget / common) * (multiple / reduced),
-            multiple};
 }
 
 struct Bounds {
@@ -73,20 +30,31 @@ struct Bounds {
 
 /// budget / period in fixed point. requires: budget <= period
 Bounds utilisation(std::int64_t budget, std::int64_t period) {
-    auto const d = divide(static_cast<Wide>(static_cast<std::uint64_t>(budget)) << unit_shift,
-                          static_cast<std::uint64_t>(period));
+    auto const d = divide_wide(static_cast<Wide>(static_cast<std::uint64_t>(budget)) << unit_shift,
+                               static_cast<std::uint64_t>(period));
     return {d.quotient, d.quotient + (d.remainder != 0)};
 }
 
 /// The bound's share of one contract: (P - D) * Q / P, rounded up.
 std::uint64_t room_of(std::int64_t budget, std::int64_t period, std::int64_t deadline) {
-    auto const d = divide(static_cast<Wide>(static_cast<std::uint64_t>(period - deadline)) *
-                              static_cast<std::uint64_t>(budget),
-                          static_cast<std::uint64_t>(period));
+    if (period == deadline) return 0;
+    auto const d = divide_wide(static_cast<Wide>(static_cast<std::uint64_t>(period - deadline)) *
+                                   static_cast<std::uint64_t>(budget),
+                               static_cast<std::uint64_t>(period));
     return d.quotient + (d.remainder != 0);
 }
 
 }  // namespace
+
+bool CommonDivisor::run() {
+    for (int round = 0; b_ != 0; round++) {
+        if (round == rounds_max) return false;
+        std::uint64_t const rest = a_ % b_;
+        a_ = b_;
+        b_ = rest;
+    }
+    return true;
+}
 
 void AdmissionTerm::set(std::int64_t new_budget, std::int64_t new_period,
                         std::int64_t new_deadline) {
@@ -134,31 +102,100 @@ void Admission::begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, 
     hyperperiod_ = static_cast<std::uint64_t>(period_);
 }
 
-void Admission::add_to_sums(AdmissionTerm const& term) {
-    floor_ += term.utilisation_floor;
-    ceiling_ += term.utilisation_ceiling;
-    Fraction const total = sum({numerator_, denominator_}, static_cast<std::uint64_t>(term.budget),
-                               static_cast<std::uint64_t>(term.period));
-    numerator_ = total.numerator;
-    denominator_ = total.denominator;
-    hyperperiod_ = common_multiple(hyperperiod_, static_cast<std::uint64_t>(term.period));
-    room_ += term.room;
-    deadline_max_ = std::max(deadline_max_, term.deadline);
-    deadline_min_ = std::min(deadline_min_, term.deadline);
-    constrained_ = constrained_ || term.deadline < term.period;
+void Admission::sum() {
+    for (int i = 0; i < sums_per_unit; i++, at_ = at_->next) {
+        if (at_ == ring_) {
+            phase_ = Phase::Utilisation;
+            return;
+        }
+        if (at_ == replaced_) continue;
+        floor_ += at_->utilisation_floor;
+        ceiling_ += at_->utilisation_ceiling;
+        room_ += at_->room;
+        deadline_max_ = std::max(deadline_max_, at_->deadline);
+        deadline_min_ = std::min(deadline_min_, at_->deadline);
+        constrained_ = constrained_ || at_->deadline < at_->period;
+    }
 }
 
 /// Is the sum of all Q'/P at most 1?
-bool Admission::utilisation_holds() {
+void Admission::examine_utilisation() {
     std::int64_t const budget = slice_ + booked_;
-    if (budget > deadline_) return false;
+    if (budget > deadline_) return answer(false);
     Bounds const u = utilisation(budget, period_);
     total_ceiling_ = ceiling_ + u.ceiling;
-    if (total_ceiling_ <= one) return true;
-    if (floor_ + u.floor > one) return false;
-    Fraction const total = sum({numerator_, denominator_}, static_cast<std::uint64_t>(budget),
-                               static_cast<std::uint64_t>(period_));
-    return total.denominator != 0 && total.numerator <= total.denominator;
+    if (floor_ + u.floor > one) return answer(false);
+    bool const decided = total_ceiling_ <= one;
+    if (!exact_ && (!decided || constrained_)) {
+        at_ = ring_->next;
+        phase_ = Phase::Terms;
+        return;
+    }
+    if (decided) return utilisation_known(true);
+    add_fraction(budget, period_);
+}
+
+/// The next term's exact part, if one is left.
+void Admission::examine_terms() {
+    if (at_ == ring_) {
+        exact_ = true;
+        phase_ = Phase::Utilisation;
+    } else if (at_ == replaced_) {
+        at_ = at_->next;
+    } else {
+        add_fraction(at_->budget, at_->period);
+    }
+}
+
+void Admission::add_fraction(std::int64_t budget, std::int64_t period) {
+    if (denominator_ == 0) return fraction_added(0, 0);
+    added_ = {static_cast<std::uint64_t>(budget), static_cast<std::uint64_t>(period)};
+    divisor_ = {added_.numerator, added_.denominator};
+    phase_ = Phase::Reduce;
+}
+
+void Admission::reduce() {
+    if (!divisor_.run()) return;
+    added_.numerator /= divisor_.value();
+    added_.denominator /= divisor_.value();
+    divisor_ = {denominator_, added_.denominator};
+    phase_ = Phase::Combine;
+}
+
+void Admission::combine() {
+    if (!divisor_.run()) return;
+    std::uint64_t const multiple =
+        common_multiple(denominator_, added_.denominator, divisor_.value());
+    if (multiple == 0) return fraction_added(0, 0);
+    fraction_added(numerator_ * (multiple / denominator_) +
+                       static_cast<Wide>(added_.numerator) * (multiple / added_.denominator),
+                   multiple);
+}
+
+/// The sum with the fraction that was to be added; denominator 0 if that needs over 64 bits.
+void Admission::fraction_added(Wide numerator, std::uint64_t denominator) {
+    if (exact_) return utilisation_known(denominator != 0 && numerator <= denominator);
+    numerator_ = numerator;
+    denominator_ = denominator;
+    divisor_ = {hyperperiod_, static_cast<std::uint64_t>(at_->period)};
+    phase_ = Phase::Multiple;
+}
+
+void Admission::extend_hyperperiod() {
+    if (hyperperiod_ != 0) {
+        if (!divisor_.run()) return;
+        hyperperiod_ = common_multiple(hyperperiod_, static_cast<std::uint64_t>(at_->period),
+                                       divisor_.value());
+    }
+    at_ = at_->next;
+    phase_ = Phase::Terms;
+}
+
+void Admission::utilisation_known(bool holds) {
+    if (holds && constrained_)
+        phase_ = Phase::Horizon;
+    else
+        answer(holds);
 }
 
 /// An instant beyond which the demand cannot exceed the time: the lesser of
@@ -171,7 +208,7 @@ std::int64_t Admission::horizon() const {
         std::uint64_t const total = room_ + room_of(slice_ + booked_, period_, deadline_);
         Wide const dividend = static_cast<Wide>(total) << unit_shift;
         if (static_cast<std::uint64_t>(dividend >> 64) < gap)
-            bound = std::min(bound, divide(dividend, gap).quotient + 1);
+            bound = std::min(bound, divide_wide(dividend, gap).quotient + 1);
     }
     if (hyperperiod_ != 0) bound = std::min(bound, hyperperiod_);
     return std::min(time_max, static_cast<std::int64_t>(bound) + deadline_max_);
@@ -220,41 +257,44 @@ void Admission::answer(bool holds) {
     phase_ = Phase::Utilisation;
 }
 
+void Admission::examine_demand() {
+    for (int i = 0; i < demands_per_unit; i++, at_ = at_->next) {
+        if (demand_ > instant_) return answer(false);
+        if (at_ == ring_) return end_instant();
+        if (at_ != replaced_) add_demand(at_->budget, at_->period, at_->deadline);
+    }
+}
+
 AdmissionVerdict Admission::step(std::uint32_t max_work) {
     for (; phase_ != Phase::Done; max_work--) {
         if (max_work == 0) return AdmissionVerdict::Again;
-        switch (phase_) {
-            case Phase::Sum:
-                if (at_ == ring_) {
-                    phase_ = Phase::Utilisation;
-                    break;
-                }
-                if (at_ != replaced_) add_to_sums(*at_);
-                at_ = at_->next;
-                break;
-            case Phase::Utilisation:
-                if (!utilisation_holds())
-                    answer(false);
-                else if (!constrained_)
-                    answer(true);
-                else
-                    begin_instant(horizon());
-                break;
-            case Phase::Demand:
-                if (demand_ > instant_) {
-                    answer(false);
-                } else if (at_ == ring_) {
-                    end_instant();
-                } else {
-                    if (at_ != replaced_) add_demand(at_->budget, at_->period, at_->deadline);
-                    at_ = at_->next;
-                }
-                break;
-            case Phase::Done:
-                break;
-        }
+        work();
     }
     return admitted_ ? AdmissionVerdict::Admitted : AdmissionVerdict::Refused;
+}
+
+/// One unit.
+void Admission::work() {
+    switch (phase_) {
+        case Phase::Sum:
+            return sum();
+        case Phase::Utilisation:
+            return examine_utilisation();
+        case Phase::Terms:
+            return examine_terms();
+        case Phase::Reduce:
+            return reduce();
+        case Phase::Combine:
+            return combine();
+        case Phase::Multiple:
+            return extend_hyperperiod();
+        case Phase::Horizon:
+            return begin_instant(horizon());
+        case Phase::Demand:
+            return examine_demand();
+        case Phase::Done:
+            return;
+    }
 }
 
 }  // namespace nemesis::kernel

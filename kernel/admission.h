@@ -12,10 +12,11 @@
 // Exactness: utilisations are summed as fixed point, rounded down and up. When the two sums lie on
 // different sides of 1 the reduced fractions are added exactly over their common denominator. If
 // that denominator needs more than 64 bits the set is refused: an error of at most n * 2^-61 of the
-// processor, to the safe side.
+// processor, to the safe side. The exact sum and the hyperperiod are found only when needed.
 //
 // A refused contract is answered with the largest slice that would be admitted in its place, found
-// by halving. One unit of work is one look at one contract: at most 2,000 instructions.
+// by halving. One unit of work is a few contracts looked at, or some rounds of one greatest common
+// divisor: at most 400 instructions, whatever the numbers are.
 
 #include <cstdint>
 
@@ -68,6 +69,20 @@ enum class AdmissionVerdict : std::uint8_t {
     Refused,   ///< it does not; `largest_slice` would
 };
 
+/// A greatest common divisor in the making: Euclid's rounds, some at a time.
+class CommonDivisor {
+public:
+    CommonDivisor() = default;
+    CommonDivisor(std::uint64_t a, std::uint64_t b) : a_(a), b_(b) {}
+    /// Do some rounds. Returns true when the value is known.
+    bool run();
+    std::uint64_t value() const { return a_; }
+
+private:
+    static constexpr int rounds_max = 32;
+    std::uint64_t a_ = 0, b_ = 0;
+};
+
 /// One analysis: of the contracts in a ring, one of them left out, together with a candidate.
 /// The ring may not change while the analysis runs, except that a removed term restarts it.
 class Admission {
@@ -79,20 +94,42 @@ public:
     void begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, Duration slice,
                Duration period, Duration deadline, Duration booked);
 
-    /// Examine at most `max_work` terms. context: O(max_work).
+    /// Do at most `max_work` units of work. context: 400 instructions a unit.
     AdmissionVerdict step(std::uint32_t max_work);
 
     /// After Refused: the largest slice that is admitted, 0 if none.
     Duration largest_slice() const { return Duration::ns(fits_); }
 
 private:
-    enum class Phase : std::uint8_t { Sum, Utilisation, Demand, Done };
+    enum class Phase : std::uint8_t {
+        Sum,          ///< fixed-point sums over all terms
+        Utilisation,  ///< of all terms with the candidate
+        Terms,        ///< exact sums: the next term, of which follow
+        Reduce,       ///<   its fraction in lowest terms,
+        Combine,      ///<   that added to the sum of fractions,
+        Multiple,     ///<   and its period's part of the hyperperiod
+        Horizon,      ///< the instant to begin with
+        Demand,       ///< demand of all terms at one instant
+        Done,
+    };
+    struct Fraction {
+        std::uint64_t numerator, denominator;
+    };
 
-    void add_to_sums(AdmissionTerm const& term);
-    void add_demand(std::int64_t budget, std::int64_t period, std::int64_t deadline);
-    bool utilisation_holds();
+    void work();
+    void sum();
+    void examine_utilisation();
+    void examine_terms();
+    void add_fraction(std::int64_t budget, std::int64_t period);
+    void reduce();
+    void combine();
+    void fraction_added(unsigned __int128 numerator, std::uint64_t denominator);
+    void extend_hyperperiod();
+    void utilisation_known(bool holds);
     std::int64_t horizon() const;
     void begin_instant(std::int64_t t);
+    void examine_demand();
+    void add_demand(std::int64_t budget, std::int64_t period, std::int64_t deadline);
     void end_instant();
     void answer(bool holds);
 
@@ -110,11 +147,16 @@ private:
     // Sums over the other contracts.
     std::uint64_t floor_ = 0, ceiling_ = 0;  ///< utilisation, 2^61 = 1
     std::uint64_t room_ = 0;                 ///< upper bound of sum (P - D) Q / P, ns
-    std::uint64_t denominator_ = 1;          ///< of the sum, 0 if it needs over 64 bits
-    unsigned __int128 numerator_ = 0;
-    std::uint64_t hyperperiod_ = 1;  ///< least common multiple of periods, or 0
     std::int64_t deadline_max_ = 0, deadline_min_ = 0;
     bool constrained_ = false;  ///< some deadline is before its period
+
+    // The same exactly, from when on `exact_`.
+    bool exact_ = false;
+    std::uint64_t denominator_ = 1;  ///< of the sum, 0 if it needs over 64 bits
+    unsigned __int128 numerator_ = 0;
+    std::uint64_t hyperperiod_ = 1;  ///< least common multiple of periods, or 0
+    Fraction added_{};               ///< being added: of a term, or with `exact_` the candidate's
+    CommonDivisor divisor_;
 
     // The utilisation of the candidate with all others, and the demand at one instant.
     std::uint64_t total_ceiling_ = 0;

@@ -195,8 +195,10 @@ public:
     /// Begin to change a contract. errors: Busy, BadContract. At most one change at a time.
     [[nodiscard]] Result<void, ContractError> begin(SchedulingEntity& entity,
                                                     Contract const& contract);
-    /// Work on it: at most `max_work` contracts are looked at. A refused change has ended.
+    /// Work on it: at most `max_work` units of Admission's. A refused change has ended.
     Step step(std::uint32_t max_work);
+    /// The analysis has ended well: `commit` is next.
+    bool admitted() const { return change_ == Change::Admitted; }
     /// Put an admitted change in force. Returns from when on the new guarantee holds; never if
     /// that depends on work still to be done (see `changing`). The weight holds at once.
     Instant commit(Instant now);

@@ -207,7 +207,7 @@ bool same(Contract const& a, Contract const& b) {
            a.weight == b.weight;
 }
 
-/// Looks at most at this many contracts a call (admission) or entities (guarantees).
+/// Units of work of admission in one call.
 constexpr std::uint32_t kAdmissionWork = 1;
 
 struct CallResult {
@@ -254,14 +254,16 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
             d.wanted = wanted;
             changing = &d;
             machine::contract_requester = self().id();
+            return code(Error::Again);
         }
-        auto const step = scheduler.step(kAdmissionWork);
-        if (step.verdict == AdmissionVerdict::Again) return code(Error::Again);
-        changing = nullptr;
-        if (step.verdict == AdmissionVerdict::Refused) {
+        if (!scheduler.admitted()) {
+            auto const step = scheduler.step(kAdmissionWork);
+            if (step.verdict != AdmissionVerdict::Refused) return code(Error::Again);
+            changing = nullptr;
             second = step.largest_slice.ns();
             return code(Error::Refused);
         }
+        changing = nullptr;
         auto const now = arch::clock::now();
         auto const from = scheduler.commit(now);
         d.contract = wanted;
