@@ -52,6 +52,7 @@ std::uint8_t* frame_pointer(FrameNumber n) {
 
 /// Steps of creation after the kernel object exists. Each takes at most one frame.
 enum Step : std::uint64_t {
+    kDescribe,
     kRoot,
     kTop,
     kImage,
@@ -77,10 +78,34 @@ void map_dib_page(Domain& d, std::uint64_t at, FrameNumber n, std::uint64_t righ
     ++frames::record(static_cast<FrameNumber>(arch::physical_of(&entry) / 4096)).mapped;
 }
 
+/// What the parameters say of the object itself.
+void describe(Domain& d, abi::DomainParameters const& p) {
+    d.slot_count = static_cast<std::uint32_t>(p.context_slots);
+    d.endpoint_count = static_cast<std::uint32_t>(p.endpoints);
+    d.stretch_count = static_cast<std::uint16_t>(p.stretches);
+    d.privileges = p.privileges;
+    d.fpu = (p.privileges & abi::kPrivilegeFpu) != 0;
+    d.first_slot = p.slot_address;
+    d.image_regions = p.regions;
+    d.ro_address = p.slot_address + p.dib_offset;
+    d.death_endpoint = static_cast<std::uint16_t>(p.death_endpoint);
+    std::memcpy(d.name, p.name, sizeof(d.name));
+    d.name[31] = 0;
+}
+
 Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
     auto const ro_pages = abi::dib_ro_pages(d.endpoint_count);
     auto const dib = d.ro_address;
     switch (d.creation_step) {
+        case kDescribe: {
+            // Not what was looked at when the object was made: the creator may write between steps.
+            auto const* creator = at(d.parent_index);
+            if (creator != nullptr && !valid(*creator, p)) return fail(Error::BadArgument);
+            if (slots::owner_of(p.slot_address) != 0xffffffff) return fail(Error::Busy);
+            describe(d, p);
+            ++d.creation_step;
+            return {};
+        }
         case kRoot: {
             d.pml4 = std::uint64_t{TRY(kernel_frame(d))} * 4096;
             d.root = d.pml4;
@@ -96,9 +121,11 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
             ++d.creation_step;
             return {};
         }
-        case kStretches: {  // tables beyond what the first frame holds
-            auto const pages = (d.stretch_count + kStretchesPerPage - 1) / kStretchesPerPage;
-            if (d.stretch_count > kInlineStretches && d.reclaim_position < pages) {
+        case kStretches: {  // tables beyond what the first frame holds, then their chain
+            auto const pages = d.stretch_count > kInlineStretches
+                                   ? (d.stretch_count + kStretchesPerPage - 1) / kStretchesPerPage
+                                   : 0;
+            if (d.reclaim_position < pages) {
                 d.stretch_pages[d.reclaim_position] =
                     reinterpret_cast<Stretch*>(frame_pointer(TRY(kernel_frame(d))));
                 ++d.reclaim_position;
@@ -109,7 +136,10 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
                     reinterpret_cast<Stretch*>(reinterpret_cast<std::uint8_t*>(&d) + 4096 -
                                                kInlineStretches * sizeof(Stretch));
             }
-            stretches::initialise_table(d);
+            auto chained = static_cast<std::uint32_t>(d.reclaim_position) - pages;
+            auto const complete = stretches::initialise_table(d, chained);
+            d.reclaim_position = pages + chained;
+            if (!complete) return {};
             d.reclaim_position = 0;
             ++d.creation_step;
             return {};
@@ -187,43 +217,34 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
 }
 
 /// The order of steps: tables of the object first, because stretches need them.
-constexpr Step kOrder[] = {kEndpoints, kStretches, kRoot,      kTop,
-                           kImage,     kReadOnly,  kReadWrite, kDone};
+constexpr Step kOrder[] = {kDescribe, kEndpoints, kStretches, kRoot, kTop,
+                           kImage,    kReadOnly,  kReadWrite, kDone};
 
-Result<void, Error> furnish(Domain& d, abi::DomainParameters const& p, std::uint32_t steps_max) {
-    for (std::uint32_t i = 0; i < steps_max; ++i) {
-        auto const position = d.exit_code;  // index into kOrder while being created
-        if (kOrder[position] == kDone) {
-            d.exit_code = 0;
-            d.furnished = true;
-            d.live_generation = d.generation;
-            d.state = DomainState::Created;
-            return {};
-        }
-        d.creation_step = kOrder[position];
-        TRY_VOID(furnish_step(d, p));
-        if (d.creation_step != kOrder[position]) ++d.exit_code;
+Result<void, Error> furnish(Domain& d, abi::DomainParameters const& p) {
+    auto const position = d.exit_code;  // index into kOrder while being created
+    if (kOrder[position] == kDone) {
+        d.exit_code = 0;
+        d.furnished = true;
+        d.live_generation = d.generation;
+        d.state = DomainState::Created;
+        return {};
     }
+    d.creation_step = kOrder[position];
+    TRY_VOID(furnish_step(d, p));
+    if (d.creation_step != kOrder[position]) ++d.exit_code;
     return fail(Error::Again);
 }
 
-Domain* construct(FrameNumber n, std::uint32_t index, abi::DomainParameters const& p) {
-    auto* d = new (frame_pointer(n)) Domain{};
+Domain* construct(FrameNumber n, std::uint32_t index) {
+    // The frame is clean: what has no initialiser of its own is zero.
+    auto* d = new (frame_pointer(n)) Domain;
     d->index = index;
     d->runnable = d->entity.runnable_flag();
     d->generation = ++generations_[index];
     d->frame_list = kNoFrame;
-    d->slot_count = static_cast<std::uint32_t>(p.context_slots);
-    d->endpoint_count = static_cast<std::uint32_t>(p.endpoints);
-    d->stretch_count = static_cast<std::uint16_t>(p.stretches);
-    d->privileges = p.privileges;
-    d->fpu = (p.privileges & abi::kPrivilegeFpu) != 0;
-    d->first_slot = p.slot_address;
-    d->image_regions = p.regions;
-    d->ro_address = p.slot_address + p.dib_offset;
     d->state = DomainState::Created;
-    std::memcpy(d->name, p.name, sizeof(d->name));
-    d->name[31] = 0;
+    d->free_stretch = d->creating_stretch = kNoStretch;
+    d->accepting_stretch = d->creating_device = kNoStretch;
     table_[index] = d;
     this_cpu().scheduler->add(d->entity, arch::clock::now());
     return d;
@@ -296,30 +317,19 @@ Result<Domain*, Error> target(Domain& caller, abi::DomainId id) {
 Result<Domain*, Error> create_step(Domain& creator, abi::DomainParameters const& p) {
     if (creator.creating == nullptr) {
         if (!valid(creator, p)) return fail(Error::BadArgument);
-        if (p.frames + creator.frames_used > creator.frames_quota)
+        if (p.frames == 0 || p.frames + creator.frames_used > creator.frames_quota)
             return fail(Error::QuotaExceeded);
-        if (slots::owner_of(p.slot_address) != 0xffffffff) return fail(Error::Busy);
         if (first_free_ == kNoDomain) return fail(Error::NoMemory);
         // The object's frame is taken by the creator and given to the child it becomes.
         auto const n = TRY(frames::take(creator, FrameState::Kernel));
         auto const index = first_free_;
         first_free_ = free_next_[index];
-        auto* d = construct(n, index, p);
+        auto* d = construct(n, index);
         d->parent_index = creator.index;
         d->parent_generation = creator.generation;
-        d->death_endpoint = static_cast<std::uint16_t>(p.death_endpoint);
         d->frames_quota = p.frames;
         creator.frames_quota -= p.frames;
-        auto const moved = frames::give(creator, *d, n);
-        if (!moved) {  // a quota of zero frames
-            creator.frames_quota += p.frames;
-            frames::release(creator, n);
-            this_cpu().scheduler->remove(d->entity, arch::clock::now());
-            table_[index] = nullptr;
-            free_next_[index] = first_free_;
-            first_free_ = index;
-            return fail(Error::QuotaExceeded);
-        }
+        ASSERT(frames::give(creator, *d, n));
         d->kernel_frames = 1;
         link_child(creator, *d);
         creator.creating = d;
@@ -333,7 +343,7 @@ Result<Domain*, Error> create_step(Domain& creator, abi::DomainParameters const&
         creator.creating = nullptr;
         return fail(error);
     }
-    auto const progress = furnish(*d, p, 3);
+    auto const progress = furnish(*d, p);
     if (!progress) {
         if (progress.error() == Error::Again) return fail(Error::Again);
         d->creation_error = static_cast<std::int64_t>(progress.error());
@@ -356,13 +366,15 @@ Domain* create_first(abi::DomainParameters const& p, std::uint64_t quota) {
     while (!n) n = frames::take(*stand_in, FrameState::Kernel);
     auto const index = first_free_;
     first_free_ = free_next_[index];
-    auto* d = construct(*n, index, p);
+    auto* d = construct(*n, index);
     d->frames_quota = quota;
+    describe(*d, p);
+    d->exit_code = 1;  // that step is done
     ASSERT(frames::give(*stand_in, *d, *n));
     d->kernel_frames = 1;
     ++alive_;
     for (;;) {
-        auto const progress = furnish(*d, p, 1);
+        auto const progress = furnish(*d, p);
         if (progress) return d;
         ASSERT(progress.error() == Error::Again);
     }
@@ -426,19 +438,22 @@ Result<void, Error> reclaim_step(Domain& d) {
     }
     switch (d.reclaim_step) {
         case 0: {  // endpoints: the peers learn of it
-            for (int work = 0; work < 8; ++work, ++d.reclaim_position) {
+            for (int work = 0; work < 16; ++work, ++d.reclaim_position) {
                 if (d.reclaim_position >= d.endpoint_count ||
                     d.endpoint_pages[d.reclaim_position / kEndpointsPerPage] == nullptr) {
                     d.reclaim_position = 0;
                     ++d.reclaim_step;
                     return fail(Error::Again);
                 }
-                events::close(d, static_cast<std::uint32_t>(d.reclaim_position));
+                if (endpoint_of(d, d.reclaim_position)->state == Endpoint::State::Free) continue;
+                // Closing one may wake a peer: that is a step of its own.
+                if (work < 4) events::close(d, static_cast<std::uint32_t>(d.reclaim_position++));
+                return fail(Error::Again);
             }
             return fail(Error::Again);
         }
         case 1: {  // stretches
-            for (int work = 0; work < 16; ++work, ++d.reclaim_position) {
+            for (int work = 0; work < 12; ++work, ++d.reclaim_position) {
                 if (d.reclaim_position >= d.stretch_count ||
                     d.stretch_pages[d.reclaim_position / kStretchesPerPage] == nullptr) {
                     d.reclaim_position = 0;
@@ -448,9 +463,10 @@ Result<void, Error> reclaim_step(Domain& d) {
                 auto* s = stretch_of(d, d.reclaim_position);
                 if (s->kind == Stretch::Kind::Free && d.creating_stretch != d.reclaim_position)
                     continue;
+                if (work > 2) return fail(Error::Again);  // next time as the first
                 if (d.creating_stretch == d.reclaim_position) {
-                    s->kind = Stretch::Kind::Own;
-                    d.creating_stretch = 0xffff;
+                    stretches::abandon_creation(d);
+                    d.creating_stretch = kNoStretch;
                 }
                 (void)TRY(stretches::destroy(d, d.reclaim_position));
                 return fail(Error::Again);
@@ -467,7 +483,7 @@ Result<void, Error> reclaim_step(Domain& d) {
                 }
                 d.kernel_frames = 0;
             }
-            for (int work = 0; work < 8; ++work) {
+            for (int work = 0; work < 5; ++work) {
                 auto n = d.frame_list;
                 if (n == object) n = frames::record(n).next;
                 if (n == kNoFrame) {

@@ -56,11 +56,19 @@ struct Stretch {
     /// Acceptors of an own stretch form a list: (domain index, stretch number).
     std::uint32_t next_index, previous_index;
     std::uint16_t next_stretch, previous_stretch;
-    std::uint32_t reserved[4];
+    /// Device memory: where it is.
+    std::uint64_t device_physical;
+    std::uint32_t device_pages;
+    std::uint8_t device_rights;
+    /// What a creation or an acceptance is about; `progress` counts within it.
+    enum class Step : std::uint8_t { Choose, Claim, Unclaim, Check, Build, Done } step;
+    std::uint8_t slots_claimed;  ///< from the one of `base` on
+    std::uint8_t tries;          ///< addresses of the kernel's choice so far
 };
 static_assert(sizeof(Stretch) == 64);
 
 inline constexpr std::uint32_t kNoDomain = 0xffffffff;
+inline constexpr std::uint16_t kNoStretch = 0xffff;
 inline constexpr std::uint32_t kEndpointsPerPage = 128;
 inline constexpr std::uint32_t kStretchesPerPage = 64;
 

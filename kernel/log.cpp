@@ -1,6 +1,8 @@
 // The log ring and its formatting.
 #include "kernel/log.h"
 
+#include <cstring>
+
 #include "arch/x86_64/serial.h"
 
 namespace nemesis::kernel::log {
@@ -16,11 +18,13 @@ void (*echo)(std::string_view text) = nullptr;
 
 void write(std::string_view text) {
     if (echo != nullptr) echo(text);
-    for (char const c : text) {
-        ring[written++ % kBytes] = c;
-        if (c == '\n') arch::serial::put('\r');
-        arch::serial::put(c);
-    }
+    auto const at = written % kBytes;
+    auto const room = kBytes - at;
+    auto const first = text.size() < room ? text.size() : room;
+    std::memcpy(&ring[at], text.data(), first);
+    std::memcpy(ring, text.data() + first, text.size() - first);
+    written += text.size();
+    arch::serial::write(text);
 }
 
 void write(Argument const& a) {

@@ -9,6 +9,15 @@ namespace {
 constexpr std::uint16_t kPort = 0x3f8;
 bool present_ = false;
 
+void put(char c) {
+    for (int polls = 0; polls < 64; ++polls) {
+        if ((in8(kPort + 5) & 0x20) != 0) {
+            out8(kPort, static_cast<std::uint8_t>(c));
+            return;
+        }
+    }
+}
+
 }  // namespace
 
 void initialise() {
@@ -24,13 +33,11 @@ void initialise() {
     present_ = true;
 }
 
-void put(char c) {
+void write(std::string_view text) {
     if (!present_) return;
-    for (int polls = 0; polls < 64; ++polls) {
-        if ((in8(kPort + 5) & 0x20) != 0) {
-            out8(kPort, static_cast<std::uint8_t>(c));
-            return;
-        }
+    for (char const c : text) {
+        if (c == '\n') put('\r');
+        put(c);
     }
 }
 

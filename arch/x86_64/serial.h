@@ -3,15 +3,15 @@
 //
 // Reading and interrupts belong to the serial driver domain.
 
-#include <cstdint>
+#include <string_view>
 
 namespace nemesis::arch::serial {
 
 /// Sets 115,200 baud 8N1 if a port answers. Boot only.
 void initialise();
-/// Puts one byte out if the port is there and its FIFO takes one; a byte that finds no room within
-/// a bounded number of polls is dropped (the log ring keeps it). context: kernel, bound 64 polls.
-void put(char c);
+/// Puts text out if the port is there, a return before each new line; a byte for which the FIFO has
+/// no room within 64 polls is dropped (the log ring keeps it). context: kernel.
+void write(std::string_view text);
 /// Whether a port answered at boot.
 bool present();
 

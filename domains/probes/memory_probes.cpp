@@ -303,7 +303,8 @@ void revocation_during_acceptance() {
         return sys::call6(abi::Call::StretchAccept, t.id, dib().id, s.n(), kRw);
     };
     REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
-    REQUIRE_EQ(step(), code(abi::Error::Again));
+    // Into the middle of it: all regions have been looked at, some are mapped.
+    for (int i = 0; i < 8; ++i) REQUIRE_EQ(step(), code(abi::Error::Again));
     sys::call(abi::Call::StretchRevoke, 0, s.n(), t.id);  // one step only
     sys::stretch_offer(0, s.n(), t.id, kRw);
     for (int i = 0; i < 40 && step() == code(abi::Error::Again); ++i) {
@@ -311,6 +312,88 @@ void revocation_during_acceptance() {
     EXPECT(sys::stretch_revoke(0, s.n(), t.id) <= 0);
     t.mail->in[0] = Load;
     EXPECT(!try_in(t, Load, s.address + (regions - 1) * abi::kRegionSize).worked);
+}
+
+/// An owner that offers to somebody else in mid-course: what was accepted so far is taken back, and
+/// the acceptor can accept other things.
+void offer_changes_during_acceptance() {
+    constexpr std::uint64_t regions = 24;
+    OwnStretch s(kRw | kMeta, regions), second(kRw | kMeta);
+    REQUIRE(s.number >= 0 && second.number >= 0);
+    REQUIRE_EQ(sys::map_batch(s.n(), 0, 1), 1);
+    REQUIRE_EQ(sys::map_batch(second.n(), 0, 1), 1);
+    for (int steps = 1; steps < 10; steps += 4) {
+        auto t = make(accessor), other = make(sleeper);
+        REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
+        for (int i = 0; i < steps; ++i)
+            sys::call6(abi::Call::StretchAccept, t.id, dib().id, s.n(), kRw);
+        REQUIRE_EQ(sys::stretch_offer(0, s.n(), other.id, kRw), 0);
+        EXPECT_EQ(sys::stretch_accept(t.id, dib().id, s.n(), kRw), code(abi::Error::NotOffered));
+        REQUIRE_EQ(sys::stretch_offer(0, second.n(), t.id, kRw), 0);
+        EXPECT(sys::stretch_accept(t.id, dib().id, second.n(), kRw) >= 0);
+        EXPECT_EQ(sys::stretch_revoke(0, s.n(), t.id), code(abi::Error::BadHandle));
+        EXPECT(!try_in(t, Load, s.address).worked);
+        destroy(other);
+        destroy(t);
+    }
+}
+
+/// An acceptor that asks for other rights in mid-course has one of the two in every region.
+void rights_change_during_acceptance() {
+    constexpr std::uint64_t regions = 24;
+    OwnStretch s(kRw | kMeta, regions);
+    REQUIRE(s.number >= 0);
+    REQUIRE_EQ(sys::map_batch(s.n(), 0, 1), 1);
+    for (int steps = 1; steps < 10; steps += 4) {
+        auto t = make(accessor);
+        REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
+        std::int64_t result = 0;
+        for (int i = 0; i < steps; ++i)
+            result = sys::call6(abi::Call::StretchAccept, t.id, dib().id, s.n(), kRw);
+        if (result == code(abi::Error::Again)) {
+            REQUIRE(sys::stretch_accept(t.id, dib().id, s.n(), kRead) >= 0);
+            EXPECT_EQ(try_in(t, Store, s.address).error, 7);
+        }
+        destroy(t);
+    }
+}
+
+/// Accepted once, a stretch is not accepted again; and what failed has changed nothing.
+void accepted_once() {
+    OwnStretch s(kRw | kMeta, 12);
+    REQUIRE(s.number >= 0);
+    REQUIRE_EQ(sys::map_batch(s.n(), 11 * 512, 1), 1);
+    auto t = make(accessor);
+    for (int i = 0; i < 2; ++i) {
+        REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
+        auto const number = sys::stretch_accept(t.id, dib().id, s.n(), kRw);
+        EXPECT_EQ(number >= 0 ? 0 : number, i == 0 ? 0 : code(abi::Error::Exists));
+    }
+    EXPECT(try_in(t, Store, s.address + 11 * abi::kRegionSize).worked);
+}
+
+/// Creation is taken back whole wherever the quota ends it.
+void quota_ends_creation() {
+    abi::DomainParameters p{};
+    p.slot_address = abi::kSlotsBase + 0x3'0001ull * abi::kSlotSize;
+    p.regions = 8;
+    p.context_slots = 32;
+    p.endpoints = 1024;
+    p.stretches = 1024;
+    p.death_endpoint = 1;
+    p.entry = p.stack = p.slot_address;
+    bool made = false;
+    for (p.frames = 0; p.frames < 80 && !made; ++p.frames) {
+        __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
+        auto const id = sys::domain_create();
+        made = id >= 0;
+        if (made)
+            EXPECT_EQ(sys::domain_destroy(static_cast<abi::DomainId>(id)), 0);
+        else
+            EXPECT_EQ(id, code(abi::Error::QuotaExceeded));
+    }
+    EXPECT(made);
+    EXPECT(p.frames > 40);
 }
 
 void increment_main(abi::DibRo const* ro) {
@@ -596,6 +679,10 @@ constexpr Probe list[] = {
     {"memory.fewer_rights_than_offered", fewer_rights_than_offered},
     {"memory.revocation", revocation},
     {"memory.revocation_during_acceptance", revocation_during_acceptance},
+    {"memory.offer_changes_during_acceptance", offer_changes_during_acceptance},
+    {"memory.rights_change_during_acceptance", rights_change_during_acceptance},
+    {"memory.accepted_once", accepted_once},
+    {"memory.quota_ends_creation", quota_ends_creation},
     {"memory.shared_object", shared_object},
     {"memory.one_way_channel", one_way_channel},
     {"memory.rights_of_pages", rights_of_pages},

@@ -13,7 +13,8 @@ namespace {
 Frame* table_ = nullptr;
 FrameNumber count_ = 0;
 FrameNumber clean_ = kNoFrame, dirty_ = kNoFrame;
-FrameNumber being_cleaned_ = kNoFrame;  ///< first half zeroed already
+FrameNumber being_cleaned_ = kNoFrame;
+unsigned parts_cleaned_ = 0;  ///< of that frame
 std::uint64_t free_ = 0, total_ = 0;
 
 void push(FrameNumber& head, FrameNumber n, FrameState state) {
@@ -22,8 +23,12 @@ void push(FrameNumber& head, FrameNumber n, FrameState state) {
     head = n;
 }
 
-void zero_half(FrameNumber n, unsigned half) {
-    arch::zero_words(arch::physical<std::uint64_t>(std::uint64_t{n} * 4096) + half * 256, 256);
+/// A frame is zeroed in parts, so that nobody waits long for the step in between.
+constexpr unsigned kParts = 4, kWordsPerPart = 4096 / sizeof(std::uint64_t) / kParts;
+
+void zero_part(FrameNumber n, unsigned part) {
+    arch::zero_words(arch::physical<std::uint64_t>(std::uint64_t{n} * 4096) + part * kWordsPerPart,
+                     kWordsPerPart);
 }
 
 void link(Domain& owner, FrameNumber n) {
@@ -73,12 +78,13 @@ bool clean_step() {
         if (dirty_ == kNoFrame) return false;
         being_cleaned_ = dirty_;
         dirty_ = table_[dirty_].next;
-        zero_half(being_cleaned_, 0);
-        return true;
+        parts_cleaned_ = 0;
     }
-    zero_half(being_cleaned_, 1);
-    push(clean_, being_cleaned_, FrameState::Clean);
-    being_cleaned_ = kNoFrame;
+    zero_part(being_cleaned_, parts_cleaned_);
+    if (++parts_cleaned_ == kParts) {
+        push(clean_, being_cleaned_, FrameState::Clean);
+        being_cleaned_ = kNoFrame;
+    }
     return true;
 }
 

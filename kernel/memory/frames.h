@@ -3,9 +3,9 @@
 //
 // One record a frame, filled at boot. A domain takes frames on its quota; each is on its owner's
 // list, so that reclaiming is a walk of that list in bounded steps. Freed frames are dirty; they
-// are zeroed half a frame at a time, by whoever needs one or by the idle loop, and only clean
+// are zeroed a quarter at a time, by whoever needs one or by the idle loop, and only clean
 // frames are handed out. A frame is reusable only when it is mapped nowhere.
-// Kernel context, interrupts off; every function O(1) and no longer than one half-frame zeroing.
+// Kernel context, interrupts off; every function O(1) and no longer than the zeroing of a quarter.
 
 #include <cstdint>
 
@@ -52,7 +52,7 @@ std::uint64_t free_count();
 std::uint64_t total_count();
 
 /// A clean frame for the kernel's use on behalf of `owner` (page table, kernel object).
-/// errors: Again after zeroing half a frame; NoMemory; QuotaExceeded.
+/// errors: Again after zeroing a quarter of a frame; NoMemory; QuotaExceeded.
 Result<FrameNumber, abi::Error> take(Domain& owner, FrameState state);
 /// A clean frame before domains exist. Boot only.
 std::uint64_t take_boot();
@@ -64,7 +64,7 @@ Result<void, abi::Error> give(Domain& from, Domain& to, FrameNumber n);
 void unmapped(FrameNumber n);
 /// Owner dies while the frame is mapped elsewhere.
 void orphan(Domain& owner, FrameNumber n);
-/// Idle work: zeroes half a dirty frame; false when there is none.
+/// Idle work: zeroes a quarter of a dirty frame; false when there is none.
 bool clean_step();
 
 }  // namespace frames

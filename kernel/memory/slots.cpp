@@ -8,7 +8,7 @@ constexpr std::uint32_t kFreed = 0xffffffff;
 constexpr std::uint32_t kProbes = 32;
 Record* table_ = nullptr;
 std::uint32_t mask_ = 0;
-std::uint32_t next_ = 0x1234;  ///< where find_free looks first
+std::uint32_t next_ = 0x1234;  ///< where next_candidate begins
 
 std::uint32_t key_of(std::uint64_t address) {
     return static_cast<std::uint32_t>((address - abi::kSlotsBase) / abi::kSlotSize) + 1;
@@ -35,20 +35,22 @@ void initialise(Record* table, std::uint32_t capacity) {
 bool claim(std::uint64_t address, std::uint32_t owner) {
     if (!valid(address)) return false;
     auto const key = key_of(address);
-    if (auto* record = find(key)) {
-        if (record->owner != owner) return false;
-        ++record->claims;
-        return true;
-    }
     auto const start = start_of(key);
+    Record* room = nullptr;
     for (std::uint32_t i = 0; i < kProbes; ++i) {
         auto& record = table_[(start + i) & mask_];
-        if (record.slot_plus_one == 0 || record.slot_plus_one == kFreed) {
-            record = {key, owner, 1, 0};
+        if (record.slot_plus_one == key) {
+            if (record.owner != owner) return false;
+            ++record.claims;
             return true;
         }
+        auto const unused = record.slot_plus_one == 0;
+        if (room == nullptr && (unused || record.slot_plus_one == kFreed)) room = &record;
+        if (unused) break;
     }
-    return false;
+    if (room == nullptr) return false;
+    *room = {key, owner, 1, 0};
+    return true;
 }
 
 std::uint32_t owner_of(std::uint64_t address) {
@@ -64,16 +66,11 @@ void release(std::uint64_t address, std::uint32_t owner) {
         *record = {kFreed, 0, 0, 0};
 }
 
-std::uint64_t find_free(std::uint32_t count) {
-    for (int tries = 0; tries < 8; ++tries) {
-        if (next_ + count + 1 >= abi::kSlotCount) next_ = 1;
-        auto const first = next_;
-        next_ += count;
-        bool taken = false;
-        for (std::uint32_t i = 0; i < count && !taken; ++i) taken = find(first + i + 1) != nullptr;
-        if (!taken) return abi::kSlotsBase + std::uint64_t{first} * abi::kSlotSize;
-    }
-    return 0;
+std::uint64_t next_candidate(std::uint32_t count) {
+    if (next_ + count + 1 >= abi::kSlotCount) next_ = 1;
+    auto const first = next_;
+    next_ += count;
+    return abi::kSlotsBase + std::uint64_t{first} * abi::kSlotSize;
 }
 
 }  // namespace nemesis::kernel::slots

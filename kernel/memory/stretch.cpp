@@ -1,6 +1,8 @@
 // Stretches over leaf page tables.
 #include "kernel/memory/stretch.h"
 
+#include <algorithm>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/paging.h"
 #include "kernel/cpu.h"
@@ -15,14 +17,22 @@ using abi::Error;
 using arch::paging::Entry;
 namespace paging = arch::paging;
 
-constexpr std::uint16_t kNone = 0xffff;
 constexpr std::uint8_t kFrameWritable = 1;  ///< Frame::reserved: the one mapping is writable
-constexpr std::uint32_t kTakesPerStep = 2;
-constexpr std::uint32_t kRegionsPerStep = 8;
+/// Work of one step in units of some 40 instructions, and what the parts of a creation or an
+/// acceptance take of it.
+constexpr std::uint32_t kStepWork = 6;
+constexpr std::uint32_t kRegionWork = 1, kLinkWork = 2, kSlotWork = 3, kTableWork = 6;
+constexpr std::uint8_t kTriesMax = 8;
+/// Regions taken out of an acceptor, and pages of device memory mapped, in one step.
+constexpr std::uint32_t kRegionsPerStep = 6;
+constexpr std::uint32_t kDevicePagesPerStep = 8;
 /// Work of one step of a destruction, in entries looked at; a mapped one counts as many.
-constexpr std::uint32_t kDestroyWork = 60;
-constexpr std::uint32_t kMappedPageWork = 22;
+constexpr std::uint32_t kDestroyWork = 30;
+constexpr std::uint32_t kMappedPageWork = 12;
+constexpr std::uint64_t kRegionsPerSlot = abi::kSlotSize / abi::kRegionSize;
 constexpr std::uint32_t kProtectMax = 8;
+constexpr Entry kNoAccess = 1ull << 10;  ///< keeps the entry of a page without rights from being 0
+constexpr std::uint64_t kBatchMax = 4;
 constexpr std::uint64_t kRegionsMax = 256;
 
 /// The leaf entry of `page`, or null. requires: an own stretch.
@@ -55,7 +65,7 @@ Stretch* own(Domain& d, std::uint64_t number) {
 
 std::uint16_t take_number(Domain& d) {
     auto const number = d.free_stretch;
-    if (number != kNone) d.free_stretch = stretch_of(d, number)->next_stretch;
+    if (number != kNoStretch) d.free_stretch = stretch_of(d, number)->next_stretch;
     return number;
 }
 void free_number(Domain& d, std::uint16_t number) {
@@ -63,83 +73,127 @@ void free_number(Domain& d, std::uint16_t number) {
     *s = Stretch{};
     s->next_stretch = d.free_stretch;
     d.free_stretch = number;
+    // Whatever was being made of it is not gone on with.
+    if (d.accepting_stretch == number) d.accepting_stretch = kNoStretch;
+    if (d.creating_device == number) d.creating_device = kNoStretch;
 }
 
-/// Makes the upper tables above `address`, at most `budget` frames; null when more steps are
-/// needed.
-Result<Entry*, Error> region_entry(Domain& d, std::uint64_t address, std::uint32_t& budget) {
-    for (;;) {
-        auto const walk = paging::walk(d.pml4, address);
-        if (walk.missing == nullptr) return walk.region;
-        if (budget == 0) return fail(Error::Again);
-        --budget;
-        auto const frame = TRY(frames::take(d, FrameState::Kernel));
-        ++d.kernel_frames;
-        *walk.missing = paging::make_upper(std::uint64_t{frame} * 4096);
+std::uint64_t region_address(Stretch const& s, std::uint64_t region) {
+    return s.base + region * abi::kRegionSize;
+}
+
+/// The entry of a region, or null after one upper table was made: look again.
+Result<Entry*, Error> region_entry(Domain& d, std::uint64_t address) {
+    auto const walk = paging::walk(d.pml4, address);
+    if (walk.missing == nullptr) return walk.region;
+    auto const frame = TRY(frames::take(d, FrameState::Kernel));
+    ++d.kernel_frames;
+    *walk.missing = paging::make_upper(std::uint64_t{frame} * 4096);
+    return nullptr;
+}
+
+bool region_free(Domain& d, std::uint64_t address) {
+    auto const walk = paging::walk(d.pml4, address);
+    return walk.region == nullptr || *walk.region == 0;
+}
+
+std::uint64_t slots_of(Stretch const& s) {
+    auto const end = s.base + s.regions * abi::kRegionSize;
+    return (end - 1) / abi::kSlotSize - s.base / abi::kSlotSize + 1;
+}
+/// Gives back the slot that was claimed last.
+void unclaim_slot(Domain& d, Stretch& s) {
+    --s.slots_claimed;
+    slots::release((s.base & ~(abi::kSlotSize - 1)) + s.slots_claimed * abi::kSlotSize, d.index);
+}
+
+/// Looks at one more region of the domain's first slot for room; if there is none, takes slots of
+/// its own. `base` is the first of the free regions seen last.
+void choose_address(Domain& d, Stretch& s) {
+    if (s.regions > kRegionsPerSlot || s.progress == kRegionsPerSlot) {
+        s.base = slots::next_candidate(
+            static_cast<std::uint32_t>((s.regions + kRegionsPerSlot - 1) / kRegionsPerSlot));
+        ++s.tries;
+    } else {
+        auto const at = d.first_slot + s.progress * abi::kRegionSize;
+        ++s.progress;
+        if (!region_free(d, at)) {
+            s.base = at + abi::kRegionSize;
+            return;
+        }
+        if (at + abi::kRegionSize - s.base < s.regions * abi::kRegionSize) return;
     }
+    s.progress = 0;
+    s.step = Stretch::Step::Claim;
 }
 
-bool regions_free(Domain& d, std::uint64_t base, std::uint64_t regions) {
-    for (std::uint64_t i = 0; i < regions; ++i) {
-        auto const walk = paging::walk(d.pml4, base + i * abi::kRegionSize);
-        if (walk.region != nullptr && *walk.region != 0) return false;
+/// The range is somebody's: try another one, if the kernel chooses.
+Result<void, Error> taken(Stretch& s) {
+    if (s.tries == 0 || s.tries >= kTriesMax) return fail(Error::Busy);
+    s.step = Stretch::Step::Unclaim;
+    return {};
+}
+
+/// One part of a creation; `work` grows by what it takes. Slots are claimed before their regions
+/// are looked at, so nobody else can come in between.
+Result<void, Error> create_part(Domain& d, Stretch& s, std::uint32_t& work) {
+    using Step = Stretch::Step;
+    switch (s.step) {
+        case Step::Choose:
+            work += kRegionWork;
+            choose_address(d, s);
+            return {};
+        case Step::Claim: {
+            work += kSlotWork;
+            auto const first = s.base & ~(abi::kSlotSize - 1);
+            if (!slots::claim(first + s.slots_claimed * abi::kSlotSize, d.index)) return taken(s);
+            if (++s.slots_claimed == slots_of(s)) s.step = Step::Check;
+            return {};
+        }
+        case Step::Unclaim:
+            work += kSlotWork;
+            if (s.slots_claimed != 0) {
+                unclaim_slot(d, s);
+            } else {
+                s.progress = kRegionsPerSlot;
+                s.step = Step::Choose;
+            }
+            return {};
+        case Step::Check:
+            work += kRegionWork;
+            if (!region_free(d, region_address(s, s.progress))) return taken(s);
+            if (++s.progress == s.regions) {
+                s.progress = 0;
+                s.step = Step::Build;
+            }
+            return {};
+        case Step::Build: {
+            work += kTableWork;
+            auto* entry = TRY(region_entry(d, region_address(s, s.progress)));
+            if (entry == nullptr) return {};
+            auto const frame = TRY(frames::take(d, FrameState::Kernel));
+            ++d.kernel_frames;
+            *entry = paging::make_entry(std::uint64_t{frame} * 4096, s.rights);
+            if (++s.progress == s.regions) s.step = Step::Done;
+            return {};
+        }
+        case Step::Done:
+            return {};
     }
-    return true;
-}
-
-/// An address for `regions`: free ones in the domain's first slot, else slots of their own.
-std::uint64_t choose_address(Domain& d, std::uint64_t regions) {
-    constexpr auto per_slot = abi::kSlotSize / abi::kRegionSize;
-    for (std::uint64_t first = 0; first + regions <= per_slot; ++first) {
-        auto const base = d.first_slot + first * abi::kRegionSize;
-        if (regions_free(d, base, regions)) return base;
-    }
-    return slots::find_free(static_cast<std::uint32_t>((regions + per_slot - 1) / per_slot));
-}
-
-/// Calls `each` for every slot that [base, base + regions) touches, until it returns false.
-template <typename F>
-bool each_slot(std::uint64_t base, std::uint64_t regions, F&& each) {
-    auto const end = base + regions * abi::kRegionSize;
-    for (auto at = base & ~(abi::kSlotSize - 1); at < end; at += abi::kSlotSize) {
-        if (!each(at)) return false;
-    }
-    return true;
-}
-
-bool claim_slots(Domain& d, std::uint64_t base, std::uint64_t regions) {
-    std::uint64_t claimed = 0;
-    if (each_slot(base, regions,
-                  [&](std::uint64_t at) { return slots::claim(at, d.index) && ++claimed > 0; })) {
-        return true;
-    }
-    each_slot(base, regions, [&](std::uint64_t at) {
-        if (claimed-- == 0) return false;
-        slots::release(at, d.index);
-        return true;
-    });
-    return false;
-}
-
-void release_slots(Domain& d, std::uint64_t base, std::uint64_t regions) {
-    each_slot(base, regions, [&](std::uint64_t at) { return slots::release(at, d.index), true; });
+    return {};
 }
 
 Status continue_creation(Domain& d) {
     auto const number = d.creating_stretch;
     auto* s = stretch_of(d, number);
-    std::uint32_t budget = kTakesPerStep;
-    while (s->progress < s->regions) {
-        auto* entry = TRY(region_entry(d, s->base + s->progress * abi::kRegionSize, budget));
-        if (budget == 0) return fail(Error::Again);
-        --budget;
-        auto const frame = TRY(frames::take(d, FrameState::Kernel));
-        ++d.kernel_frames;
-        *entry = paging::make_entry(std::uint64_t{frame} * 4096, s->rights);
-        ++s->progress;
+    for (std::uint32_t work = 0; s->step != Stretch::Step::Done;) {
+        // A table may cost the zeroing of a part of a frame: it is a step of its own.
+        if (work >= kStepWork || (work != 0 && s->step == Stretch::Step::Build))
+            return fail(Error::Again);
+        TRY_VOID(create_part(d, *s, work));
     }
     s->kind = Stretch::Kind::Own;
-    d.creating_stretch = kNone;
+    d.creating_stretch = kNoStretch;
     return number;
 }
 
@@ -166,6 +220,7 @@ void unlink_acceptor(Domain& owner, Stretch& s, Domain& acceptor, Stretch& a) {
 /// Takes an accepted stretch out of its acceptor; at most kRegionsPerStep regions a call.
 Status drop_accepted(Domain& acceptor, std::uint16_t number) {
     auto* a = stretch_of(acceptor, number);
+    if (a->step == Stretch::Step::Check) a->progress = a->regions;  // nothing is mapped yet
     for (std::uint32_t i = 0; a->progress < a->regions; ++i) {
         if (i == kRegionsPerStep) return fail(Error::Again);
         auto const walk = paging::walk(acceptor.pml4, a->base + a->progress * abi::kRegionSize);
@@ -197,20 +252,25 @@ void drop_page(Domain& owner, Entry& entry, std::uint64_t address) {
 
 }  // namespace
 
-void initialise_table(Domain& d) {
-    d.free_stretch = kNone;
-    d.creating_stretch = kNone;
-    d.accepting_stretch = kNone;
-    d.creating_device = kNone;
-    for (std::uint32_t i = d.stretch_count; i-- > 0;) {
-        auto* s = stretch_of(d, i);
-        s->next_stretch = d.free_stretch;
-        d.free_stretch = static_cast<std::uint16_t>(i);
+bool initialise_table(Domain& d, std::uint32_t& done) {
+    for (int i = 0; i < 8 && done < d.stretch_count; ++i) {
+        auto const number = static_cast<std::uint16_t>(d.stretch_count - ++done);
+        stretch_of(d, number)->next_stretch = d.free_stretch;
+        d.free_stretch = number;
     }
+    return done == d.stretch_count;
+}
+
+void abandon_creation(Domain& d) {
+    auto* s = stretch_of(d, d.creating_stretch);
+    if (s->kind == Stretch::Kind::Dying) return;
+    s->kind = Stretch::Kind::Dying;
+    // Before it builds tables, none of those in its range are its own.
+    s->progress = s->step >= Stretch::Step::Build ? 0 : s->regions * 512u;
 }
 
 Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std::uint64_t rights) {
-    if (target.creating_stretch != kNone) {
+    if (target.creating_stretch != kNoStretch) {
         auto* s = stretch_of(target, target.creating_stretch);
         if (s->kind != Stretch::Kind::Dying) {
             auto const same = s->regions == regions && s->rights == (rights & 15) &&
@@ -219,35 +279,31 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
             if (made || made.error() == Error::Again) return made;
             // It cannot be finished (or nobody finishes it): taken back in steps, then the error is
             // told.
-            s->kind = Stretch::Kind::Dying;
-            s->progress = 0;
+            abandon_creation(target);
             s->flags = same ? static_cast<std::uint8_t>(-static_cast<int>(made.error())) : 0;
         }
         auto const error = static_cast<Error>(-static_cast<std::int64_t>(s->flags));
         (void)TRY(destroy(target, target.creating_stretch));
-        target.creating_stretch = kNone;
+        target.creating_stretch = kNoStretch;
         return fail(error != Error::None ? error : Error::Again);
     }
     if (regions == 0 || regions > kRegionsMax || (rights & ~15ull) != 0 ||
         (rights & abi::kRead) == 0) {
         return fail(Error::BadArgument);
     }
-    auto const base = address != 0 ? address : choose_address(target, regions);
-    if (base == 0) return fail(Error::Busy);
-    if (base % abi::kRegionSize != 0 || !slots::valid(base) ||
-        regions * abi::kRegionSize > abi::kSlotsEnd - abi::kSlotSize - base) {
+    if (address != 0 && (address % abi::kRegionSize != 0 || !slots::valid(address) ||
+                         regions * abi::kRegionSize > abi::kSlotsEnd - abi::kSlotSize - address)) {
         return fail(Error::BadArgument);
     }
-    if (!regions_free(target, base, regions)) return fail(Error::Busy);
-    if (target.free_stretch == kNone) return fail(Error::QuotaExceeded);
-    if (!claim_slots(target, base, regions)) return fail(Error::Busy);
+    if (target.free_stretch == kNoStretch) return fail(Error::QuotaExceeded);
     auto const number = take_number(target);
     auto* s = stretch_of(target, number);
     *s = Stretch{};
     s->kind = Stretch::Kind::Free;
     s->rights = static_cast<std::uint8_t>(rights);
     s->regions = static_cast<std::uint16_t>(regions);
-    s->base = base;
+    s->base = address != 0 ? address : target.first_slot;
+    s->step = address != 0 ? Stretch::Step::Claim : Stretch::Step::Choose;
     s->next_index = kNoDomain;
     target.creating_stretch = number;
     return continue_creation(target);
@@ -259,43 +315,39 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
         (rights & abi::kExecute) != 0) {
         return fail(Error::BadArgument);
     }
-    auto const regions = (pages + 511) / 512;
-    if (!machine::may_be_device(physical, pages * 4096, (rights & abi::kWrite) != 0))
-        return fail(Error::BadArgument);
-    auto const begun = owner.creating_device;
-    if (begun != kNone && stretch_of(owner, begun)->kind != Stretch::Kind::Own)
-        owner.creating_device = kNone;
-    std::uint16_t number;
-    if (owner.creating_device == kNone) {
+    if (owner.creating_device == kNoStretch) {
+        if (!machine::may_be_device(physical, pages * 4096, (rights & abi::kWrite) != 0))
+            return fail(Error::BadArgument);
+        auto const regions = (pages + 511) / 512;
         auto const made = TRY(create(owner, 0, regions, (rights & 3) | abi::kMeta));
-        number = static_cast<std::uint16_t>(made);
-        owner.creating_device = number;
-        auto* fresh = stretch_of(owner, number);
+        auto* fresh = stretch_of(owner, made);
         fresh->progress = 0;
-        fresh->reserved[0] = static_cast<std::uint32_t>(physical >> 12);
-        fresh->reserved[1] = static_cast<std::uint32_t>(physical >> 44);
-        fresh->reserved[2] = static_cast<std::uint32_t>(pages);
-        fresh->reserved[3] = static_cast<std::uint32_t>(rights);
-    } else {
-        number = owner.creating_device;
+        fresh->device_physical = physical;
+        fresh->device_pages = static_cast<std::uint32_t>(pages);
+        fresh->device_rights = static_cast<std::uint8_t>(rights);
+        owner.creating_device = static_cast<std::uint16_t>(made);
+        return fail(Error::Again);
     }
+    auto const number = owner.creating_device;
     auto* s = stretch_of(owner, number);
-    if (s->reserved[0] != static_cast<std::uint32_t>(physical >> 12) ||
-        s->reserved[1] != physical >> 44 || s->reserved[2] != pages || s->reserved[3] != rights) {
-        return fail(Error::Busy);  // another one is being made
+    if (s->kind != Stretch::Kind::Own || s->device_physical != physical ||
+        s->device_pages != pages || s->device_rights != rights) {
+        return fail(Error::Busy);  // another one is being made, or this one taken away
     }
     auto const cache = (rights & abi::kWriteCombining) != 0 ? 0x80ull
                        : (rights & abi::kCached) != 0       ? 0
                                                       : paging::kUncached | paging::kWriteThrough;
-    for (std::uint32_t i = 0; s->progress < pages; ++i) {
-        if (i == 24) return fail(Error::Again);
-        auto* entry = leaf_entry(owner, *s, s->progress);
+    auto* entry = leaf_entry(owner, *s, s->progress);
+    for (std::uint32_t i = 0; i < kDevicePagesPerStep && s->progress < pages; ++i, ++entry) {
+        if (i > 0 && s->progress % 512 == 0) break;  // in another leaf table
+        if (*entry != 0) return fail(Error::Exists);
         *entry = paging::make_entry(physical + std::uint64_t{s->progress} * 4096, rights & 3) |
                  paging::kDevicePage | cache;
         ++leaf_use(entry);
         ++s->progress;
     }
-    owner.creating_device = kNone;
+    if (s->progress < pages) return fail(Error::Again);
+    owner.creating_device = kNoStretch;
     return number;
 }
 
@@ -314,7 +366,7 @@ Status destroy(Domain& owner, std::uint64_t number) {
         s->progress = 0;
     }
     if (s->kind != Stretch::Kind::Dying) return fail(Error::BadHandle);
-    // First the acceptors, one a step; then the pages, 32 a step; then the leaf tables.
+    // First the acceptors, one a step; then pages and leaf tables; then the slots.
     if (s->next_index != kNoDomain) {
         auto* acceptor = domains::at(s->next_index);
         auto* a = stretch_of(*acceptor, s->next_stretch);
@@ -327,7 +379,7 @@ Status destroy(Domain& owner, std::uint64_t number) {
     }
     std::uint32_t work = 0;
     while (s->progress < std::uint32_t{s->regions} * 512) {
-        auto const walk = paging::walk(owner.pml4, s->base + (s->progress >> 9) * abi::kRegionSize);
+        auto const walk = paging::walk(owner.pml4, region_address(*s, s->progress >> 9));
         if (walk.region == nullptr || (*walk.region & paging::kPresent) == 0) {
             s->progress = (s->progress | 511) + 1;
             if ((work += kMappedPageWork) > kDestroyWork) return fail(Error::Again);
@@ -341,6 +393,7 @@ Status destroy(Domain& owner, std::uint64_t number) {
                 ++at;
                 ++work;
             }
+            ASSERT(at < 512);
             s->progress = (s->progress & ~511u) | at;
             if ((work += kMappedPageWork) > kDestroyWork) return fail(Error::Again);
             drop_page(owner, table[at], s->base + std::uint64_t{s->progress} * 4096);
@@ -354,7 +407,10 @@ Status destroy(Domain& owner, std::uint64_t number) {
         forget_all(owner);
         s->progress = (s->progress | 511) + 1;
     }
-    release_slots(owner, s->base, s->regions);
+    for (; s->slots_claimed != 0; work += kMappedPageWork) {
+        if (work + kMappedPageWork > kDestroyWork) return fail(Error::Again);
+        unclaim_slot(owner, *s);
+    }
     free_number(owner, static_cast<std::uint16_t>(number));
     return 0;
 }
@@ -426,18 +482,19 @@ Status protect(Domain& owner, std::uint64_t number, std::uint64_t page, std::uin
     auto address = s->base + page * 4096;
     auto const loaded = this_cpu().root == owner.root;
     // No rights at all keeps the frame but takes the present bit: the page faults on any access.
-    auto const bits = rights == 0 ? std::uint64_t{0} : paging::make_entry(0, rights);
+    auto const bits = rights == 0 ? kNoAccess : paging::make_entry(0, rights);
+    auto* const records = &frames::record(0);
     for (std::uint64_t i = 0; i < count; ++i, ++entry, address += 4096) {
         auto const old = *entry;
         if (old == 0 || (old & paging::kDevicePage) != 0) return fail(Error::NotMapped);
         auto const physical = old & paging::kAddressMask;
-        auto& record = frames::record(static_cast<FrameNumber>(physical >> 12));
+        auto& record = records[physical >> 12];
         if (record.owner != owner.index || record.state != FrameState::Owned ||
             (writable && record.mapped != 1)) {
             return fail(Error::NotPermitted);
         }
         record.reserved = writable ? kFrameWritable : 0;
-        *entry = physical | bits | (rights == 0 ? 1ull << 10 : 0);
+        *entry = physical | bits;
         if (loaded) arch::invalidate_page(address);
     }
     return 0;
@@ -449,12 +506,14 @@ Status map_batch(Domain& owner, std::uint64_t number, std::uint64_t page, std::u
         return fail(Error::BadHandle);
     }
     if (count == 0 || page + count < page) return fail(Error::BadArgument);
+    auto* entry = leaf_entry(owner, *s, page);
+    if (entry == nullptr) return fail(Error::BadArgument);
+    auto const last = std::min<std::uint64_t>({count, kBatchMax, 512 - page % 512});
     std::uint64_t done = 0;
-    for (; done < count && done < 4; ++done) {
-        auto* entry = leaf_entry(owner, *s, page + done);
-        if (entry == nullptr || *entry != 0) {
+    for (; done < last; ++done, ++entry) {
+        if (*entry != 0) {
             if (done > 0) break;
-            return fail(entry == nullptr ? Error::BadArgument : Error::Exists);
+            return fail(Error::Exists);
         }
         auto const frame = frames::take(owner, FrameState::Owned);
         if (!frame) {
@@ -463,10 +522,10 @@ Status map_batch(Domain& owner, std::uint64_t number, std::uint64_t page, std::u
         }
         auto& record = frames::record(*frame);
         record.mapped = 1;
-        ++leaf_use(entry);
         record.reserved = kFrameWritable;
         *entry = paging::make_entry(std::uint64_t{*frame} * 4096, abi::kRead | abi::kWrite);
     }
+    leaf_use(entry - 1) = static_cast<std::uint16_t>(leaf_use(entry - 1) + done);
     return done;
 }
 
@@ -522,6 +581,69 @@ Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint6
     return 0;
 }
 
+namespace {
+
+/// Links a new acceptance into the owner's list, so that a revocation or a destruction finds it.
+std::uint16_t begin_acceptance(Domain& target, Domain& owner, Stretch& s, std::uint64_t number,
+                               std::uint64_t rights) {
+    auto const taken = take_number(target);
+    auto* fresh = stretch_of(target, taken);
+    *fresh = Stretch{};
+    fresh->kind = Stretch::Kind::Accepted;
+    fresh->step = Stretch::Step::Check;
+    fresh->rights = static_cast<std::uint8_t>(rights);
+    fresh->regions = s.regions;
+    fresh->base = s.base;
+    fresh->owner_index = owner.index;
+    fresh->owner_generation = owner.generation;
+    fresh->owner_stretch = static_cast<std::uint16_t>(number);
+    fresh->previous_index = kNoDomain;
+    fresh->next_index = s.next_index;
+    fresh->next_stretch = s.next_stretch;
+    if (s.next_index != kNoDomain) {
+        auto* after = stretch_of(*domains::at(s.next_index), s.next_stretch);
+        after->previous_index = target.index;
+        after->previous_stretch = taken;
+    }
+    s.next_index = target.index;
+    s.next_stretch = taken;
+    return taken;
+}
+
+/// One step of the acceptance that `target` has begun, of `s`: first all regions must be free
+/// (it may have accepted the same before), then each is led to the owner's leaf table.
+Status continue_acceptance(Domain& target, Domain& owner, Stretch& s) {
+    auto const taken = target.accepting_stretch;
+    auto* a = stretch_of(target, taken);
+    std::uint32_t work = 0;
+    for (; a->step == Stretch::Step::Check; work += kRegionWork) {
+        if (work >= kStepWork) return fail(Error::Again);
+        if (!region_free(target, region_address(*a, a->progress))) {
+            TRY_VOID(drop_accepted(target, taken));
+            return fail(Error::Exists);
+        }
+        if (++a->progress < a->regions) continue;
+        a->progress = 0;
+        a->step = Stretch::Step::Build;
+    }
+    while (a->progress < a->regions) {
+        if (work >= kStepWork) return fail(Error::Again);
+        auto const at = region_address(*a, a->progress);
+        auto* entry = TRY(region_entry(target, at));
+        work += entry != nullptr ? kLinkWork : kTableWork;
+        if (entry == nullptr) continue;
+        auto const walk = paging::walk(owner.pml4, at);
+        ASSERT(walk.region != nullptr);
+        *entry = paging::make_entry(*walk.region & paging::kAddressMask, a->rights);
+        ++a->progress;
+    }
+    target.accepting_stretch = kNoStretch;
+    s.offered_rights = 0;
+    return taken;
+}
+
+}  // namespace
+
 Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std::uint64_t rights) {
     auto* owner = domains::find(owner_id);
     if (owner == nullptr || !owner->furnished || owner->state == DomainState::Dead ||
@@ -530,6 +652,25 @@ Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std:
     }
     auto* s = own(*owner, number);
     if (s == nullptr) return fail(Error::BadHandle);
+    if (target.accepting_stretch != kNoStretch) {
+        auto* a = stretch_of(target, target.accepting_stretch);
+        auto const same = a->owner_index == owner->index &&
+                          a->owner_generation == owner->generation && a->owner_stretch == number &&
+                          a->rights == rights;
+        auto const offered = s->offered_index == target.index &&
+                             s->offered_generation == target.generation &&
+                             (rights & ~std::uint64_t{s->offered_rights}) == 0;
+        if (!same || !offered || a->flags != 0) {
+            // Another acceptance, or what was offered has changed: the one begun is taken back in
+            // steps, and this one looked at after it.
+            if (a->flags == 0) {
+                a->flags = 1;
+                a->progress = 0;
+            }
+            (void)TRY(drop_accepted(target, target.accepting_stretch));
+            return fail(Error::Again);
+        }
+    }
     if (s->offered_index != target.index || s->offered_generation != target.generation ||
         s->offered_rights == 0) {
         return fail(Error::NotOffered);
@@ -537,55 +678,11 @@ Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std:
     if ((rights & ~std::uint64_t{s->offered_rights}) != 0 || (rights & abi::kRead) == 0) {
         return fail(Error::NotPermitted);
     }
-    if (target.accepting_stretch == kNone) {
-        if (!regions_free(target, s->base, s->regions < 32 ? s->regions : 32))
-            return fail(Error::Exists);
-        if (target.free_stretch == kNone) return fail(Error::QuotaExceeded);
-        auto const taken = take_number(target);
-        auto* fresh = stretch_of(target, taken);
-        *fresh = Stretch{};
-        fresh->kind = Stretch::Kind::Accepted;
-        fresh->rights = static_cast<std::uint8_t>(rights);
-        fresh->regions = s->regions;
-        fresh->base = s->base;
-        fresh->owner_index = owner->index;
-        fresh->owner_generation = owner->generation;
-        fresh->owner_stretch = static_cast<std::uint16_t>(number);
-        fresh->previous_index = kNoDomain;
-        fresh->next_index = s->next_index;
-        fresh->next_stretch = s->next_stretch;
-        if (s->next_index != kNoDomain) {
-            auto* after = stretch_of(*domains::at(s->next_index), s->next_stretch);
-            after->previous_index = target.index;
-            after->previous_stretch = taken;
-        }
-        s->next_index = target.index;
-        s->next_stretch = taken;
-        target.accepting_stretch = taken;
+    if (target.accepting_stretch == kNoStretch) {
+        if (target.free_stretch == kNoStretch) return fail(Error::QuotaExceeded);
+        target.accepting_stretch = begin_acceptance(target, *owner, *s, number, rights);
     }
-    auto const taken = target.accepting_stretch;
-    auto* a = stretch_of(target, taken);
-    if (a->kind != Stretch::Kind::Accepted || a->owner_index != owner->index ||
-        a->owner_stretch != number) {  // revoked meanwhile, or another acceptance is under way
-        if (a->kind == Stretch::Kind::Accepted) return fail(Error::Busy);
-        target.accepting_stretch = kNone;
-        return fail(Error::NotOffered);
-    }
-    if (a->flags != 0)
-        return fail(Error::Busy);  // being revoked, and the two count in the same place
-    std::uint32_t budget = kTakesPerStep, work = 0;
-    while (a->progress < a->regions) {
-        if (work++ == kRegionsPerStep) return fail(Error::Again);
-        auto const at = a->base + a->progress * abi::kRegionSize;
-        auto* entry = TRY(region_entry(target, at, budget));
-        auto const walk = paging::walk(owner->pml4, at);
-        ASSERT(walk.region != nullptr);
-        *entry = paging::make_entry(*walk.region & paging::kAddressMask, rights);
-        ++a->progress;
-    }
-    target.accepting_stretch = kNone;
-    s->offered_rights = 0;
-    return taken;
+    return continue_acceptance(target, *owner, *s);
 }
 
 Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer) {

@@ -23,6 +23,8 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
 Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
                      std::uint64_t rights);
 Status destroy(Domain& owner, std::uint64_t number);
+/// The creation under way is not gone on with: what there is of it is left to `destroy`.
+void abandon_creation(Domain& d);
 
 /// Frames in and out of an own stretch of `target`, by page number. One bounded step each; errors
 /// as in kernel/abi/syscalls.h.
@@ -43,7 +45,8 @@ Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint6
 Status accept(Domain& target, abi::DomainId owner, std::uint64_t number, std::uint64_t rights);
 Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer);
 
-/// Makes the chain of free stretch numbers of a new domain.
-void initialise_table(Domain& d);
+/// Makes the chain of free stretch numbers of a new domain, some a call; `done` counts them.
+/// Returns true when all are chained.
+bool initialise_table(Domain& d, std::uint32_t& done);
 
 }  // namespace nemesis::kernel::stretches
