@@ -16,12 +16,18 @@ constexpr u64 freeing_flag = u64{1} << 5;   // in memory only: free after the ne
 
 }  // namespace
 
+/// Whether an operation that needs this many blocks has room. `freeing`: it may use the reserve,
+/// but not the half that a cleaning pass works with, as long as one is under way or has a prospect.
 bool Store::space_for(u64 blocks, bool freeing) const {
     u64 const dirty = dirty_user_ + dirty_system_ + blocks;
     u64 const need = dirty / 100 + 3;
     u64 const percent = superblock_.segments * options_.reserve_percent / 100;
     u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
-    return segments_free_ >= need + (freeing ? 0 : reserve);
+    bool const prospect =
+        options_.clean_automatically && (cleaning_ || clean_wanted_ || pending_free_count_ > 0 ||
+                                         garbage_entries() > useless_garbage_ + 64);
+    u64 const kept = prospect ? reserve / 2 : 0;
+    return segments_free_ >= need + (freeing ? kept : reserve);
 }
 
 /// Whether a changing operation may start now; false: it waits.
