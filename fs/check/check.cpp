@@ -64,6 +64,7 @@ private:
                    bool live);
     void reach(u64 owner, BlockKind kind, u32 level, u64 index, Pointer p, bool live);
     void pnodes();
+    void stream(u64 number, Pnode const& p, std::map<u64, Pointer> const& leaves);
     void directory(u64 number, Pnode const& p, std::map<u64, Pointer> const& leaves);
     bool directory_block(u64 number, u64 block, u64 low, u64 high, int level,
                          std::map<u64, Pointer> const& leaves, std::set<u64>& used, u64* last);
@@ -313,7 +314,9 @@ void Run::apply(std::vector<Summary> const& group) {
                 u64 const segment = Address{r.value}.segment();
                 if (segment < segments_.size()) {
                     segments_[segment] =
-                        SegmentEntry::of(SegmentUse::Stream, rows_per_segment, 0, r.group()).value;
+                        SegmentEntry::of(SegmentUse::Stream, Address{r.value}.row(), r.length(),
+                                         r.group())
+                            .value;
                 }
             } else if (r.type() != RecordType::Client && r.type() != RecordType::None && !foreign) {
                 ring_.push_back(r);
@@ -431,7 +434,6 @@ void Run::summaries() {
         SegmentEntry const e{segments_[s]};
         if (e.use() == SegmentUse::Free) continue;
         ++report_.segments_in_use;
-        if (e.use() == SegmentUse::Stream) continue;
         u32 named = 0;
         u32 row = 0;
         while (row < e.rows()) {
@@ -466,6 +468,48 @@ void Run::summaries() {
                     std::to_string(row) + ", " + std::to_string(named));
         }
         report_.written += named;
+    }
+}
+
+/// The index: in order, inside of the data, each frame's address the block of its first byte.
+void Run::stream(u64 number, Pnode const& p, std::map<u64, Pointer> const& leaves) {
+    std::string const name = "stream " + std::to_string(number);
+    u64 const blocks = (p.tree.size + block_bytes - 1) / block_bytes;
+    u64 const index = (p.entries + index_records_per_block - 1) / index_records_per_block;
+    for (auto const& [at, pointer] : leaves) {
+        bool const data = at < blocks;
+        if (!data && (at < stream_index_block || at >= stream_index_block + index)) {
+            problem(name + " has block " + std::to_string(at) + " beyond its size");
+            return;
+        }
+        u64 const segment = pointer.address.segment();
+        bool const own = segment < segments_.size() &&
+                         SegmentEntry{segments_[segment]}.use() == SegmentUse::Stream;
+        if (data != own) problem(name + " block " + std::to_string(at) + " is in a wrong segment");
+    }
+    i64 time = INT64_MIN;
+    u64 end = 0;
+    Block b;
+    for (u64 n = 0; n < p.entries; ++n) {
+        if (n % index_records_per_block == 0) {
+            auto const it = leaves.find(stream_index_block + n / index_records_per_block);
+            if (it == leaves.end() || !read_data(it->second, b)) {
+                problem(name + " has no sound index");
+                return;
+            }
+        }
+        IndexRecord r;
+        std::memcpy(&r, b.data() + n % index_records_per_block * sizeof r, sizeof r);
+        auto const first = leaves.find(r.offset / block_bytes);
+        bool const sound = r.time_ns > time && r.offset == end && r.bytes > 0 &&
+                           r.offset + r.bytes <= p.tree.size && first != leaves.end() &&
+                           first->second.address == r.address;
+        if (!sound) {
+            problem(name + " frame " + std::to_string(n) + " is wrong in the index");
+            return;
+        }
+        time = r.time_ns;
+        end = r.offset + r.bytes;
     }
 }
 
@@ -508,8 +552,10 @@ void Run::pnodes() {
             if (!live) dead_trees_.insert(number);
             std::map<u64, Pointer> leaves;
             walk(number, p.tree, &leaves, live);
-            if (!leaves.empty() && live && p.type != PnodeType::Directory &&
-                leaves.rbegin()->first * block_bytes >= p.tree.size) {
+            if (p.type == PnodeType::Stream) {
+                stream(number, p, leaves);
+            } else if (!leaves.empty() && live && p.type != PnodeType::Directory &&
+                       leaves.rbegin()->first * block_bytes >= p.tree.size) {
                 problem("pnode " + std::to_string(number) + " has blocks beyond its size");
             }
             if (!p.xattr.hole()) {

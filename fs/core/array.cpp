@@ -73,6 +73,9 @@ void Store::advance(Instant now) {
             if (ios_[k].used && ios_[k].disk == disk) disk_done(k, DiskStatus::Error);
         }
     }
+    for (u32 i = 0; i < options_.media_streams; ++i) {
+        if (sessions_ && sessions_[i].used && sessions_[i].round_end <= now_) wake();
+    }
     if (need_flush() && now_ - oldest_dirty_ >= options_.write_delay) {
         want_flush();
     }
@@ -84,7 +87,12 @@ void Store::advance(Instant now) {
 
 Instant Store::next_deadline() const {
     Instant t = Instant::never();
-    if (need_flush()) t = oldest_dirty_ + options_.write_delay;
+    for (u32 i = 0; i < options_.media_streams; ++i) {
+        if (sessions_ && sessions_[i].used && sessions_[i].round_end < t)
+            t = sessions_[i].round_end;
+    }
+    if (need_flush() && oldest_dirty_ < t - options_.write_delay)
+        t = oldest_dirty_ + options_.write_delay;
     if (health_ == Health::Mounted && group_ > own_group_ &&
         last_checkpoint_ + options_.checkpoint_interval < t) {
         t = last_checkpoint_ + options_.checkpoint_interval;

@@ -139,6 +139,12 @@ bool Store::discard_dirty_data(u64 file) {
 bool Store::delete_pnode(u64 number) {
     Pnode* p = pnode_for_write(number);
     if (!p) return false;
+    bool const stream = p->type == PnodeType::Stream;
+    if (stream && p->entries > 0) {
+        // What follows cuts from the end: the index is the last part of the tree.
+        u64 const index = (p->entries - 1) / index_records_per_block + 1;
+        p->tree.size = (stream_index_block + index) * block_bytes;
+    }
     bool const small =
         p->tree.height == 0 || (p->tree.height == 1 && p->tree.size <= small_tree_bytes);
     if (small) {
@@ -310,6 +316,18 @@ bool Store::execute(Request& r) {
             break;
         case Op::Statistics:
             done = true;
+            break;
+        case Op::OpenStreams:
+            done = op_open_streams(r);
+            break;
+        case Op::Record:
+            done = op_record(r);
+            break;
+        case Op::CloseStreams:
+            done = op_close_streams(r);
+            break;
+        case Op::ReadIndex:
+            done = op_read_index(r);
             break;
     }
     if (missing_first_) {

@@ -35,7 +35,6 @@ inline constexpr u64 checkpoint_magic = 0x31504B43'53474550;  // "PEGSCKP1"
 inline constexpr u64 summary_magic = 0x314D5553'53474550;     // "PEGSSUM1"
 inline constexpr u32 directory_magic = 0x31524944;            // "DIR1"
 inline constexpr u32 xattr_magic = 0x31545458;                // "XTT1"
-inline constexpr u32 trailer_magic = 0x314C5254;              // "TRL1"
 
 /// Address of a block: volume (8 bits), segment (40 bits), block in the segment (16 bits; row * 4 +
 /// column). 0 is no address, since block 0 of a segment is always a summary.
@@ -98,8 +97,8 @@ struct Pnode {
     u64 parent;  // of a directory; of a Free pnode: the next free one
     Pointer xattr;
     TreeRoot tree;
-    u64 entries;         // of a directory
-    u64 directory_free;  // first free block of a directory file, 0 none
+    u64 entries;         // of a directory; of a stream: frames in its index
+    u64 directory_free;  // first free block of a directory file, 0 none; of a stream: bytes/s
     u64 stream_set;      // of a stream: the set it was recorded with, 0 none
 };
 static_assert(sizeof(Pnode) == 256);
@@ -153,6 +152,8 @@ static_assert(sizeof(LogHead) == 24);
 inline constexpr u32 heads = 2;
 inline constexpr u32 head_hot = 0;
 inline constexpr u32 head_cold = 1;  // blocks moved by the cleaner
+// In the summaries of stream segments; no head of the log, and no part of its sequence.
+inline constexpr u32 head_stream = 2;
 
 /// How far a client's operations are in the state.
 struct ClientMark {
@@ -190,7 +191,7 @@ struct Checkpoint {
 };
 static_assert(sizeof(Checkpoint) == block_bytes);
 
-enum class BlockKind : u8 { Data, Xattr, Stream };
+enum class BlockKind : u8 { Data, Xattr };
 
 /// Names a block of a partial segment: whose it is, and its checksum. shape: entry i describes
 /// block i + 1 of the partial segment.
@@ -226,7 +227,8 @@ enum class RecordType : u8 {
 /// GarbageFile: as GarbageTree, and the tree was that of the old garbage file, which is empty from
 /// this group on (the checkpoint before may still have it).
 /// Client: `value` = client, `group` unused, next record's value = sequence.
-/// StreamSegment: segment `value` (an Address) belongs to stream data from now on.
+/// StreamSegment: the segment of Address `value` holds stream data, in the rows before the
+/// Address's, with `length` blocks named; `group` is the birth of its present life.
 /// A garbage entry counts only for a segment whose present life began before `group`.
 struct Record {
     u64 value;
@@ -321,14 +323,30 @@ struct XattrBlock {
 };
 static_assert(sizeof(XattrBlock) == block_bytes);
 
-/// One run of segments of a stream, in the stream's own file: `count` segments from `segment`, that
-/// begin with segment number `first` of the stream.
-struct StreamRun {
-    u64 segment;
-    u64 first;
-    u64 count;
-    u64 reserved;
+/// A stream's file: its data from block 0, its index from block stream_index_block on. The tree has
+/// height stream_height from the start.
+inline constexpr u32 stream_height = 3;
+inline constexpr u64 stream_index_block = u64{1} << 26;  // 256 GiB of data at most
+inline constexpr u32 stream_set_max = 8;                 // streams recorded together
+
+/// One frame in the control stream: what a device says of the data it sends, in order.
+struct ControlRecord {
+    i64 time_ns;  // since the start of the recording; rises within a stream
+    u32 bytes;
+    u32 flags;
 };
-static_assert(sizeof(StreamRun) == 32);
+static_assert(sizeof(ControlRecord) == 16);
+enum FrameFlags : u32 { frame_key = 1 };  // can be shown without any frame before it
+
+/// One frame in a stream's index: record n is at byte 32 n of the index.
+struct IndexRecord {
+    i64 time_ns;
+    u64 offset;       // of its first byte in the stream
+    Address address;  // of the block that holds this byte
+    u32 bytes;
+    u32 flags;
+};
+static_assert(sizeof(IndexRecord) == 32);
+inline constexpr u32 index_records_per_block = block_bytes / sizeof(IndexRecord);
 
 }  // namespace nemesis::fs

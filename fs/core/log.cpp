@@ -60,7 +60,7 @@ u64 Store::allocate_segment() {
 }
 
 bool Store::unlogged() const {
-    if (ring_logged_ != ring_end_) return true;
+    if (ring_logged_ != ring_end_ || stream_mark_count_ > 0) return true;
     for (u32 i = 0; i < client_count_; ++i) {
         if (client_dirty_[i]) return true;
     }
@@ -195,6 +195,19 @@ Task Store::log_client_marks() {
     }
 }
 
+/// How far stream segments are written, as the group has it.
+Task Store::log_stream_marks() {
+    for (u32 i = 0; i < stream_mark_count_; ++i) {
+        if (!open_ || open_->slots == summary_slots) co_await open_partial(head_hot);
+        StreamMark const& m = stream_marks_[i];
+        Record const r =
+            Record::of(RecordType::StreamSegment, Address::of(m.segment, m.rows * columns).value,
+                       m.blocks, m.birth);
+        put_slot(*open_->summary, open_->slots++, r.value, r.type_length_group);
+    }
+    stream_mark_count_ = 0;
+}
+
 /// Completes the open partial segment, with padding and parity, and starts to write it.
 void Store::seal(bool last) {
     Partial& p = *open_;
@@ -292,6 +305,7 @@ Task Store::flush() {
         while (dirty_[c].dirty_next != &dirty_[c]) co_await serialize(dirty_[c].dirty_next);
     }
     co_await log_client_marks();
+    co_await log_stream_marks();
     u64 const end = ring_end_;
     co_await log_records(ring_logged_, end);
     ring_logged_ = end;

@@ -65,7 +65,14 @@ Task Store::rebuild_task() {
             if (superblock_.disk_state[d] == DiskState::Dead && position_[d] != 255) disk = d;
         }
         ASSERT(disk < disks);
-        superblock_.rebuild_birth = group_ + 1;
+        // Stream data that is on its way is part of the state, or not written yet.
+        hold_streams_ = true;
+        while (uncommitted_pieces_ > 0) {
+            if (health_ != Health::Mounted || unmount_wanted_) co_return;
+            co_await changed();
+        }
+        hold_streams_ = false;
+        superblock_.rebuild_birth = group_ + 2;
         rebuild_cursor_ = 0;
         superblock_.disk_state[disk] = DiskState::Rebuilding;
         ++superblock_.generation;
@@ -117,7 +124,7 @@ Task Store::scrub_task() {
             co_await changed();
             continue;
         }
-        if (e.use() == SegmentUse::Log || e.use() == SegmentUse::Cold) {
+        if (e.use() != SegmentUse::Free) {
             bool good = true;
             co_await check_segment(scrub_cursor_, &good);
         }

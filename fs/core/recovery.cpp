@@ -41,7 +41,7 @@ std::size_t Store::memory_needed(Options const& o, u64 segments) {
         std::size_t{o.garbage_ring} * sizeof(Record) + std::size_t{o.sort_entries} * sizeof(Record);
     n += sizeof(Candidate) * candidates_max;
     n += o.held_max * 2 * sizeof(Held) + pending_free_max * 8 + frame_pool_bytes;
-    n += segments * 8 + segments / 512 / 8 + 64;
+    n += segments * 8 + segments / 512 / 8 + 64 + media_memory(o);
     return n + 4 * block_bytes;
 }
 
@@ -76,7 +76,7 @@ bool Store::carve_all() {
     held_ = arena_.carve<Held>(std::size_t{options_.held_max} * 2);
     candidates_ = arena_.carve<Candidate>(candidates_max);
     pending_free_ = arena_.carve<u64>(pending_free_max);
-    if (arena_.exhausted()) return false;
+    if (!carve_media() || arena_.exhausted()) return false;
     for (u32 i = 0; i < n; ++i) {
         Frame* f = new (&frames_[i]) Frame;
         f->data = data + std::size_t{i} * block_bytes;
@@ -451,7 +451,7 @@ bool Store::summary_valid(Summary const& s, u64 segment, u32 row) const {
     if (!good) return false;
     u32 const slots = u32{s.entries} + s.records;
     return slots <= summary_slots && s.rows > 0 && row + s.rows <= rows_per_segment &&
-           (u32{s.entries} + 1 + columns - 1) / columns == s.rows && s.head < heads &&
+           (u32{s.entries} + 1 + columns - 1) / columns == s.rows && s.head <= head_stream &&
            s.next_segment < superblock_.segments;
 }
 
@@ -746,12 +746,13 @@ Task Store::apply_group(Summary* group, u32 count) {
                     break;
                 }
                 case RecordType::StreamSegment: {
-                    u64 const segment_number = Address{r.value}.segment();
-                    if (segment_number < superblock_.segments) {
-                        if (segments_[segment_number] == 0) --segments_free_;
-                        set_segment(
-                            segment_number,
-                            SegmentEntry::of(SegmentUse::Stream, rows_per_segment, 0, r.group()));
+                    Address const written{r.value};
+                    if (written.segment() < superblock_.segments &&
+                        written.row() <= rows_per_segment && r.length() < segment_blocks) {
+                        if (segments_[written.segment()] == 0) --segments_free_;
+                        set_segment(written.segment(),
+                                    SegmentEntry::of(SegmentUse::Stream, written.row(), r.length(),
+                                                     r.group()));
                     }
                     break;
                 }

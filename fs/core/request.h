@@ -59,6 +59,10 @@ enum class Op : u8 {
     Fsync,
     Hold,
     Statistics,
+    OpenStreams,
+    Record,
+    CloseStreams,
+    ReadIndex,
 };
 constexpr bool changes(Op op) { return op <= Op::Release; }
 
@@ -128,8 +132,16 @@ struct Statistics {
     u64 reconstructed = 0;   // blocks rebuilt from the others
     u64 repaired = 0;        // blocks rewritten after that
     u64 damaged = 0;         // beyond redundancy
+    u64 stream_blocks = 0;   // data of streams; part of blocks_written
+    u64 stream_rounds = 0;   // rounds of recordings made part of the state
     u64 never_written = 0;   // dirty data blocks that died in memory
     u64 rolled_forward = 0;  // groups applied by the last mount
+};
+
+/// OpenStreams: one stream of a set.
+struct StreamAsk {
+    u64 pnode = 0;
+    u64 rate = 0;  // bytes/s
 };
 
 struct Request {
@@ -141,12 +153,17 @@ struct Request {
     u64 sequence = 0;  // of the client, rising
     Credentials who;
     u64 pnode = 0;   // the file or the (first) directory
-    u64 pnode2 = 0;  // Rename: target directory; Link: the file
+    u64 pnode2 = 0;  // Rename: target directory; Link: the file; of streams: the session
     Name name;
     Name name2;      // Rename: target name; Symlink: target; SetXattr: value
-    u64 offset = 0;  // Read, Write, Punch; ReadDirectory: cookie; Truncate: size
+    u64 offset = 0;  // Read, Write, Punch; ReadDirectory: cookie; Truncate: size; Record: stream
+                     // of the set; ReadIndex: first frame
     u64 length = 0;
     u8* buffer = nullptr;
+    StreamAsk const* streams = nullptr;      // OpenStreams: the set
+    ControlRecord const* control = nullptr;  // Record: the frames that the buffer holds
+    u32 streams_count = 0;
+    u32 control_count = 0;
     Attributes
         attributes;  // result; input of SetAttributes (uid, gid, mode, times) and Create (rdev)
 

@@ -45,6 +45,8 @@ struct Options {
     u32 clean_threshold =
         32;  // blocks of garbage below which a segment is carried over; 0: all cleaned
     bool clean_automatically = true;
+    u32 media_streams = 0;  // streams recorded or played at once; each costs 3.9 MiB
+    Duration media_round = Duration::s(1);
 };
 
 enum class Health : u8 { Unmounted, Mounting, Mounted, Refused, ReadOnly, Stopped };
@@ -284,6 +286,89 @@ private:
     bool op_release(Request& r);
     bool op_fsync(Request& r);
 
+    // --- streams (record.cpp) ------------------------------------------------------------------
+    struct SegmentBuffer {  // a segment with its parity: disk d, row r at (64 d + r) blocks
+        u8* data = nullptr;
+        u32 in_flight = 0;
+        bool used = false;
+        bool building = false;
+        u8* block(u32 n) const { return at(n % columns, n / columns); }
+        u8* at(u32 disk, u32 row) const {
+            return data + (std::size_t{disk} * rows_per_segment + row) * block_bytes;
+        }
+    };
+    struct StreamMark {  // how far a stream segment is written
+        u64 segment;
+        u64 birth;
+        u32 rows;
+        u32 blocks;
+    };
+    struct MediaStream {
+        u64 pnode;
+        u32 generation;
+        u64 rate;
+        u64 bytes;      // taken from the client
+        i64 last_time;  // of the newest frame taken
+        u64 blocks_committed;
+        u64 frames_committed;
+        // The piece being filled: rows from `row` on of `segment`, in `buffer`.
+        SegmentBuffer* buffer;
+        u64 segment;
+        u64 birth;
+        u32 row;
+        u32 blocks;  // whole data blocks in it
+        u32 named;   // blocks that the segment's earlier pieces name
+        u32 pieces;
+        u32 tail_bytes;  // of the block that is not whole yet
+        u8* tail;
+        // Sealed and not yet part of the state: blocks, segments, frames. `ready`: on the disks.
+        Pointer* sealed;
+        u32 sealed_count;
+        u32 sealed_ready;
+        StreamMark* marks;
+        u32 mark_count;
+        u32 marks_ready;
+        IndexRecord* frames;
+        u32 frame_count;
+    };
+    struct MediaSession {
+        bool used = false;
+        bool closing = false;
+        bool ended = false;
+        bool hurry = false;   // a table is full: end the round early
+        bool frozen = false;  // nothing new is sealed
+        Error error = Error::None;
+        u32 count = 0;
+        u32 pieces = 0;  // being written
+        Instant round_end;
+        MediaStream* stream[stream_set_max] = {};
+    };
+    static constexpr u32 sealed_max = 2048;
+    static constexpr u32 frames_max = 1024;
+    static constexpr u32 marks_max = 64;
+    static constexpr u32 stream_marks_max = 1024;
+    static constexpr u32 buffers_per_stream = 3;
+    static std::size_t media_memory(Options const& options);
+    bool carve_media();
+    bool op_open_streams(Request& r);
+    bool op_record(Request& r);
+    bool op_close_streams(Request& r);
+    bool op_read_index(Request& r);
+    MediaSession* session_of(Request& r);
+    bool take_bytes(MediaSession& s, MediaStream& m, u8 const* data, u64 bytes, u64* taken);
+    bool place_block(MediaSession& s, MediaStream& m, u8 const* data);
+    void seal_piece(MediaSession& s, MediaStream& m, bool final);
+    void drop_buffer(SegmentBuffer& b);
+    Task write_piece(MediaSession& s, SegmentBuffer& b, u64 segment, u32 row, u32 rows);
+    bool round_due(MediaSession const& s) const;
+    Task record_task(MediaSession& s);
+    bool commit_round(MediaSession& s, bool final);
+    bool commit_frames(MediaStream& m, u32 frames, bool change);
+    u32 frames_until(MediaStream const& m, i64 end, u64 bytes) const;
+    i64 common_end(MediaSession const& s, bool final) const;
+    void end_session(MediaSession& s);
+    bool may_commit() const;
+
     struct Entry {
         u64 key = 0;
         u64 pnode = 0;
@@ -504,6 +589,16 @@ private:
     u64 rebuild_cursor_ = 0;
     u64 scrub_cursor_ = 0;
     bool scrubbing_ = false;
+
+    // Streams.
+    MediaSession* sessions_ = nullptr;
+    MediaStream* media_ = nullptr;
+    SegmentBuffer* buffers_ = nullptr;
+    u32 buffer_count_ = 0;
+    StreamMark* stream_marks_ = nullptr;  // not yet in a summary
+    u32 stream_mark_count_ = 0;
+    u32 uncommitted_pieces_ = 0;  // written or being written, and not part of the state yet
+    bool hold_streams_ = false;   // no piece is written: a disk is being added
 
     // Open files.
     struct Held {

@@ -5,6 +5,8 @@
 #include <map>
 #include <unordered_map>
 
+#include "fs/simulator/films.h"
+
 namespace nemesis::fs::simulator {
 namespace {
 
@@ -92,6 +94,17 @@ std::vector<Step> step_vocabulary() {
     };
 }
 
+std::vector<Step> film_steps(Step const& other, Step const& last) {
+    using K = StepKind;
+    return {
+        {K::CreateStream, "v", "", 0, 0, 'a'}, {K::CreateStream, "w", "", 0, 0, 'a'},
+        {K::RecordStart, "v", "w", 0, 0, 'a'}, {K::RecordRound, "", "", 0, 0, 'a'},
+        {K::RecordRound, "", "", 0, 1, 'a'},   other,
+        {K::RecordRound, "", "", 0, 2, 'a'},   {K::RecordRound, "", "", 0, 3, 'a'},
+        {K::RecordStop, "", "", 0, 0, 'a'},    last,
+    };
+}
+
 bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 variant) {
     format(image, pool);
     Machine m(image, pool, memory);
@@ -136,6 +149,7 @@ Recording record(Image const& start, Model const& before, std::vector<Step> cons
         return r;
     }
     Client c(m);
+    u64 round_before = 0;
     for (std::size_t i = 0; i < steps.size(); ++i) {
         r.trace.push_back({EventKind::Submitted, 0, 0, nullptr, nullptr, i + 1});
         Error const want = model.apply(steps[i]);
@@ -146,7 +160,15 @@ Recording record(Image const& start, Model const& before, std::vector<Step> cons
                         ", core " + std::to_string(static_cast<int>(got));
             return r;
         }
-        bool const durable = steps[i].kind == StepKind::Fsync;
+        bool const durable =
+            steps[i].kind == StepKind::Fsync || steps[i].kind == StepKind::RecordStop;
+        // When a round has ended, the round before it has been promised.
+        if (steps[i].kind == StepKind::RecordRound && steps[i].length > 0) {
+            r.trace.push_back({EventKind::Completed, 0, 0, nullptr, nullptr, i + 1});
+            r.trace.push_back({EventKind::Durable, 0, 0, nullptr, nullptr, round_before});
+        }
+        if (steps[i].kind == StepKind::RecordRound) round_before = i + 1;
+        if (steps[i].kind == StepKind::RecordRound) continue;
         r.trace.push_back(
             {durable ? EventKind::Durable : EventKind::Completed, 0, 0, nullptr, nullptr, i + 1});
     }
@@ -158,11 +180,35 @@ Recording record(Image const& start, Model const& before, std::vector<Step> cons
     return r;
 }
 
+/// The oracle over the workload's recording, when it has one.
+std::string Explorer::films_of(Client& c, Recording const& r, Bounds b) const {
+    FilmBounds f;
+    Step const* start = nullptr;
+    for (std::size_t i = 0; i < r.steps.size(); ++i) {
+        Step const& s = r.steps[i];
+        if (s.kind == StepKind::RecordStart) start = &s;
+        if (s.kind == StepKind::RecordRound && i < b.most) f.rounds_most = s.length + 1;
+        // A promise of a round is an end of the promised steps; an fsync after it says only that
+        // the rounds before the last one are safe, since a frame's end may wait for its block.
+        if (s.kind == StepKind::RecordRound && i < b.least) {
+            f.rounds_least = i + 1 == b.least ? s.length + 1 : s.length;
+        }
+        if (s.kind == StepKind::RecordStop && i < b.least) {
+            f.complete = true;
+            f.rounds_least = f.rounds_most;
+        }
+        // Names that go later do not matter to what is promised of them before.
+        bool const gone = start && (s.path == start->path || s.path == start->path2);
+        if (gone && s.kind != StepKind::RecordStart && i < b.most) return "";
+    }
+    return start ? judge_film(c, {start->path, start->path2}, f) : "";
+}
+
 Explorer::Bounds Explorer::bounds_at(Recording const& r, std::size_t at) const {
     Bounds b{0, 0};
     for (std::size_t i = 0; i < at; ++i) {
         if (r.trace[i].kind == EventKind::Submitted) b.most = r.trace[i].number;
-        if (r.trace[i].kind == EventKind::Durable) b.least = r.trace[i].number;
+        if (r.trace[i].kind == EventKind::Durable) b.least = std::max(b.least, r.trace[i].number);
     }
     return b;
 }
@@ -200,6 +246,8 @@ void Explorer::judge(Image const& crashed, u64 hash, Recording const& r, Bounds 
                           std::to_string(b.most) + " matches:\n" + text + "-- least:\n" +
                           r.prefix[b.least] + "-- most:\n" +
                           r.prefix[std::min<std::size_t>(b.most, r.prefix.size() - 1)];
+            } else if (problem = films_of(c, r, b); !problem.empty()) {
+                problem += "\n" + text;
             } else if (m.store().damage_count() > 0) {
                 problem = "damage reported";
             }
@@ -230,7 +278,7 @@ void Explorer::every_write(Recording const& r) {
         if (!last) {
             Event const& e = r.trace[i];
             if (e.kind == EventKind::Submitted) b.most = e.number;
-            if (e.kind == EventKind::Durable) b.least = e.number;
+            if (e.kind == EventKind::Durable) b.least = std::max(b.least, e.number);
             if (e.kind != EventKind::Write) continue;
             hash ^= place_hash(e.disk, e.block, state.at(e.disk, e.block)) ^
                     place_hash(e.disk, e.block, e.data);

@@ -68,6 +68,7 @@ private:
     };
     void judge(Image const& crashed, u64 hash, Recording const& r, Bounds b,
                std::string const& what);
+    std::string films_of(Client& c, Recording const& r, Bounds b) const;
     Bounds bounds_at(Recording const& r, std::size_t at) const;
 
     BlockPool& pool_;
@@ -80,6 +81,8 @@ private:
 /// What base images hold, and the steps of which workloads are made.
 std::vector<Step> base_steps();
 std::vector<Step> step_vocabulary();
+/// A recording of four rounds with another step in its midst and one after it.
+std::vector<Step> film_steps(Step const& other, Step const& last);
 /// A store with base_steps done; `variant` 1: after cleaning, 2: cleanly unmounted.
 bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 variant);
 

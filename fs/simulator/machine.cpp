@@ -17,6 +17,7 @@ Options small_options() {
     o.sort_entries = 16384;
     o.reserve_segments = 8;
     o.clean_threshold = 0;
+    o.media_streams = 2;
     return o;
 }
 
@@ -376,6 +377,62 @@ Error Client::release(u64 number) {
     return run(r);
 }
 
+Error Client::open_streams(std::vector<std::string> const& paths) {
+    std::vector<StreamAsk> streams;
+    for (std::string const& path : paths) {
+        Attributes a;
+        if (Error const e = lookup(path, &a); e != Error::None) return e;
+        streams.push_back({a.pnode, 0});
+    }
+    Request r;
+    r.op = Op::OpenStreams;
+    r.streams = streams.data();
+    r.streams_count = static_cast<u32>(streams.size());
+    Error const e = run(r);
+    session = e == Error::None ? r.count : 0;
+    return e;
+}
+
+Error Client::record(u32 stream, std::vector<ControlRecord> const& control,
+                     std::string const& data) {
+    Request r;
+    r.op = Op::Record;
+    r.pnode2 = session;
+    r.offset = stream;
+    r.control = control.data();
+    r.control_count = static_cast<u32>(control.size());
+    r.buffer = reinterpret_cast<u8*>(const_cast<char*>(data.data()));
+    r.length = data.size();
+    return run(r);
+}
+
+Error Client::close_streams() {
+    Request r;
+    r.op = Op::CloseStreams;
+    r.pnode2 = session;
+    Error const e = run(r);
+    session = 0;
+    return e;
+}
+
+Error Client::read_index(std::string const& path, std::vector<IndexRecord>* out) {
+    Attributes a;
+    if (Error const e = lookup(path, &a); e != Error::None) return e;
+    out->clear();
+    for (;;) {
+        std::vector<IndexRecord> part(300);
+        Request r;
+        r.op = Op::ReadIndex;
+        r.pnode = a.pnode;
+        r.offset = out->size();
+        r.buffer = reinterpret_cast<u8*>(part.data());
+        r.length = part.size() * sizeof(IndexRecord);
+        if (Error const e = run(r); e != Error::None) return e;
+        if (r.count == 0) return Error::None;
+        out->insert(out->end(), part.begin(), part.begin() + r.count / sizeof(IndexRecord));
+    }
+}
+
 Error Client::list(u64 directory, std::vector<std::pair<std::string, u64>>* out) {
     std::vector<u8> buffer(4096);
     u64 cookie = 0;
@@ -464,6 +521,8 @@ Error Client::dump(std::string* out, bool names_damage) {
                     line += " >" + target.substr(0, r.count);
                     break;
                 }
+                case PnodeType::Stream:
+                    break;  // what is in it: films.h
                 default: {
                     line += " s" + std::to_string(a.attributes.size);
                     std::string data;

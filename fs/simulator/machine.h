@@ -94,6 +94,13 @@ public:
     Error release(u64 number);
     Error read_number(u64 number, u64 offset, u64 length, std::string* out);
 
+    /// Streams: record as a set into `session`; the index of a recorded one.
+    Error open_streams(std::vector<std::string> const& paths);
+    Error record(u32 stream, std::vector<ControlRecord> const& control, std::string const& data);
+    Error close_streams();
+    Error read_index(std::string const& path, std::vector<IndexRecord>* out);
+    u64 session = 0;
+
     Error lookup(std::string const& path, Attributes* out);
     Error list(u64 directory, std::vector<std::pair<std::string, u64>>* out);
     Error xattrs(u64 number, std::map<std::string, std::string>* out);

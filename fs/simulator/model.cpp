@@ -4,14 +4,16 @@
 #include <functional>
 
 #include "fs/core/crc32c.h"
+#include "fs/simulator/films.h"
 
 namespace nemesis::fs::simulator {
 
 std::string to_text(Step const& s) {
     static char const* const names[] = {
-        "create",      "mkdir",  "append",     "overwrite", "truncate", "punch", "link",
-        "symlink",     "rename", "unlink",     "rmdir",     "setxattr", "fsync", "exchange",
-        "removexattr", "clean",  "checkpoint", "chmod",     "settle"};
+        "create", "mkdir",        "append",      "overwrite",   "truncate",   "punch",
+        "link",   "symlink",      "rename",      "unlink",      "rmdir",      "setxattr",
+        "fsync",  "exchange",     "removexattr", "clean",       "checkpoint", "chmod",
+        "settle", "createstream", "recordstart", "recordround", "recordstop"};
     std::string t = names[static_cast<int>(s.kind)];
     if (!s.path.empty()) t += " " + s.path;
     if (!s.path2.empty()) t += " " + s.path2;
@@ -137,6 +139,7 @@ Error Model::apply(Step const& s) {
     };
     switch (s.kind) {
         case StepKind::Create:
+        case StepKind::CreateStream:
         case StepKind::Mkdir:
         case StepKind::Symlink: {
             if (e = parent_of(s.path, &d, &name); e != Error::None) return e;
@@ -151,6 +154,8 @@ Error Model::apply(Step const& s) {
                 n->type = PnodeType::Symlink;
                 n->mode = 0777;
                 n->data = s.path2;
+            } else if (s.kind == StepKind::CreateStream) {
+                n->type = PnodeType::Stream;
             }
             d->children[name] = n;
             return Error::None;
@@ -237,6 +242,9 @@ Error Model::apply(Step const& s) {
         case StepKind::Clean:
         case StepKind::Checkpoint:
         case StepKind::Settle:
+        case StepKind::RecordStart:
+        case StepKind::RecordRound:
+        case StepKind::RecordStop:
             return Error::None;
     }
     return Error::None;
@@ -258,7 +266,7 @@ std::string Model::dump() const {
         for (auto const& [k, v] : n->xattrs) line += " x" + k + "=" + v;
         if (n->type == PnodeType::Symlink) {
             line += " >" + n->data;
-        } else if (n->type != PnodeType::Directory) {
+        } else if (n->type != PnodeType::Directory && n->type != PnodeType::Stream) {
             line += " s" + std::to_string(n->data.size());
             u32 crc = 0;
             for (u64 at = 0; at < n->data.size(); at += 1 << 20) {
@@ -323,6 +331,17 @@ Error apply(Client& c, Machine& m, Step const& s) {
         case StepKind::Settle:
             m.later(Duration::s(40));
             return Error::None;
+        case StepKind::CreateStream:
+            return c.create(s.path, PnodeType::Stream);
+        case StepKind::RecordStart:
+            return c.open_streams({s.path, s.path2});
+        case StepKind::RecordRound: {
+            Error const e = record_film_round(c, s.length);
+            m.later(Duration::s(1));
+            return e;
+        }
+        case StepKind::RecordStop:
+            return c.close_streams();
     }
     return Error::None;
 }

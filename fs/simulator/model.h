@@ -33,6 +33,10 @@ enum class StepKind : u8 {
     Checkpoint,
     Chmod,
     Settle,
+    CreateStream,
+    RecordStart,  // path and path2 as a set
+    RecordRound,  // round number `length` of both
+    RecordStop,
 };
 
 /// One step of a workload.

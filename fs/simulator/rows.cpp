@@ -90,6 +90,12 @@ RowResult row_crash_at_every_write(RowOptions const& o) {
             if (failure.empty() && !explorer.stopped()) run({s}, v);
         }
     }
+    // Recordings, with each of these steps in their midst; then they are cut off or deleted.
+    Step const film_unlink{StepKind::Unlink, "v", "", 0, 0, 'a'};
+    for (u32 i = 0; i < words.size(); ++i) {
+        Step const after = i % 3 == 0 ? film_unlink : words[random.below(words.size())];
+        if (failure.empty() && !explorer.stopped()) run(film_steps(words[i], after), i % 3);
+    }
     std::vector<u64> order;
     for (u64 i = 0; i < words.size() * words.size() * 6; ++i) order.push_back(i);
     for (u64 i = order.size(); i-- > 1;) std::swap(order[i], order[random.below(i + 1)]);
@@ -147,6 +153,11 @@ RowResult row_reordered_and_torn(RowOptions const& o) {
         for (u64 i = 0; i < n; ++i) {
             steps.push_back(words[random.below(words.size())]);
             if (random.chance(3)) steps.push_back({});
+        }
+        if (random.chance(4)) {
+            steps = film_steps(words[random.below(words.size())],
+                               random.chance(2) ? Step{StepKind::Unlink, "w", "", 0, 0, 'a'}
+                                                : words[random.below(words.size())]);
         }
         steps.push_back({});
         Recording const r = record(base, model, steps, pool, memory, faults, random.next());

@@ -6,6 +6,7 @@
 
 #include "fs/check/check.h"
 #include "fs/core/crc32c.h"
+#include "fs/simulator/films.h"
 #include "fs/simulator/rows.h"
 
 namespace nemesis::fs::simulator {
@@ -56,6 +57,21 @@ RowResult finish(char const* name, u64 count, char const* unit, SteadyClock::tim
     return r;
 }
 
+/// As same, and the film that the steps record from beginning to end is there.
+std::string whole(Client& c, std::string const& want, std::vector<Step> const& steps,
+                  char const* when) {
+    std::string problem = same(c, want, when);
+    u64 rounds = 0;
+    Step const* film = nullptr;
+    for (Step const& s : steps) {
+        if (s.kind == StepKind::RecordStart) film = &s;
+        if (s.kind == StepKind::RecordRound) ++rounds;
+    }
+    if (!film || !problem.empty()) return problem;
+    problem = judge_film(c, {film->path, film->path2}, {rounds, rounds, true});
+    return problem.empty() ? "" : std::string(when) + ": " + problem;
+}
+
 /// One loss point: the disk dies at its nth command; work goes on degraded; crash; mount without
 /// it; mount with the stale disk back; rebuild on a blank disk with a crash at every step of its
 /// cursor; then every other disk in turn may be lost.
@@ -80,7 +96,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             }
         }
         if (c.fsync() != Error::None) return "fsync fails with one disk lost";
-        problem = same(c, model.dump(), "degraded");
+        problem = whole(c, model.dump(), steps, "degraded");
         was_lost = m.store().disk_state(disk) == DiskState::Dead;
     }
     ++*cases;
@@ -93,7 +109,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
         Client c(m);
         if (was_lost && m.store().disk_state(disk) != DiskState::Dead)
             return "a stale disk is believed";
-        problem = same(c, want, "stale disk back");
+        problem = whole(c, want, steps, "stale disk back");
     }
     if (problem.empty() && was_lost) {
         // The stale disk back and another one gone: old data must not pass for the state.
@@ -110,7 +126,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
         m.disks.faults.dead[disk] = true;
         if (!m.mount()) return "mount refused without the disk";
         Client c(m);
-        problem = same(c, want, "without the disk");
+        problem = whole(c, want, steps, "without the disk");
     }
     if (problem.empty() && was_lost) {
         blank(image, disk);
@@ -130,7 +146,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             Step const s{StepKind::Append, "d/x", "", 0, 5000, 'k'};
             if (apply(c, m, s) != model.apply(s) && model.apply(s) == Error::None) return "append";
             if (c.fsync() != Error::None) return "fsync after the rebuild";
-            problem = same(c, model.dump(), "after the rebuild");
+            problem = whole(c, model.dump(), steps, "after the rebuild");
             if (problem.empty() && m.store().disk_state(disk) != DiskState::Live) {
                 problem = "the rebuilt disk is not live";
             }
@@ -144,7 +160,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             if (!m.mount())
                 return "mount refused after the rebuild without disk " + std::to_string(other);
             Client c(m);
-            problem = same(c, model.dump(), "another disk lost after the rebuild");
+            problem = whole(c, model.dump(), steps, "another disk lost after the rebuild");
             ++*cases;
         }
         // A crash after every write to the new disk; the rebuild goes on at the next mount.
@@ -221,6 +237,10 @@ RowResult row_disk_loss(RowOptions const& o) {
             steps.push_back(words[random.below(words.size())]);
             if (random.chance(3)) steps.push_back({});
         }
+        if (w % 3 == 0) {
+            steps =
+                film_steps(words[random.below(words.size())], words[random.below(words.size())]);
+        }
         for (u64 p = 0; p < points && problem.empty(); ++p) {
             u32 const disk = static_cast<u32>(random.below(disks));
             u64 const command = random.below(60);
@@ -244,8 +264,8 @@ RowResult row_corruption(RowOptions const& o) {
     Random random(o.seed);
     std::string problem;
     u64 cases = 0;
-    // A store of 40 MiB of blocks with files, trees of two levels, directories of several blocks,
-    // attributes, links; cleaned, and with a part written degraded and rebuilt.
+    // A store of 40 MiB of blocks with a film, files, trees of two levels, directories of several
+    // blocks, attributes, links; cleaned, and with a part written degraded and rebuilt.
     Image image(blocks_for(96));
     Image previous(blocks_for(96));
     Model model;
@@ -270,7 +290,14 @@ RowResult row_corruption(RowOptions const& o) {
         steps.push_back(
             {StepKind::Unlink, "d/file-with-a-long-name-" + std::to_string(i * 3), "", 0, 0, 'a'});
     }
-    steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+    steps.push_back({StepKind::CreateStream, "v", "", 0, 0, 'a'});
+    steps.push_back({StepKind::CreateStream, "w", "", 0, 0, 'a'});
+    steps.push_back({StepKind::RecordStart, "v", "w", 0, 0, 'a'});
+    for (u64 i = 0; i < 60; ++i) {
+        steps.push_back({StepKind::RecordRound, "", "", 0, i, 'a'});
+        if (i == 30) steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+    }
+    steps.push_back({StepKind::RecordStop, "", "", 0, 0, 'a'});
     steps.push_back({});
     {
         Machine m(image, pool, memory);
@@ -338,7 +365,7 @@ RowResult row_corruption(RowOptions const& o) {
                     break;
                 }
                 Client c(m);
-                problem = same(c, want, "reading a corrupt store");
+                problem = whole(c, want, steps, "reading a corrupt store");
                 if (problem.empty() && m.store().damage_count())
                     problem = "damage within redundancy";
             }

@@ -313,5 +313,129 @@ TEST_F(Promises, cleaning_frees_wholly_dead_segments_without_reading_them) {
     EXPECT_EQ(check(), "");
 }
 
+class Streams : public Promises {
+protected:
+    /// Records `seconds` of one stream at 25 pictures a second of `bytes` each.
+    void record(std::string const& path, u32 seconds, u32 bytes) {
+        ASSERT_EQ(client->create(path, PnodeType::Stream), Error::None);
+        ASSERT_EQ(client->open_streams({path}), Error::None);
+        for (u32 n = 0; n < seconds * 25; ++n) {
+            ASSERT_EQ(client->record(0, {control(n, bytes)}, picture(n, bytes)), Error::None);
+            if (n % 25 == 24) machine->later(Duration::s(1));
+        }
+        ASSERT_EQ(client->close_streams(), Error::None);
+    }
+    static ControlRecord control(u64 n, u32 bytes) {
+        return {static_cast<i64>(n) * 40'000'000, bytes, n % 12 == 0 ? frame_key : 0u};
+    }
+    static std::string picture(u64 n, u32 bytes) {
+        std::string p(bytes, static_cast<char>('A' + n % 50));
+        std::memcpy(p.data(), &n, sizeof n);
+        return p;
+    }
+    /// Frame n by the index alone.
+    std::string frame(std::string const& path, u64 n) {
+        std::vector<IndexRecord> index;
+        std::string out;
+        if (client->read_index(path, &index) != Error::None || n >= index.size()) return "none";
+        if (client->read(path, index[n].offset, index[n].bytes, &out) != Error::None)
+            return "error";
+        return out;
+    }
+};
+
+TEST_F(Streams, each_frame_is_found_by_the_index_across_segments_and_mounts) {
+    start(96);
+    record("v", 10, 40001);
+    EXPECT_EQ(check(), "");
+    mount();
+    std::vector<IndexRecord> index;
+    ASSERT_EQ(client->read_index("v", &index), Error::None);
+    ASSERT_EQ(index.size(), 250u);
+    for (u64 n : {0u, 1u, 24u, 25u, 26u, 130u, 248u, 249u}) {
+        EXPECT_EQ(index[n].time_ns, static_cast<i64>(n) * 40'000'000);
+        EXPECT_EQ(frame("v", n), picture(n, 40001)) << n;
+    }
+    Attributes a;
+    ASSERT_EQ(client->lookup("v", &a), Error::None);
+    EXPECT_EQ(a.size, 250u * 40001);
+}
+
+TEST_F(Streams, what_does_not_fit_its_control_records_is_refused) {
+    start();
+    ASSERT_EQ(client->create("v", PnodeType::Stream), Error::None);
+    ASSERT_EQ(client->create("f"), Error::None);
+    EXPECT_EQ(client->open_streams({"f"}), Error::Invalid);
+    EXPECT_EQ(client->open_streams({"v", "v"}), Error::Invalid);
+    EXPECT_EQ(client->write("v", 0, "x"), Error::Invalid);
+    ASSERT_EQ(client->open_streams({"v"}), Error::None);
+    u64 const session = client->session;
+    EXPECT_EQ(client->open_streams({"v"}), Error::Busy);
+    client->session = session;
+    EXPECT_EQ(client->record(0, {control(0, 10)}, picture(0, 11)), Error::Invalid);
+    EXPECT_EQ(client->record(1, {control(0, 10)}, picture(0, 10)), Error::Invalid);
+    EXPECT_EQ(client->record(0, {}, ""), Error::Invalid);
+    ASSERT_EQ(client->record(0, {control(5, 10)}, picture(5, 10)), Error::None);
+    EXPECT_EQ(client->record(0, {control(5, 10)}, picture(5, 10)), Error::Invalid);
+    client->session = 7;
+    EXPECT_EQ(client->record(0, {control(6, 10)}, picture(6, 10)), Error::Invalid);
+    client->session = session;
+    ASSERT_EQ(client->close_streams(), Error::None);
+    EXPECT_EQ(client->open_streams({"v"}), Error::Exists);
+    EXPECT_EQ(frame("v", 0), picture(5, 10));
+}
+
+TEST_F(Streams, deleting_a_film_writes_a_constant_number_of_blocks_and_cleaning_never_reads_it) {
+    u64 written[2] = {};
+    for (u32 i = 0; i < 2; ++i) {
+        start(160);
+        record("v", i == 0 ? 8 : 64, 40001);
+        Statistics const before = machine->store().statistics();
+        ASSERT_EQ(client->unlink("v"), Error::None);
+        ASSERT_EQ(client->fsync(), Error::None);
+        written[i] = machine->store().statistics().blocks_written - before.blocks_written;
+        EXPECT_EQ(check(), "");
+        u64 const free = machine->store().statistics().segments_free;
+        u64 const reads = machine->disks.blocks_read;
+        ASSERT_TRUE(machine->clean());
+        Statistics const after = machine->store().statistics();
+        EXPECT_GE(after.segments_free, free + (i == 0 ? 7 : 60));
+        // Less than a block for each of its megabytes, by far less than the film.
+        EXPECT_LT(machine->disks.blocks_read - reads, 400u);
+        EXPECT_EQ(check(), "");
+    }
+    EXPECT_EQ(written[0], written[1]);
+    EXPECT_LE(written[1], 8u);
+}
+
+TEST_F(Streams, a_film_survives_the_loss_of_a_disk_while_it_is_recorded_and_a_rebuild) {
+    start(96);
+    ASSERT_EQ(client->create("v", PnodeType::Stream), Error::None);
+    ASSERT_EQ(client->open_streams({"v"}), Error::None);
+    auto const round = [&](u32 r) {
+        for (u32 n = r * 25; n < r * 25 + 25; ++n) {
+            ASSERT_EQ(client->record(0, {control(n, 30000)}, picture(n, 30000)), Error::None);
+        }
+        machine->later(Duration::s(1));
+    };
+    round(0);
+    round(1);
+    machine->store().fail_disk(2);
+    round(2);
+    for (u64 n = 0; n < image.blocks_per_disk; ++n) image.at(2, n) = nullptr;
+    ASSERT_TRUE(machine->store().replace_disk(2, 2));
+    round(3);
+    ASSERT_TRUE(machine->wait(&Store::rebuilding));
+    round(4);
+    ASSERT_EQ(client->close_streams(), Error::None);
+    EXPECT_EQ(check(), "");
+    // The rebuilt disk now stands in for another one.
+    mount();
+    machine->store().fail_disk(0);
+    machine->pump();
+    for (u64 n = 0; n < 125; n += 7) EXPECT_EQ(frame("v", n), picture(n, 30000)) << n;
+    EXPECT_EQ(machine->store().damage_count(), 0u);
+}
+
 }  // namespace
 }  // namespace nemesis::fs::simulator
