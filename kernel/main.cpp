@@ -10,6 +10,7 @@
 #include "arch/x86_64/descriptors.h"
 #include "arch/x86_64/display.h"
 #include "arch/x86_64/paging.h"
+#include "arch/x86_64/pci.h"
 #include "arch/x86_64/serial.h"
 #include "kernel/abi/environment.h"
 #include "kernel/costs.h"
@@ -300,6 +301,7 @@ extern "C" [[noreturn]] void kernel_start(boot::BootInfo const* info) {
     trace::initialise(trace::memory, kTraceRecords);  // with the calibrated clock
     machine::frame_buffer =
         boot::usable(info->frame_buffer) ? info->frame_buffer : arch::display::set_mode();
+    arch::pci::find_message_tables();
     boot_screen::begin(machine::frame_buffer);
     if (machine::frame_buffer.physical == 0) log::line("display: none found");
     log::line("memory: ", frames::free_count() / 256, " MiB free; clock ",

@@ -1,6 +1,8 @@
 // Configuration mechanism 1, MSI and MSI-X.
 #include "arch/x86_64/pci.h"
 
+#include <cstddef>
+
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/layout.h"
@@ -11,6 +13,46 @@ namespace {
 
 constexpr std::uint32_t kFunction = 0x00ffff00;
 constexpr std::uint8_t kMsi = 5, kMsiX = 0x11;
+
+/// Pages of message tables, by address, apart from each other.
+struct Pages {
+    std::uint64_t begin, end;
+};
+constexpr std::size_t kMessageTablesMax = 256;
+Pages message_tables[kMessageTablesMax];
+std::size_t message_table_count = 0;
+
+/// The message table of a function by its pages, if it has one.
+Pages message_table(std::uint32_t function) {
+    auto const cap = find_capability(function, kMsiX);
+    if (cap == 0) return {};
+    auto const where = read(function | (cap + 4));
+    auto const base = memory_bar(function, where & 7);
+    if (base == 0) return {};
+    auto const first = base + (where & ~7u);
+    auto const entries = ((read(function | cap) >> 16) & 0x7ff) + 1;
+    return {first & ~4095ull, (first + entries * 16 + 4095) & ~4095ull};
+}
+
+void note_message_table(Pages pages) {
+    if (pages.begin == pages.end || message_table_count == kMessageTablesMax) return;
+    auto at = message_table_count++;
+    for (; at > 0 && message_tables[at - 1].begin > pages.begin; --at)
+        message_tables[at] = message_tables[at - 1];
+    message_tables[at] = pages;
+}
+
+/// Calls `each` for every function that answers on a bus.
+template <typename F>
+void each_function(std::uint32_t bus, F&& each) {
+    for (std::uint32_t device = 0; device < 32; ++device) {
+        auto const first = (bus << 16) | (device << 11);
+        if (read(first) == 0xffffffff) continue;
+        auto const functions = (read(first | 0x0c) & 0x00800000) != 0 ? 8u : 1u;
+        for (std::uint32_t f = 0; f < functions; ++f)
+            if (read(first | (f << 8)) != 0xffffffff) each(first | (f << 8));
+    }
+}
 
 /// The MSI-X table entry behind `number`, or null.
 std::uint32_t volatile* table_entry(std::uint32_t number) {
@@ -96,19 +138,30 @@ void set_message_mask(std::uint32_t number, bool masked) {
     write(function | cap, masked ? control & ~0x10000u : control | 0x10000u);
 }
 
+void find_message_tables() {
+    for (std::uint32_t bus = 0; bus < 256; ++bus)
+        each_function(bus, [](std::uint32_t at) { note_message_table(message_table(at)); });
+}
+
+bool holds_message_table(std::uint64_t physical, std::uint64_t bytes) {
+    std::size_t low = 0, high = message_table_count;  // the first that ends behind `physical`
+    while (low < high) {
+        auto const middle = (low + high) / 2;
+        if (message_tables[middle].end > physical)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low < message_table_count && message_tables[low].begin < physical + bytes;
+}
+
 std::uint32_t find_class(std::uint16_t class_code) {
-    for (std::uint32_t bus = 0; bus < 256; ++bus) {
-        for (std::uint32_t device = 0; device < 32; ++device) {
-            auto const first = (bus << 16) | (device << 11);
-            if (read(first) == 0xffffffff) continue;
-            auto const functions = (read(first | 0x0c) & 0x00800000) != 0 ? 8u : 1u;
-            for (std::uint32_t f = 0; f < functions; ++f) {
-                auto const function = first | (f << 8);
-                if (read(function) != 0xffffffff && read(function | 8) >> 16 == class_code)
-                    return function;
-            }
-        }
-        if (bus == 3) break;  // what sits further away is no boot display
+    for (std::uint32_t bus = 0; bus < 4; ++bus) {  // what sits further away is no boot display
+        std::uint32_t found = 0xffffffff;
+        each_function(bus, [&](std::uint32_t function) {
+            if (found == 0xffffffff && read(function | 8) >> 16 == class_code) found = function;
+        });
+        if (found != 0xffffffff) return found;
     }
     return 0xffffffff;
 }

@@ -21,6 +21,13 @@ std::uint64_t memory_bar(std::uint32_t function, unsigned bar);
 bool route_message(std::uint32_t number, std::uint8_t vector);
 void set_message_mask(std::uint32_t number, bool masked);
 
+/// Notes where the message tables (MSI-X) of all functions lie, by whole pages. Boot only, once
+/// addresses are assigned: nobody but the kernel could change them.
+void find_message_tables();
+/// Whether [physical, +bytes) touches such a page: what is written there says where interrupts go.
+/// bound: 9 comparisons.
+bool holds_message_table(std::uint64_t physical, std::uint64_t bytes);
+
 /// First function with this class code (class<<8 | subclass), or 0xffffffff. Boot only.
 std::uint32_t find_class(std::uint16_t class_code);
 

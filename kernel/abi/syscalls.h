@@ -125,7 +125,8 @@ enum class Call : std::uint32_t {
     IrqAck = 29,
 
     /// device_stretch(physical, pages, rights): a stretch over device memory. Right: privilege
-    /// Devices. Never over RAM. Errors: NotPermitted, BadArgument, Again. bound 700.
+    /// Devices. Never over RAM. Errors: NotPermitted (also for a page that holds a message table of
+    /// PCI, MSI-X: those are written by the kernel only), BadArgument, Exists, Again. bound 700.
     DeviceStretch = 30,
     /// pci_read(bus<<16|device<<11|function<<8|offset): one 32-bit word of configuration space.
     /// Right: Devices.

@@ -5,6 +5,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/paging.h"
+#include "arch/x86_64/pci.h"
 #include "kernel/cpu.h"
 #include "kernel/machine.h"
 #include "kernel/memory/slots.h"
@@ -318,6 +319,8 @@ Status create_device(Domain& owner, std::uint64_t physical, std::uint64_t pages,
     if (owner.creating_device == kNoStretch) {
         if (!machine::may_be_device(physical, pages * 4096, (rights & abi::kWrite) != 0))
             return fail(Error::BadArgument);
+        if (arch::pci::holds_message_table(physical, pages * 4096))
+            return fail(Error::NotPermitted);
         auto const regions = (pages + 511) / 512;
         auto const made = TRY(create(owner, 0, regions, (rights & 3) | abi::kMeta));
         auto* fresh = stretch_of(owner, made);

@@ -21,7 +21,7 @@ def run(context, probes, options="", manifest=MANIFEST, **machine):
     name = re.sub(r"\W", "_", context.name)
     archive = archives.make(name, manifest, built=True)
     booted = context.boot(archive=archive, append=f"probes={probes} {options}".strip(),
-                          extra=("-device", "edu"), **machine)
+                          extra=("-device", "edu", "-device", "virtio-rng-pci"), **machine)
     failed = re.findall(r"^\[ FAILED \] .*$", booted.text, re.M)
     assert not failed, "\n".join(failed)
     booted.need_success()
