@@ -26,6 +26,8 @@ enum class FaultAction { Retry, Kill };
 using FaultHandler = FaultAction (*)(void* self, abi::FaultRecord const& fault,
                                      abi::ContextSlot& context);
 
+/// Closures of the first endpoints lie in the state itself; those of further ones in a stretch that
+/// `attach` makes at the first use of one.
 inline constexpr std::uint32_t kClosuresInline = 224;
 
 /// One a domain, at the address its creator chose. shape: fits abi::kStatePages pages
@@ -52,7 +54,8 @@ struct State {
     void (*on_activation)(void* self, abi::DibRo const& dib);
     void* on_activation_self;
     void (*exit_hook)();
-    std::uint64_t reserved[16];
+    Closure* further_closures;  ///< of endpoints from kClosuresInline on; null: none attached
+    std::uint64_t reserved[15];
     Closure closures[kClosuresInline];
 };
 static_assert(sizeof(State) <= abi::kStatePages * 4096);

@@ -1,6 +1,7 @@
 // Events: counts, pending bits, connections by offer and acceptance, the more urgent runs at once.
 #include "domains/probes/probe.h"
 #include "domains/probes/target.h"
+#include "libnemesis/activation/activation.h"
 #include "libnemesis/state.h"
 
 namespace nemesis::probes {
@@ -133,7 +134,39 @@ void urgent_receiver_runs_at_once() {
     }
 }
 
+/// Events of all endpoints reach their closures, also of those beyond the state's own room for
+/// them.
+void far_endpoints_are_told() {
+    auto t = make(sleeper);
+    struct Seen {
+        std::uint32_t times, endpoint;
+        std::uint64_t count;
+    };
+    static Seen seen[6];
+    constexpr std::uint32_t endpoints[] = {223, 224, 255, 256, 1000, 3000};
+    auto const note = [](void* self, std::uint32_t endpoint, std::uint64_t count) {
+        auto& s = *static_cast<Seen*>(self);
+        s = {s.times + 1, endpoint, count};
+    };
+    for (std::uint32_t i = 0; i < 6; ++i) {
+        seen[i] = {};
+        EXPECT(attach(endpoints[i], Closure{note, &seen[i]}));
+        REQUIRE(connect_runner(endpoints[i], t, 2));
+        sys::endpoint_close(t.id, 2);  // an event: the peer is told
+    }
+    EXPECT(!attach(4096, Closure{note, &seen[0]}));
+    REQUIRE(wait_for([&] { return seen[5].times != 0; }));
+    for (std::uint32_t i = 0; i < 6; ++i) {
+        EXPECT_EQ(seen[i].times, 1);
+        EXPECT_EQ(seen[i].endpoint, endpoints[i]);
+        EXPECT_EQ(seen[i].count, own_count(endpoints[i]));
+        EXPECT(attach(endpoints[i], {}));
+        sys::endpoint_close(0, endpoints[i]);
+    }
+}
+
 constexpr Probe list[] = {
+    {"event.far_endpoints_are_told", far_endpoints_are_told},
     {"event.dead_peer_is_reported", dead_peer},
     {"event.counts_both_ways", counts_both_ways},
     {"event.connections_by_offer", connections},

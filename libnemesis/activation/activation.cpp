@@ -5,6 +5,7 @@
 #include <new>
 
 #include "libnemesis/clock.h"
+#include "libnemesis/memory/pages.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
 
@@ -130,6 +131,34 @@ using Scheduler = ThreadScheduler;
 
 void ignore_event(void*, std::uint32_t, std::uint64_t) {}
 
+/// Where the closure of `endpoint` is, or null where nothing was attached so far.
+Closure* closure_of(State& s, std::uint32_t endpoint) {
+    if (endpoint < kClosuresInline) return &s.closures[endpoint];
+    return s.further_closures != nullptr ? &s.further_closures[endpoint - kClosuresInline]
+                                         : nullptr;
+}
+
+/// Makes room for the closures of all further endpoints. requires: activations off
+bool take_further_closures(State& s) {
+    auto const count = s.ro->endpoint_count - kClosuresInline;
+    std::uint64_t stretch = 0;
+    auto const at = pages::make_stretch(
+        (count * sizeof(Closure) + abi::kPageSize - 1) / abi::kPageSize, stretch);
+    if (at == 0) return false;
+    s.further_closures = reinterpret_cast<Closure*>(at);
+    for (std::uint32_t i = 0; i < count; ++i)
+        s.further_closures[i] = Closure{ignore_event, nullptr};
+    return true;
+}
+
+[[gnu::noinline]] void deliver_further(State& s, std::uint32_t endpoint) {
+    if (endpoint >= s.ro->endpoint_count) return;  // the bit was not the kernel's
+    auto const* closure = closure_of(s, endpoint);
+    if (closure == nullptr) return;
+    auto const* counts = reinterpret_cast<std::uint64_t const*>(s.ro + 1);
+    closure->function(closure->self, endpoint, counts[endpoint]);
+}
+
 /// Hands every pending event to its closure. The kernel sets bits at any time before we clear them;
 /// a bit set after that is found in the next round.
 inline void deliver_events(State& s) {
@@ -143,8 +172,10 @@ inline void deliver_events(State& s) {
             while (bits != 0) {
                 auto const endpoint = static_cast<std::uint32_t>(word * 64 + __builtin_ctzll(bits));
                 bits &= bits - 1;
-                if (endpoint >= kClosuresInline) [[unlikely]]
-                    break;
+                if (endpoint >= kClosuresInline) [[unlikely]] {
+                    deliver_further(s, endpoint);
+                    continue;
+                }
                 auto const& closure = s.closures[endpoint];
                 closure.function(closure.self, endpoint, counts[endpoint]);
             }
@@ -223,12 +254,16 @@ extern "C" [[noreturn]] void nem_activation_main(abi::DibRo const* ro) {
 
 bool attach(std::uint32_t endpoint, Closure closure) {
     auto& s = state();
-    if (endpoint >= s.ro->endpoint_count || endpoint >= kClosuresInline) return false;
+    if (endpoint >= s.ro->endpoint_count) return false;
     auto const was_on = s.rw->activations_on;
     s.rw->activations_on = 0;
-    s.closures[endpoint] = closure.function != nullptr ? closure : Closure{ignore_event, nullptr};
+    auto const room = closure_of(s, endpoint) != nullptr || take_further_closures(s);
+    if (room) {
+        *closure_of(s, endpoint) =
+            closure.function != nullptr ? closure : Closure{ignore_event, nullptr};
+    }
     if (was_on != 0) leave_critical();
-    return true;
+    return room;
 }
 
 std::uint64_t event_count(std::uint32_t endpoint) {

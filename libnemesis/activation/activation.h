@@ -12,7 +12,8 @@
 namespace nemesis {
 
 /// Attaches a closure to an endpoint of this domain. The count seen so far is where it starts.
-/// errors: false if the endpoint does not exist
+/// errors: false if the endpoint does not exist, or no memory is left for the first closure of an
+/// endpoint beyond State's own
 bool attach(std::uint32_t endpoint, Closure closure);
 /// The current count of an endpoint. Any context.
 std::uint64_t event_count(std::uint32_t endpoint);
