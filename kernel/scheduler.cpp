@@ -178,6 +178,11 @@ void Scheduler::unfile(SchedulingEntity& e) {
 
 /// Unlink `e` so that its weight may change or it may go: what it is ahead is forgiven.
 void Scheduler::unfile_for_good(SchedulingEntity& e) {
+    if (spare_node(e).queued()) {  // as leave, without waiting for what is forgiven
+        if (ahead_.first()->deadline <= virtual_time_) settle_ahead();
+        spare_.remove(spare_node(e));
+        lose_weight(e.spare_weight_);
+    }
     unfile(e);
     if (ahead_node(e).linked()) retire(e);
 }

@@ -88,6 +88,18 @@ STAMPED_ENTRY(on_expiry_entry, on_expiry)
 }
 [[noreturn]] void sink(abi::DibRo const* ro) { suspend_activated(ro, INT64_MAX); }
 
+/// Its own contract, larger and smaller, with its deadline before its period, and too large.
+[[noreturn]] void contract_hog(abi::DibRo const* ro) {
+    constexpr std::int64_t us = 1'000, period = 10'000 * us;
+    rw_of(ro).activations_on = 0;
+    for (std::int64_t slice = 50 * us;; slice = slice % (400 * us) + 7 * us) {
+        sys::contract_set(0, slice, period, period, 1);
+        sys::contract_set(0, slice, period + 7 * us, 5'000 * us, 1);
+        sys::contract_set(0, period - 1, period, period, 1);
+        sys::contract_set(0, 0, 0, 0, 2);
+    }
+}
+
 [[noreturn]] void section_hog(abi::DibRo const* ro) {
     rw_of(ro).activations_on = 0;
     for (;;) {
@@ -109,6 +121,7 @@ constexpr Hog hogs[] = {
     {"timer_wakeup_create", create_hog, abi::kPrivilegeCreateDomains, 1},
     {"timer_wakeup_faults", fault_hog, 0, 2},
     {"timer_wakeup_sends", send_hog, 0, 2},
+    {"timer_wakeup_contracts", contract_hog, abi::kPrivilegeControlContracts, 2},
     {"timer_wakeup_kps", section_hog, abi::kPrivilegeKps, 2},
 };
 
