@@ -67,6 +67,15 @@ void AdmissionTerm::set(std::int64_t new_budget, std::int64_t new_period,
     room = room_of(budget, period, deadline);
 }
 
+void AdmissionTerm::take_numbers(AdmissionTerm const& other) {
+    budget = other.budget;
+    period = other.period;
+    deadline = other.deadline;
+    utilisation_floor = other.utilisation_floor;
+    utilisation_ceiling = other.utilisation_ceiling;
+    room = other.room;
+}
+
 void AdmissionTerm::link_before(AdmissionTerm& other) {
     ASSERT(!linked());
     next = &other;

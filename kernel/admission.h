@@ -57,6 +57,8 @@ struct AdmissionTerm {
 
     /// requires: 0 < budget <= deadline <= period
     void set(std::int64_t budget, std::int64_t period, std::int64_t deadline);
+    /// Be as `other`, in one's own place of the ring.
+    void take_numbers(AdmissionTerm const& other);
     bool linked() const { return next != this; }
     void link_before(AdmissionTerm& other);
     void unlink();

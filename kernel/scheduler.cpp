@@ -165,15 +165,19 @@ void Scheduler::file(SchedulingEntity& e, std::int64_t now) {
     }
 }
 
-/// Unlink `e` from everything.
-void Scheduler::unfile(SchedulingEntity& e) {
+/// Unlink `e` from everything but the queue for spare time.
+void Scheduler::unfile_contract(SchedulingEntity& e) {
     if (contract_node(e).linked()) contracts_.remove(contract_node(e));
     if (spare_node(e).place == TreeNode::Place::Waiting) {
         timeouts_.remove(spare_node(e));
         spare_node(e).place = TreeNode::Place::None;
-    } else if (spare_node(e).linked()) {
-        leave(e);
     }
+}
+
+/// Unlink `e` from everything.
+void Scheduler::unfile(SchedulingEntity& e) {
+    unfile_contract(e);
+    if (spare_node(e).queued()) leave(e);
 }
 
 /// Unlink `e` so that its weight may change or it may go: what it is ahead is forgiven.
@@ -225,6 +229,7 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
     if (changed_ == &e && change_ != Change::None) {
         if (change_ == Change::AwaitsIdle && constrained(wanted_)) constrained_--;
         change_ = Change::None;
+        idle_seen_ = false;
     }
     unfile_for_good(e);
     if (e.slice_ > 0) {
@@ -552,6 +557,8 @@ Dispatch Scheduler::decide_spare(std::int64_t now) {
         take_timeout(now);
     }
     std::int64_t until = guarantees_on_ ? contracts_.first_key() : never;
+    if (idle_seen_) [[unlikely]]
+        until = now + 1;
     if (std::int64_t const next = timeouts_.first()->deadline; next < until)
         until = next > now ? next : std::min(until, now + catch_up.ns());
     urgency_ = never;
@@ -588,14 +595,23 @@ void Scheduler::start_analysis() {
 }
 
 Scheduler::Step Scheduler::step(std::uint32_t max_work) {
-    ASSERT(change_ == Change::Analysed || change_ == Change::Admitted);
-    AdmissionVerdict const verdict = wanted_.slice.ns() == 0 || change_ == Change::Admitted
-                                         ? AdmissionVerdict::Admitted
-                                         : admission_.step(max_work);
-    if (verdict == AdmissionVerdict::Admitted) change_ = Change::Admitted;
-    if (verdict != AdmissionVerdict::Refused) return {verdict, Duration{}};
-    change_ = Change::None;
-    return {verdict, admission_.largest_slice()};
+    ASSERT(change_ == Change::Analysed || change_ == Change::Fits || change_ == Change::Admitted);
+    if (wanted_.slice.ns() == 0) change_ = Change::Admitted;
+    if (change_ == Change::Analysed) {
+        AdmissionVerdict const verdict = admission_.step(max_work);
+        if (verdict == AdmissionVerdict::Refused) {
+            change_ = Change::None;
+            return {verdict, admission_.largest_slice()};
+        }
+        if (verdict == AdmissionVerdict::Admitted) change_ = Change::Fits;
+        max_work--;
+    }
+    if (change_ == Change::Fits && max_work > 0) {  // one more unit
+        prepared_.set(wanted_.slice.ns() + options_.costs.per_job().ns(), wanted_.period.ns(),
+                      wanted_.deadline.ns());
+        change_ = Change::Admitted;
+    }
+    return {admitted() ? AdmissionVerdict::Admitted : AdmissionVerdict::Again, Duration{}};
 }
 
 void Scheduler::abort() {
@@ -618,14 +634,29 @@ void Scheduler::freed(std::int64_t when, bool was_constrained) {
     keep_allowed_ = constrained_ == 0 && !await_idle_;
 }
 
-Instant Scheduler::commit(Instant at) {
+bool Scheduler::settle_before_commit(Instant at) {
     ASSERT(change_ == Change::Admitted);
     SchedulingEntity& e = *changed_;
-    std::int64_t const now = at.ns();
     // What has happened already, but nobody has noticed, happened under the old contract.
-    if (current_ == &e && current_kind_ == TimeKind::Allocated && e.remaining_ <= 0)
-        exhausted(e, now);
-    if (!e.runnable_ && e.timeout_ <= now) wake(e, at);
+    if (current_ == &e && current_kind_ == TimeKind::Allocated && e.remaining_ <= 0) {
+        exhausted(e, at.ns());
+    } else if (!e.runnable_ && e.timeout_ <= at.ns()) {
+        wake(e, at);
+    } else if (e.contract_.weight != wanted_.weight) {
+        Contract reweighted = e.contract_;
+        reweighted.weight = wanted_.weight;
+        install(e, reweighted, never, at.ns());
+    } else {
+        return false;
+    }
+    return true;
+}
+
+Instant Scheduler::commit(Instant at) {
+    while (settle_before_commit(at)) {
+    }
+    SchedulingEntity& e = *changed_;
+    std::int64_t const now = at.ns();
     Contract const old = e.contract_;
     bool const had = e.slice_ > 0;
     bool const mixed_before = constrained_ > 0;
@@ -661,6 +692,14 @@ void Scheduler::guarantees_idle(std::int64_t now) {
     await_idle_ = false;
     drained_at_ = std::min(drained_at_, now);
     if (change_ == Change::AwaitsIdle && now >= kept_until_) {
+        // Not beside what else an entry may have to do: decide_spare asks to be called again at
+        // once.
+        bool const only = current_kind_ == TimeKind::Extra || spare_.empty();
+        if (!idle_seen_ || !only) {
+            idle_seen_ = true;
+            return;
+        }
+        idle_seen_ = false;
         constrained_ -= constrained(changed_->contract_);
         change_ = Change::None;
         install(*changed_, wanted_, now, now);
@@ -672,7 +711,11 @@ void Scheduler::guarantees_idle(std::int64_t now) {
 /// start never: the guarantee is unchanged, only the weight is new.
 void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
                         std::int64_t now) {
-    unfile_for_good(e);
+    // Of the same weight, it goes on with its request for spare time.
+    if (e.filed_on_ && contract.weight != e.spare_weight_)
+        unfile_for_good(e);
+    else
+        unfile_contract(e);
     e.contract_ = contract;
     set_spare_weight(e);
     std::int64_t const slice = contract.slice.ns();
@@ -700,11 +743,14 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
             e.remaining_ = had ? std::min<std::int64_t>(e.remaining_, 0) : 0;
             next_chunk(e);
         }
-        e.term_.set(slice + options_.costs.per_job().ns(), e.period_, e.relative_deadline_);
+        e.term_.take_numbers(prepared_);
         if (!had) e.term_.link_before(terms_);
     }
     e.contracted_ = e.filed_on_ && e.slice_ > 0;
-    file(e, now);
+    if (!spare_node(e).queued())
+        file(e, now);
+    else if (e.contracted_)
+        file_contract(e, now);
 }
 
 /// File `e` for the present mode.

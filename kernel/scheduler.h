@@ -199,6 +199,9 @@ public:
     Step step(std::uint32_t max_work);
     /// The analysis has ended well: `commit` is next.
     bool admitted() const { return change_ == Change::Admitted; }
+    /// One part of what `commit` would have to do first. Returns true if there was one: for a
+    /// caller whose steps are short; another returns false at last.
+    bool settle_before_commit(Instant now);
     /// Put an admitted change in force. Returns from when on the new guarantee holds; never if
     /// that depends on work still to be done (see `changing`). The weight holds at once.
     Instant commit(Instant now);
@@ -219,7 +222,13 @@ public:
 
 private:
     friend struct SchedulerProbe;
-    enum class Change : std::uint8_t { None, Analysed, Admitted, AwaitsIdle };
+    enum class Change : std::uint8_t {
+        None,
+        Analysed,    ///< by `admission_`
+        Fits,        ///< `prepared_` is next
+        Admitted,    ///< `commit` is next
+        AwaitsIdle,  ///< committed, in force at an instant without guaranteed work
+    };
 
     static SchedulingEntity* of_contract(TreeNode* node) {
         return static_cast<SchedulingEntity*>(static_cast<ContractNode*>(node));
@@ -249,6 +258,7 @@ private:
     // Queues.
     void file_contract(SchedulingEntity& e, std::int64_t now);
     void unfile(SchedulingEntity& e);
+    void unfile_contract(SchedulingEntity& e);
     void unfile_for_good(SchedulingEntity& e);
     void file_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
@@ -306,7 +316,9 @@ private:
     SchedulingEntity* changed_ = nullptr;
     Contract wanted_{};
     Admission admission_;
-    AdmissionTerm terms_;            ///< head of the ring of contracts
+    AdmissionTerm prepared_;  ///< of what was admitted
+    bool idle_seen_ = false;  ///< while a change awaits idle: it comes into force at the next such
+    AdmissionTerm terms_;     ///< head of the ring of contracts
     std::uint32_t constrained_ = 0;  ///< contracts with deadline < period
     std::int64_t drained_at_;        ///< when all freed bandwidth has stopped to count
     std::int64_t kept_until_;        ///< latest deadline that the wake rule has kept

@@ -422,7 +422,7 @@ TEST(Scheduler, AmongConstrainedDeadlinesAChangeWaitsForAnIdleInstant) {
     m.contract(a, promise(2, 10, 5));
     EXPECT_EQ(m.contract(b, promise(5, 10, 10)), Instant::never());
     EXPECT_TRUE(m.scheduler.changing());
-    m.run_until(at(8));
+    m.run_until(at(9));  // noticed at 7, in force with the decision that this asks for
     EXPECT_FALSE(m.scheduler.changing());
     EXPECT_EQ(b.contract().slice, ns(5));
 }

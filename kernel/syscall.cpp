@@ -263,8 +263,9 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
             second = step.largest_slice.ns();
             return code(Error::Refused);
         }
-        changing = nullptr;
         auto const now = arch::clock::now();
+        if (scheduler.settle_before_commit(now)) return code(Error::Again);
+        changing = nullptr;
         auto const from = scheduler.commit(now);
         d.contract = wanted;
         trace::record(TraceKind::Contract, static_cast<std::uint16_t>(weight), d.index,
@@ -281,7 +282,7 @@ std::int64_t call_guarantees_set(Word on) {
     return timed([&]() -> std::int64_t {
         if (!has(abi::kPrivilegeControlContracts)) return code(Error::NotPermitted);
         this_cpu().reschedule = true;
-        return this_cpu().scheduler->set_guarantees(on != 0, arch::clock::now(), 2)
+        return this_cpu().scheduler->set_guarantees(on != 0, arch::clock::now(), 1)
                    ? 0
                    : code(Error::Again);
     });

@@ -398,6 +398,10 @@ private:
     }
 
     void set_weight(Domain& d, std::uint32_t weight) {
+        if (weight == d.weight) {
+            if (d.runnable && !d.oracle.job) join(d);
+            return;
+        }
         bool const was = d.shares;
         leave(d);
         if (d.stays) weights_ -= d.weight;  // a new weight: what it was ahead is forgiven
