@@ -276,14 +276,15 @@ Domain* parent_of(Domain const& d) {
     return d.index != 0 ? at(0) : nullptr;  // the first domain adopts
 }
 
-/// Dead before it lived.
-void abandon(Domain& d) {
-    if (d.state == DomainState::Dead) return;
+/// Dead before it lived. Returns false if it was already.
+bool abandon(Domain& d) {
+    if (d.state == DomainState::Dead) return false;
     this_cpu().scheduler->remove(d.entity, arch::clock::now());
     d.state = DomainState::Dead;
     d.exit_code = 0;
     d.reclaim_position = 0;
     d.reclaim_step = 0;
+    return true;
 }
 
 }  // namespace
@@ -412,7 +413,7 @@ Result<void, Error> reclaim_step(Domain& d) {
     ASSERT(d.state == DomainState::Dead);
     if (d.creating != nullptr) {  // a child it was furnishing goes first
         auto* child = d.creating;
-        abandon(*child);
+        if (abandon(*child)) return fail(Error::Again);
         TRY_VOID(reclaim_step(*child));
         d.creating = nullptr;
         return fail(Error::Again);
@@ -420,7 +421,7 @@ Result<void, Error> reclaim_step(Domain& d) {
     if (auto* child =
             d.first_child) {  // children go with their parent; grandchildren move up first
         if (child->creating != nullptr) {
-            abandon(*child->creating);
+            if (abandon(*child->creating)) return fail(Error::Again);
             TRY_VOID(reclaim_step(*child->creating));
             child->creating = nullptr;
             return fail(Error::Again);
@@ -432,8 +433,10 @@ Result<void, Error> reclaim_step(Domain& d) {
             link_child(d, *grandchild);
             return fail(Error::Again);
         }
-        kill(*child, abi_exit::kDestroyed);
-        TRY_VOID(reclaim_step(*child));
+        if (child->state != DomainState::Dead)
+            kill(*child, abi_exit::kDestroyed);
+        else
+            TRY_VOID(reclaim_step(*child));
         return fail(Error::Again);
     }
     switch (d.reclaim_step) {

@@ -51,8 +51,10 @@ struct Stretch {
     std::uint32_t offered_index, offered_generation;  ///< to whom it is offered; 0,0: to nobody
     std::uint8_t offered_rights;
     std::uint8_t flags;
-    std::uint16_t owner_stretch;                  ///< Accepted: number in the owner's table
-    std::uint32_t owner_index, owner_generation;  ///< Accepted: whose it is
+    std::uint16_t owner_stretch;  ///< Accepted: number in the owner's table
+    /// Accepted: whose it is. Own: index and stretch are where a revocation has looked to in the
+    /// list of acceptors, kNoDomain if none is under way.
+    std::uint32_t owner_index, owner_generation;
     /// Acceptors of an own stretch form a list: (domain index, stretch number).
     std::uint32_t next_index, previous_index;
     std::uint16_t next_stretch, previous_stretch;

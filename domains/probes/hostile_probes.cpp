@@ -371,7 +371,7 @@ void creation_parameters_change() {
                    {0, 0, 0}};
     (void)layout;
     for (auto const& change : changes) {
-        for (int before = 1; before < 6; ++before) {
+        for (int before = 1; before < 40; ++before) {
             set(slot, 1, 0);
             std::int64_t made = 0;
             for (int i = 0; i < before; ++i) made = sys::call(abi::Call::DomainCreate);
@@ -381,7 +381,7 @@ void creation_parameters_change() {
             }
             set(slot ^ change.slot_change, change.regions, change.dib);
             // The half-made one cannot be named either.
-            for (std::uint64_t index = 1; index < 8; ++index) {
+            for (std::uint64_t index = 1; before % 8 == 1 && index < 8; ++index) {
                 for (std::uint64_t generation = 1; generation < 400; generation += 1) {
                     auto const id = (generation << 32) | index;
                     if (sys::stretch_accept(0, id, 0, abi::kRead) >= 0)

@@ -372,6 +372,41 @@ void accepted_once() {
     EXPECT(try_in(t, Store, s.address + 11 * abi::kRegionSize).worked);
 }
 
+/// The owner finds an acceptance behind any number of others.
+void revocation_among_many() {
+    OwnStretch s(kRw | kMeta);
+    REQUIRE_EQ(sys::map_batch(s.n(), 0, 1), 1);
+    auto first = make(accessor);
+    static Target others[70];
+    REQUIRE_EQ(sys::stretch_offer(0, s.n(), first.id, kRw), 0);
+    REQUIRE(sys::stretch_accept(first.id, dib().id, s.n(), kRw) >= 0);
+    for (auto& other : others) {
+        other = make(sleeper, {.bare = true});
+        REQUIRE_EQ(sys::stretch_offer(0, s.n(), other.id, kRw), 0);
+        REQUIRE(sys::stretch_accept(other.id, dib().id, s.n(), kRw) >= 0);
+    }
+    EXPECT_EQ(sys::stretch_revoke(0, s.n(), first.id), 0);
+    EXPECT_EQ(sys::stretch_revoke(0, s.n(), first.id), code(abi::Error::BadHandle));
+    EXPECT(!try_in(first, Load, s.address).worked);
+    for (auto& other : others) {
+        EXPECT_EQ(sys::stretch_revoke(0, s.n(), other.id), 0);
+        EXPECT_EQ(sys::domain_destroy(other.id), 0);
+    }
+}
+
+/// Revocation takes what was accepted, also beside a second acceptance that has just begun.
+void revocation_beside_a_second_acceptance() {
+    OwnStretch s(kRw | kMeta, 24);
+    REQUIRE_EQ(sys::map_batch(s.n(), 0, 1), 1);
+    auto t = make(accessor);
+    REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
+    REQUIRE(sys::stretch_accept(t.id, dib().id, s.n(), kRw) >= 0);
+    REQUIRE_EQ(sys::stretch_offer(0, s.n(), t.id, kRw), 0);
+    sys::call6(abi::Call::StretchAccept, t.id, dib().id, s.n(), kRw);  // one step
+    EXPECT_EQ(sys::stretch_revoke(0, s.n(), t.id), 0);
+    EXPECT(!try_in(t, Load, s.address).worked);
+}
+
 /// Creation is taken back whole wherever the quota ends it.
 void quota_ends_creation() {
     abi::DomainParameters p{};
@@ -682,6 +717,8 @@ constexpr Probe list[] = {
     {"memory.offer_changes_during_acceptance", offer_changes_during_acceptance},
     {"memory.rights_change_during_acceptance", rights_change_during_acceptance},
     {"memory.accepted_once", accepted_once},
+    {"memory.revocation_among_many", revocation_among_many},
+    {"memory.revocation_beside_a_second_acceptance", revocation_beside_a_second_acceptance},
     {"memory.quota_ends_creation", quota_ends_creation},
     {"memory.shared_object", shared_object},
     {"memory.one_way_channel", one_way_channel},

@@ -24,9 +24,11 @@ constexpr std::uint8_t kFrameWritable = 1;  ///< Frame::reserved: the one mappin
 constexpr std::uint32_t kStepWork = 6;
 constexpr std::uint32_t kRegionWork = 1, kLinkWork = 2, kSlotWork = 3, kTableWork = 6;
 constexpr std::uint8_t kTriesMax = 8;
-/// Regions taken out of an acceptor, and pages of device memory mapped, in one step.
+/// Regions taken out of an acceptor, pages of device memory mapped, and acceptors looked at, in one
+/// step.
 constexpr std::uint32_t kRegionsPerStep = 6;
 constexpr std::uint32_t kDevicePagesPerStep = 8;
+constexpr std::uint32_t kAcceptorsPerStep = 12;
 /// Work of one step of a destruction, in entries looked at; a mapped one counts as many.
 constexpr std::uint32_t kDestroyWork = 30;
 constexpr std::uint32_t kMappedPageWork = 12;
@@ -198,8 +200,11 @@ Status continue_creation(Domain& d) {
     return number;
 }
 
-void unlink_acceptor(Domain& owner, Stretch& s, Domain& acceptor, Stretch& a) {
-    (void)owner;
+void unlink_acceptor(Stretch& s, Domain& acceptor, Stretch& a) {
+    if (s.owner_index == acceptor.index && stretch_of(acceptor, s.owner_stretch) == &a) {
+        s.owner_index = a.next_index;  // a revocation has looked to here
+        s.owner_stretch = a.next_stretch;
+    }
     if (a.previous_index != kNoDomain) {
         auto* before = domains::at(a.previous_index);
         auto* link = stretch_of(*before, a.previous_stretch);
@@ -215,7 +220,6 @@ void unlink_acceptor(Domain& owner, Stretch& s, Domain& acceptor, Stretch& a) {
         link->previous_index = a.previous_index;
         link->previous_stretch = a.previous_stretch;
     }
-    (void)acceptor;
 }
 
 /// Takes an accepted stretch out of its acceptor; at most kRegionsPerStep regions a call.
@@ -231,7 +235,7 @@ Status drop_accepted(Domain& acceptor, std::uint16_t number) {
     forget_all(acceptor);
     auto* owner = domains::at(a->owner_index);
     if (owner != nullptr && owner->generation == a->owner_generation) {
-        unlink_acceptor(*owner, *stretch_of(*owner, a->owner_stretch), acceptor, *a);
+        unlink_acceptor(*stretch_of(*owner, a->owner_stretch), acceptor, *a);
     }
     free_number(acceptor, number);
     return 0;
@@ -305,7 +309,7 @@ Status create(Domain& target, std::uint64_t address, std::uint64_t regions, std:
     s->regions = static_cast<std::uint16_t>(regions);
     s->base = address != 0 ? address : target.first_slot;
     s->step = address != 0 ? Stretch::Step::Claim : Stretch::Step::Choose;
-    s->next_index = kNoDomain;
+    s->next_index = s->owner_index = kNoDomain;
     target.creating_stretch = number;
     return continue_creation(target);
 }
@@ -581,6 +585,7 @@ Status offer(Domain& owner, std::uint64_t number, abi::DomainId peer, std::uint6
     s->offered_index = static_cast<std::uint32_t>(peer);
     s->offered_generation = static_cast<std::uint32_t>(peer >> 32);
     s->offered_rights = static_cast<std::uint8_t>(rights & 7);
+    s->owner_index = kNoDomain;  // a revocation begins anew: who accepts now stands first
     return 0;
 }
 
@@ -691,25 +696,43 @@ Status accept(Domain& target, abi::DomainId owner_id, std::uint64_t number, std:
 Status revoke(Domain& owner, std::uint64_t number, abi::DomainId peer) {
     auto* s = own(owner, number);
     if (s == nullptr) return fail(Error::BadHandle);
+    // Nothing is offered any more, so what stands there tells whose acceptance is being looked for.
     s->offered_rights = 0;
-    // The peer's own table says where it is: its acceptance is found from the list's head in steps.
-    std::uint32_t work = 0;
-    auto index = s->next_index;
-    auto at = s->next_stretch;
-    while (index != kNoDomain) {
-        auto* acceptor = domains::at(index);
-        auto* a = stretch_of(*acceptor, at);
-        if (acceptor->id() == peer) {
-            if (a->flags == 0) {
-                a->flags = 1;
-                a->progress = 0;
-            }
-            return drop_accepted(*acceptor, at);
-        }
-        if (++work == 64) return fail(Error::Busy);
-        index = a->next_index;
-        at = a->next_stretch;
+    auto const index = static_cast<std::uint32_t>(peer);
+    auto const generation = static_cast<std::uint32_t>(peer >> 32);
+    if (s->offered_index != index || s->offered_generation != generation) {
+        s->offered_index = index;
+        s->offered_generation = generation;
+        s->owner_index = kNoDomain;
     }
+    auto const begun = s->owner_index != kNoDomain;
+    auto at_index = begun ? s->owner_index : s->next_index;
+    auto at = begun ? s->owner_stretch : s->next_stretch;
+    s->owner_index = kNoDomain;
+    bool dropped = false;
+    for (std::uint32_t work = 0; at_index != kNoDomain; ++work) {
+        if (work == kAcceptorsPerStep) {
+            s->owner_index = at_index;
+            s->owner_stretch = at;
+            return fail(Error::Again);
+        }
+        auto* acceptor = domains::at(at_index);
+        auto const here = at;
+        auto* a = stretch_of(*acceptor, here);
+        at_index = a->next_index;
+        at = a->next_stretch;
+        if (acceptor->id() != peer) continue;
+        // One that has mapped nothing yet is gone at once, and may hide an older one.
+        auto const hides = a->step == Stretch::Step::Check;
+        if (a->flags == 0) {
+            a->flags = 1;
+            a->progress = 0;
+        }
+        auto const done = TRY(drop_accepted(*acceptor, here));
+        if (!hides) return done;
+        dropped = true;
+    }
+    if (dropped) return 0;
     return fail(Error::BadHandle);
 }
 
