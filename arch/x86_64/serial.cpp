@@ -8,14 +8,20 @@ namespace {
 
 constexpr std::uint16_t kPort = 0x3f8;
 bool present_ = false;
+unsigned fifo_bytes_ = 1;
 
-void put(char c) {
-    for (int polls = 0; polls < 64; ++polls) {
-        if ((in8(kPort + 5) & 0x20) != 0) {
-            out8(kPort, static_cast<std::uint8_t>(c));
-            return;
-        }
-    }
+/// Waits until the port has sent what it was given. Returns how many bytes it takes now.
+unsigned room() {
+    for (int polls = 0; polls < 64; ++polls)
+        if ((in8(kPort + 5) & 0x20) != 0) return fifo_bytes_;
+    return 0;
+}
+
+void put(char c, unsigned& left) {
+    if (left == 0) left = room();
+    if (left == 0) return;
+    --left;
+    out8(kPort, static_cast<std::uint8_t>(c));
 }
 
 }  // namespace
@@ -30,14 +36,16 @@ void initialise() {
     out8(kPort + 3, 3);
     out8(kPort + 2, 0xc7);
     out8(kPort + 4, 0x0b);
+    if ((in8(kPort + 2) & 0xc0) == 0xc0) fifo_bytes_ = 16;
     present_ = true;
 }
 
 void write(std::string_view text) {
     if (!present_) return;
+    unsigned left = 0;
     for (char const c : text) {
-        if (c == '\n') put('\r');
-        put(c);
+        if (c == '\n') put('\r', left);
+        put(c, left);
     }
 }
 

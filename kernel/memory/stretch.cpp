@@ -21,8 +21,8 @@ namespace paging = arch::paging;
 constexpr std::uint8_t kFrameWritable = 1;  ///< Frame::reserved: the one mapping is writable
 /// Work of one step in units of some 40 instructions, and what the parts of a creation or an
 /// acceptance take of it.
-constexpr std::uint32_t kStepWork = 6;
-constexpr std::uint32_t kRegionWork = 1, kLinkWork = 2, kSlotWork = 3, kTableWork = 6;
+constexpr std::uint32_t kStepWork = 5;
+constexpr std::uint32_t kRegionWork = 1, kLinkWork = 2, kSlotWork = 3, kTableWork = 5;
 constexpr std::uint8_t kTriesMax = 8;
 /// Regions taken out of an acceptor, pages of device memory mapped, and acceptors looked at, in one
 /// step.
@@ -395,11 +395,12 @@ Status destroy(Domain& owner, std::uint64_t number) {
         auto* table = paging::table_of(*walk.region);
         auto& use = leaf_use(table);
         while (use != 0) {
-            auto at = s->progress & 511;
-            while (table[at] == 0 && work < kDestroyWork) {
-                ++at;
-                ++work;
-            }
+            auto* const first = &table[s->progress & 511];
+            auto* const last = first + (work < kDestroyWork ? kDestroyWork - work : 0);
+            auto* used = first;
+            while (used != last && *used == 0) ++used;
+            work += static_cast<std::uint32_t>(used - first);
+            auto const at = static_cast<std::uint32_t>(used - table);
             ASSERT(at < 512);
             s->progress = (s->progress & ~511u) | at;
             if ((work += kMappedPageWork) > kDestroyWork) return fail(Error::Again);
@@ -633,6 +634,7 @@ Status continue_acceptance(Domain& target, Domain& owner, Stretch& s) {
         if (++a->progress < a->regions) continue;
         a->progress = 0;
         a->step = Stretch::Step::Build;
+        return fail(Error::Again);
     }
     while (a->progress < a->regions) {
         if (work >= kStepWork) return fail(Error::Again);
