@@ -85,7 +85,7 @@ def group_function(group):
         rows.append(watched.row(group, notes.get("entry_max", 0)))
         return rows
 
-    measure.metrics = metrics
+    measure.metrics = (*metrics, "irq_off_max")
     measure.seconds = seconds * 2
     return measure
 
