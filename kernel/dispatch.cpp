@@ -1,6 +1,8 @@
 // Dispatching domains.
 #include "kernel/dispatch.h"
 
+#include <algorithm>
+
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/clock.h"
 #include "arch/x86_64/cpu.h"
@@ -198,10 +200,10 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
             continue;
         }
         cpu.kind = static_cast<std::uint32_t>(decision.kind);
-        cpu.until = decision.until;
         cpu.deadline = decision.deadline;
-        arm_timer(decision.until);
         if (decision.entity == nullptr) {
+            cpu.until = decision.until;
+            arm_timer(decision.until);
             if (cpu.current != nullptr) {
                 trace::ring.write(now, TraceKind::Switch,
                                   static_cast<std::uint16_t>(TraceTime::Idle), trace_no_domain,
@@ -217,6 +219,11 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
             } while (frames::clean_step());
             idle_wait();
         }
+        // Time counts from the way out on: a timer that ignored it would end the rest of a slice
+        // hundreds of times, 1 ns at each.
+        now = arch::clock::now();
+        cpu.until = std::min(decision.next, now + decision.left + Duration::ns(kWayOutNs));
+        arm_timer(cpu.until);
         cpu.payer = domain_of(decision.entity);
         auto& runner = events::runner_for(*cpu.payer, now);
         now = arch::clock::now();

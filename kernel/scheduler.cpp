@@ -413,10 +413,15 @@ Dispatch Scheduler::decide(Instant at) {
     current_ = &e;
     current_kind_ = TimeKind::Allocated;
     urgency_ = deadline;
-    std::int64_t until = now + e.remaining_;
+    std::int64_t next = never;
     if (contracts_.earliest_future_deadline() < deadline) [[unlikely]]
-        until = std::min(until, contracts_.first_key_before(deadline));
-    return {&e, TimeKind::Allocated, Instant::ns(until), Instant::ns(deadline)};
+        next = contracts_.first_key_before(deadline);
+    return {&e,
+            TimeKind::Allocated,
+            Instant::ns(std::min(now + e.remaining_, next)),
+            Instant::ns(deadline),
+            Duration::ns(e.remaining_),
+            Instant::ns(next)};
 }
 
 // ---- Spare time ----
@@ -571,9 +576,14 @@ Dispatch Scheduler::decide_spare(std::int64_t now) {
     SchedulingEntity& e = *of_spare(node);
     current_ = &e;
     current_kind_ = TimeKind::Extra;
-    std::int64_t const left = (quantum_scaled_ - e.spare_used_) >> virtual_shift;
-    until = std::min(until, now + std::max<std::int64_t>(left, 1));
-    return {&e, TimeKind::Extra, Instant::ns(until), Instant::never()};
+    std::int64_t const left =
+        std::max<std::int64_t>((quantum_scaled_ - e.spare_used_) >> virtual_shift, 1);
+    return {&e,
+            TimeKind::Extra,
+            Instant::ns(std::min(until, now + left)),
+            Instant::never(),
+            Duration::ns(left),
+            Instant::ns(until)};
 }
 
 // ---- Contract changes ----

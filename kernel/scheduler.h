@@ -70,6 +70,9 @@ struct Dispatch {
     TimeKind kind;
     Instant until;     ///< next instant at which another decision may be needed, or never
     Instant deadline;  ///< of allocated time; never for extra time
+    /// The two of which `until` is the earlier, for who counts the time from a later instant on:
+    Duration left{};                  ///< of the slice or the quantum
+    Instant next = Instant::never();  ///< when somebody else may have to be chosen
 };
 
 /// Why a contract change cannot begin.

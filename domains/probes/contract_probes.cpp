@@ -190,6 +190,20 @@ void overrun_is_paid_back() {
     (void)hog;
 }
 
+/// One expiry of the timer ends a slice or a quantum: the kernel's share stays small.
+void slices_end_at_once() {
+    auto a = make_started(spinner), b = make_started(spinner);
+    auto c = make_started(spinner, {.weight = 0, .slice = 1 * kMs, .period = 4 * kMs});
+    sleep(Duration::ms(10));
+    auto const kernel = sys::measure(abi::MeasureWord::KernelReserve);
+    auto const began = now();
+    sleep(Duration::ms(60));
+    auto const took = (now() - began).ns();
+    EXPECT_BELOW(0, c.status().used_ns);
+    EXPECT_BELOW(sys::measure(abi::MeasureWord::KernelReserve) - kernel, took / 100);
+    (void)a, (void)b;
+}
+
 constexpr Probe list[] = {
     {"contract.refused_with_the_largest_slice", refused_with_the_largest_slice},
     {"contract.arguments", arguments},
@@ -198,6 +212,7 @@ constexpr Probe list[] = {
     {"contract.guarantees_off_and_on", guarantees_off_and_on},
     {"contract.spare_time_by_weight", spare_time_by_weight},
     {"contract.overrun_is_paid_back", overrun_is_paid_back},
+    {"contract.slices_end_at_once", slices_end_at_once},
 };
 
 }  // namespace
