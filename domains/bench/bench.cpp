@@ -21,11 +21,21 @@ struct Group {
     void (*run)();
 };
 constexpr Group groups[] = {
-    {"calls", calls},           {"events", events},
-    {"memory", memory},         {"timers", timers},
-    {"timers_fpu", timers_fpu}, {"guarantees", guarantees},
-    {"interrupts", interrupts}, {"life", life},
-    {"decisions", decisions},   {"crowd", crowd},
+    {"calls", calls},
+    {"events", events},
+    {"memory", memory},
+    {"timers", timers},
+    {"timers_fpu", timers_fpu},
+    {"interrupts", interrupts},
+    {"life", life},
+    {"decisions", decisions},
+    {"crowd", crowd},
+    {"guarantees_full", guarantees_full},
+    {"guarantees_limit", guarantees_limit},
+    {"guarantees_overrun", guarantees_overrun},
+    {"guarantees_wakes", guarantees_wakes},
+    {"guarantees_storm", guarantees_storm},
+    {"guarantees_crowd", guarantees_crowd},
 };
 
 /// Is `word` one of the words of the argument?
@@ -146,9 +156,9 @@ void require(bool ok, std::string_view what, std::int64_t value) {
     sys::machine_exit(0x11);
 }
 
-void take_guarantee(std::int64_t slice) {
+void take_guarantee(std::int64_t slice, std::int64_t period) {
     for (;;) {
-        auto const set = sys::contract_set(0, slice, kOwnPeriod, kOwnPeriod, 1);
+        auto const set = sys::contract_set(0, slice, period, period, 1);
         if (set == 0) break;
         require(set == static_cast<std::int64_t>(abi::Error::Busy), "the bench's own contract",
                 set);

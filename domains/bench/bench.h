@@ -84,7 +84,7 @@ inline void require_success(std::int64_t result, std::string_view what) {
 /// The guarantee under which the bench itself measures. `fresh` waits until the slice is whole, so
 /// that what is measured next is not cut by the end of a slice.
 inline constexpr std::int64_t kOwnSlice = 50'000'000, kOwnPeriod = 100'000'000;
-void take_guarantee(std::int64_t slice = kOwnSlice);
+void take_guarantee(std::int64_t slice = kOwnSlice, std::int64_t period = kOwnPeriod);
 /// From now on the bench has spare time only.
 void give_up_guarantee();
 void fresh();
@@ -119,6 +119,12 @@ void interrupts();  // irq_to_domain
 void life();        // domain_create_destroy, idle_memory
 void decisions();   // sched_decision_n10
 void crowd();       // everything with 10,000 domains
-void guarantees();  // jobs that ask for all that was promised
+// Jobs that ask for all that was promised:
+void guarantees_full();     // of 99.5 % of the processor
+void guarantees_limit();    // of all that admission grants
+void guarantees_overrun();  // beside one that overruns
+void guarantees_wakes();    // beside those that block and wake at random
+void guarantees_storm();    // beside a device without mercy
+void guarantees_crowd();    // beside 10,000 with contracts
 
 }  // namespace nemesis::bench

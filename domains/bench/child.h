@@ -18,6 +18,7 @@ namespace nemesis::bench {
 /// One periodic task of the guarantees. units: ns, absolute where not said otherwise
 struct alignas(128) Task {
     std::int64_t period, deadline;  ///< relative
+    std::int64_t slice;             ///< what the contract promises
     std::uint64_t iterations;       ///< of a loop of two instructions
     std::int64_t release;           ///< of the next job
     std::uint64_t volatile jobs, missed;

@@ -4,6 +4,7 @@
 // first instruction of the handler, by when the guard's destructor has left ring 0.
 #include <algorithm>
 #include <cstdint>
+#include <string_view>
 
 #include "domains/bench/bench.h"
 #include "libnemesis/kps/kps.h"
@@ -13,7 +14,7 @@
 namespace {
 
 constexpr int kSamples = 500;
-constexpr std::uint64_t kThrowBound = 50'000;
+constexpr std::uint64_t kThrowBound = 20'000;
 std::uint32_t values[kSamples];
 
 struct Failure {
@@ -33,6 +34,21 @@ std::uint32_t volatile left = 0;
 [[gnu::noinline]] void fail_inside(int code) {
     nemesis::KernelPrivilegedSection const section(kThrowBound);
     throw Failure{code};
+}
+
+/// As the bench's traced(): the host traces every instruction of one throw.
+void traced(char const* metric, void (*function)(int)) {
+    using namespace nemesis;
+    sys::log("\n@stop trace ");
+    sys::log(metric);
+    sys::log("\n");
+    sys::call(abi::Call::MachineExit, abi::kMachineStop);
+    try {
+        function(0);
+    } catch (Failure const&) {
+    }
+    sys::log("\n@stop end\n");
+    sys::call(abi::Call::MachineExit, abi::kMachineStop);
 }
 
 /// Measures one of the two; returns how many exceptions were caught.
@@ -63,8 +79,12 @@ int measure(char const* metric, void (*function)(int)) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
     auto const outside = measure("throw_outside", fail_outside);
     auto const inside = measure("kps_throw", fail_inside);
+    if (argc > 2 && std::string_view(argv[2]) == "trace") {
+        traced("throw_outside", fail_outside);
+        traced("kps_throw", fail_inside);
+    }
     nemesis::sys::machine_exit(outside == kSamples && inside == kSamples ? 0x10 : 0x11);
 }

@@ -1,6 +1,6 @@
 """`peg bench`: what things cost, in counted guest instructions.
 
-NAMEs are metrics or groups, by the beginning of their names; `guarantees` is the run that counts
+NAMEs are metrics or groups, by the beginning of their names; `guarantees` are the groups that count
 missed deadlines. A row over its limit fails the run, and so does a group whose two runs differ.
 """
 
@@ -34,7 +34,7 @@ def add_arguments(parser):
 def show(row):
     """One line of the table."""
     def number(value):
-        return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:g}"
+        return "" if value is None else f"{value:,.0f}" if abs(value) >= 10 else f"{value:g}"
     limits = bench_rows.limits_of(row)
     verdict = "" if not limits else "OVER" if bench_rows.over_limit(row) else "ok"
     bound = " ".join(f"{limit:,}" + (" med" if on == "median" else "") for limit, on in limits)
