@@ -300,14 +300,20 @@ void budget_spent() {
     (void)hog;
 }
 
-/// The donor is destroyed: the receiver continues on its own.
+/// The donor is destroyed while its budget lasts: the receiver continues on its own.
 void donor_dies() {
-    auto p = pair(SpinsForEver, 10);
+    auto p = pair(SpinsForEver, 10, 40 * kMs, 100 * kMs);
+    // The runner must come before the donor's budget is spent.
+    auto const self = Target{}.status();
+    REQUIRE_EQ(sys::contract_set(0, 2 * kMs, 5 * kMs, 5 * kMs, self.weight), 0);
+    sleep(Duration::ms(110));
     REQUIRE(p.client.start());
     REQUIRE(wait_for([&] { return p.server.mail->out[4] > 1000; }));
+    REQUIRE(p.client.status().used_ns < 30 * kMs);
     destroy(p.client);
     auto const spins = p.server.mail->out[4];
     EXPECT(wait_for([&] { return p.server.mail->out[4] > spins + 1000; }));
+    EXPECT_EQ(sys::contract_set(0, self.slice, self.period, self.deadline, self.weight), 0);
 }
 
 /// A domain that destroys the one on whose reservation it runs. Runs in a target with the right to

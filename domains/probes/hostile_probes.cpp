@@ -398,7 +398,7 @@ void creation_parameters_change() {
 }
 
 /// The registers a callee keeps are kept by every call that returns, also by those that are
-/// refused.
+/// refused; the arguments' come back as zero.
 void registers_after_calls() {
     for (std::uint64_t n = 0; n < 48; ++n) {
         // Not those that would harm the runner itself.
@@ -408,7 +408,7 @@ void registers_after_calls() {
                                   bit(GuaranteesSet) | bit(Unmap) | bit(DomainCreate);
         if ((left_out >> n & 1) != 0) continue;
         for (std::uint64_t const argument : {0ull, 45ull, ~0ull}) {
-            std::uint64_t wrong;
+            std::uint64_t wrong, first = argument;
             asm volatile(
                 "push %%rbx\n push %%rbp\n"
                 "mov $0x11111, %%ebx\n mov $0x22222, %%ebp\n mov $0x33333, %%r12d\n mov $0x44444, "
@@ -417,13 +417,14 @@ void registers_after_calls() {
                 "mov %%rdi, %%rsi\n mov %%rdi, %%rdx\n mov %%rdi, %%r10\n mov %%rdi, %%r8\n mov "
                 "%%rdi, %%r9\n"
                 "syscall\n"
-                "xor %%ecx, %%ecx\n"
+                "mov %%rdi, %%rcx\n or %%rsi, %%rcx\n or %%r8, %%rcx\n or %%r9, %%rcx\n"
+                "or %%r10, %%rcx\n"
                 "sub $0x11111, %%rbx\n or %%rbx, %%rcx\n sub $0x22222, %%rbp\n or %%rbp, %%rcx\n"
                 "sub $0x33333, %%r12\n or %%r12, %%rcx\n sub $0x44444, %%r13\n or %%r13, %%rcx\n"
                 "sub $0x55555, %%r14\n or %%r14, %%rcx\n sub $0x66666, %%r15\n or %%r15, %%rcx\n"
                 "pop %%rbp\n pop %%rbx\n"
-                : "=c"(wrong)
-                : "a"(n), "D"(argument)
+                : "=c"(wrong), "+D"(first)
+                : "a"(n)
                 : "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory",
                   "cc");
             if (wrong != 0) failed(__FILE__, __LINE__, "call, difference", n, wrong, true);
