@@ -14,9 +14,8 @@
 
 namespace nemesis::kernel::kps {
 
-/// An exception thrown inside and caught outside takes 35,000 instructions, most of them in the
-/// section.
-inline constexpr std::uint64_t kBoundMax = 50'000;
+/// Enough for an exception thrown inside and caught outside (libnemesis/unwind).
+inline constexpr std::uint64_t kBoundMax = 20'000;
 
 /// Registers of an interrupted section, as entry.S pushed them.
 struct Frame {

@@ -106,7 +106,7 @@ void thrown_inside_a_section() {
         auto const before = nemesis::now();
         bool inside = false, caught = false;
         try {
-            KernelPrivilegedSection section(50'000);
+            KernelPrivilegedSection section(20'000);
             inside = in_ring_zero() && privileged_read() != 0;
             throw i;
         } catch (int n) {
@@ -124,7 +124,7 @@ void thrown_inside_a_section() {
 void thrown_inside_nested_sections() {
     bool caught = false;
     try {
-        KernelPrivilegedSection outer(50'000);
+        KernelPrivilegedSection outer(20'000);
         {
             KernelPrivilegedSection inner;
             if (in_ring_zero()) throw std::uint64_t{7};
@@ -139,7 +139,7 @@ void thrown_inside_nested_sections() {
 void caught_inside_a_section() {
     bool still_inside = false;
     {
-        KernelPrivilegedSection section(50'000);
+        KernelPrivilegedSection section(20'000);
         try {
             throw 3;
         } catch (int) {

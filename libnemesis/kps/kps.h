@@ -15,7 +15,7 @@ namespace nemesis {
 
 class KernelPrivilegedSection {
 public:
-    /// units: `bound` in instructions, 1 to 50,000
+    /// units: `bound` in instructions, 1 to 20,000
     explicit KernelPrivilegedSection(std::uint64_t bound = 500) {
         auto const entered = sys::call(abi::Call::KpsEnter, bound);
         nested_ = entered == static_cast<std::int64_t>(abi::Error::InSection);
