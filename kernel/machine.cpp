@@ -18,10 +18,10 @@ boot::FrameBuffer frame_buffer;
 
 std::uint64_t information(abi::MachineInfo word) {
     using enum abi::MachineInfo;
-    auto const number = static_cast<std::uint64_t>(word);
-    if (number >= 0x100 && number < 0x100 + sizeof(boot_info->command_line) / 8) {
-        std::uint64_t text;  // the command line, eight characters a word
-        std::memcpy(&text, boot_info->command_line + (number - 0x100) * 8, 8);
+    auto const number = static_cast<std::uint64_t>(word) - static_cast<std::uint64_t>(CommandLine);
+    if (number < sizeof(boot_info->command_line) / 8) {
+        std::uint64_t text;
+        std::memcpy(&text, boot_info->command_line + number * 8, 8);
         return text;
     }
     switch (word) {

@@ -23,8 +23,7 @@ extern abi::DomainId contract_requester;  ///< who asked for it
 extern boot::BootInfo const* boot_info;
 extern boot::FrameBuffer frame_buffer;
 
-/// A fact of the boot, 0 for words that do not exist; from 0x100 on the command line, eight
-/// characters a word.
+/// A fact of the boot, 0 for words that do not exist.
 std::uint64_t information(abi::MachineInfo word);
 /// Whether a domain may have [physical, +bytes) as device memory: not RAM (but boot archive and
 /// trace may be read), nothing that steers interrupts or PCI. O(memory ranges)

@@ -35,7 +35,7 @@ class CommandLine {
 public:
     CommandLine() {
         for (std::uint64_t i = 0; i < sizeof(text_) / 8; ++i) {
-            auto const word = sys::machine_info(static_cast<abi::MachineInfo>(0x100 + i));
+            auto const word = sys::machine_info(abi::command_line_word(i));
             __builtin_memcpy(text_ + i * 8, &word, 8);
         }
         text_[sizeof(text_) - 1] = 0;

@@ -41,7 +41,7 @@ FaultAction on_fault(void*, abi::FaultRecord const&, abi::ContextSlot& context) 
 
 void read_command_line() {
     for (std::uint64_t i = 0; i < sizeof(command_line) / 8; ++i) {
-        auto const word = sys::machine_info(static_cast<abi::MachineInfo>(0x100 + i));
+        auto const word = sys::machine_info(abi::command_line_word(i));
         __builtin_memcpy(command_line + i * 8, &word, 8);
         bool ended = false;
         for (int b = 0; b < 8; ++b) ended |= command_line[i * 8 + b] == 0;

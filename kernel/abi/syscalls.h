@@ -48,7 +48,7 @@ enum class Call : std::uint32_t {
     Resume = 5,
 
     /// kps_enter(bound): enters a kernel-privileged section of at most `bound` instructions
-    /// (1 to 50,000). Right: privilege Kps. Errors: NotPermitted, BadArgument. bound 80.
+    /// (1 to 20,000). Right: privilege Kps. Errors: NotPermitted, BadArgument. bound 80.
     KpsEnter = 6,
     /// kps_leave(): leaves it; the only call that works inside one. bound 60.
     KpsLeave = 7,
@@ -230,20 +230,22 @@ enum class MachineInfo : std::uint64_t {
     FramesTotal,
     FramesFree,
     TraceAddress,
-    CommandLineWord,
     Features,
+    CommandLine = 0x100,  ///< and the words from there on: the command line, eight characters each
 };
+
+constexpr MachineInfo command_line_word(std::uint64_t n) {
+    return static_cast<MachineInfo>(static_cast<std::uint64_t>(MachineInfo::CommandLine) + n);
+}
 
 /// Words of measure.
 enum class MeasureWord : std::uint64_t {
-    RootWrites,
-    RingCrossings,
-    EntryMax,
-    EntryMaxCall,
-    ResetEntryMax,
-    LastEntryStamp,
-    KernelReserve,
-    Switches,
+    RootWrites,      ///< of the page-table root
+    EntryMax,        ///< the longest stay in the kernel that may switch, ns
+    ResetEntryMax,   ///< and forget it
+    LastEntryStamp,  ///< ns since boot
+    KernelReserve,   ///< all such stays together, ns
+    Switches,        ///< from one domain to another
     Protection,  ///< CR4 as the kernel runs with it
 };
 
