@@ -22,8 +22,8 @@ namespace nemesis::kernel::dispatch {
 /// is taken off what the domain is charged, so that a slice is all its own; admission books it
 /// (costs.h). units: instructions, taken as ns.
 inline constexpr std::int64_t kBoundaryNs = 96;
-/// From the decision to the end of that boundary, at most: the timer is set that much later, so that
-/// one expiry ends a slice. units: as above
+/// From the decision to the end of that boundary, at most: the timer is set that much later, so
+/// that one expiry ends a slice. units: as above
 inline constexpr std::int64_t kWayOutNs = 320;
 /// The kernel's time for each further time that a domain gives the processor up in one period: the
 /// first is booked, the others are its own. units: as above

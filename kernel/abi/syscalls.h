@@ -234,6 +234,7 @@ enum class MachineInfo : std::uint64_t {
     CommandLine = 0x100,  ///< and the words from there on: the command line, eight characters each
 };
 
+/// The word that holds characters 8n to 8n + 7 of the command line.
 constexpr MachineInfo command_line_word(std::uint64_t n) {
     return static_cast<MachineInfo>(static_cast<std::uint64_t>(MachineInfo::CommandLine) + n);
 }
@@ -246,7 +247,7 @@ enum class MeasureWord : std::uint64_t {
     LastEntryStamp,  ///< ns since boot
     KernelReserve,   ///< all such stays together, ns
     Switches,        ///< from one domain to another
-    Protection,  ///< CR4 as the kernel runs with it
+    Protection,      ///< CR4 as the kernel runs with it
 };
 
 }  // namespace nemesis::abi

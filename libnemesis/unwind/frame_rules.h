@@ -37,8 +37,8 @@ struct FrameRules {
     std::int32_t saved[kKeptCount];  ///< from the caller's rsp to where it is; 0: not saved
 };
 
-/// The rules at `pc`, which lies in code of the image whose .eh_frame_hdr is at `header`. False: the
-/// table does not know the place, or uses something that is not covered.
+/// The rules at `pc`, which lies in code of the image whose .eh_frame_hdr is at `header`. False:
+/// the table does not know the place, or uses something that is not covered.
 bool find_rules(std::uint8_t const* header, std::uint64_t pc, FrameRules& rules);
 
 /// The registers as the caller of the frame's function has them. False: there is none.

@@ -2,7 +2,6 @@
 #include "libnemesis/unwind/frame_rules.h"
 
 #include <gtest/gtest.h>
-
 #include <link.h>
 #include <unwind.h>
 
@@ -98,7 +97,8 @@ int compared = 0;
 }
 
 [[gnu::noinline]] int with_frame_pointer(int bytes) {
-    auto* const memory = static_cast<char volatile*>(__builtin_alloca(static_cast<unsigned>(bytes)));
+    auto* const memory =
+        static_cast<char volatile*>(__builtin_alloca(static_cast<unsigned>(bytes)));
     memory[0] = 1;
     compare();
     return memory[0];

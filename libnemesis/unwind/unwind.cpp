@@ -7,10 +7,10 @@
 // unwinding and exceptions of other languages' run-times.
 // Source: Itanium C++ ABI, "Exception Handling", level I.
 
-#include "libnemesis/unwind/frame_rules.h"
-
 #include <cstddef>
 #include <cstdint>
+
+#include "libnemesis/unwind/frame_rules.h"
 
 namespace {
 
@@ -170,8 +170,8 @@ extern "C" {
 }
 
 // Both begin by noting their caller's registers, as a Registers on the stack.
-#define NOTE_REGISTERS                                                                   \
-    "sub $88, %rsp\n mov %rbx, 0(%rsp)\n mov %rbp, 8(%rsp)\n mov %r12, 16(%rsp)\n"       \
+#define NOTE_REGISTERS                                                                    \
+    "sub $88, %rsp\n mov %rbx, 0(%rsp)\n mov %rbp, 8(%rsp)\n mov %r12, 16(%rsp)\n"        \
     "mov %r13, 24(%rsp)\n mov %r14, 32(%rsp)\n mov %r15, 40(%rsp)\n lea 96(%rsp), %rax\n" \
     "mov %rax, 48(%rsp)\n mov 88(%rsp), %rax\n mov %rax, 56(%rsp)\n mov %rsp, %rsi\n"
 
