@@ -17,24 +17,115 @@ Store::Io* Store::begin_io(DiskOperation operation, u32 disk, u64 block) {
     io->disk = static_cast<u8>(disk);
     io->block = block;
     io->count = 0;
+    io->load = nullptr;
+    io->waiting = io->may_pass = false;
     return io;
 }
 
-void Store::start_io(Io& io, Batch& batch, DiskStatus* status) {
+void Store::start_io(Io& io, Batch& batch, DiskStatus* status, Urgency urgency) {
     io.batch = &batch;
     io.status = status;
-    io.issued = now_;
+    io.urgency = urgency;
     ++batch.outstanding;
+    send_io(io);
+}
+
+/// To the disk at once, or into its queue while rates are guaranteed.
+void Store::send_io(Io& io) {
+    io.asked = io.issued = now_;
+    if (guaranteed_ > 0 || waiting_io_[io.disk]) {
+        io.waiting = true;
+        io.next = nullptr;
+        Io** end = &waiting_io_[io.disk];
+        while (*end) end = &(*end)->next;
+        *end = &io;
+        next_io(io.disk);
+        return;
+    }
+    ++sent_[io.disk];
     if (io.operation == DiskOperation::Read) statistics_.block_reads += io.count;
     port_.submit({io.operation, position_[io.disk], static_cast<u32>(&io - ios_), io.block,
                   io.count, io.data});
 }
 
+/// Gives an idle disk its next command: the most urgent; guaranteed ones in the order of the arm.
+void Store::next_io(u32 disk) {
+    while (waiting_io_[disk] && (sent_[disk] == 0 || guaranteed_ == 0)) {
+        Io* best = waiting_io_[disk];
+        for (Io* io = best->next; io; io = io->next) {
+            if (io->urgency != best->urgency) {
+                if (io->urgency < best->urgency) best = io;
+                continue;
+            }
+            if (io->urgency != Urgency::Guaranteed) continue;
+            // What says where the data is comes before the data.
+            if (io->may_pass != best->may_pass) {
+                if (io->may_pass) best = io;
+                continue;
+            }
+            bool const ahead = io->block >= arm_[disk];
+            bool const best_ahead = best->block >= arm_[disk];
+            if (ahead != best_ahead ? ahead : io->block < best->block) best = io;
+        }
+        withdraw(*best);
+        if (best->urgency == Urgency::Guaranteed) arm_[disk] = best->block + best->count;
+        best->issued = now_;
+        ++sent_[disk];
+        if (best->operation == DiskOperation::Read) statistics_.block_reads += best->count;
+        port_.submit({best->operation, position_[disk], static_cast<u32>(best - ios_), best->block,
+                      best->count, best->data});
+    }
+}
+
+/// A guaranteed read of one block that its disk has left waiting for a quarter of a round is made
+/// from the other disks, and so are all that follow for a while.
+void Store::pass_by_slow_disks() {
+    u32 passed = disks;
+    for (u32 d = 0; d < disks; ++d) {
+        if (slow(d)) passed = d;
+    }
+    for (u32 k = 0; k < io_count(options_) && passed == disks; ++k) {
+        Io const& io = ios_[k];
+        bool const late = io.used && io.may_pass && now_ - io.asked >= options_.media_round / 4;
+        if (!late || live_count() < disks) continue;
+        passed = io.disk;
+        slow_until_[passed] = now_ + options_.media_round * 16;
+    }
+    for (u32 k = 0; k < io_count(options_) && passed != disks; ++k) {
+        Io const& io = ios_[k];
+        if (io.used && io.waiting && io.may_pass && io.disk == passed) {
+            disk_done(k, DiskStatus::Error);
+        }
+    }
+}
+
+/// Takes a command out of its disk's queue.
+void Store::withdraw(Io& io) {
+    if (!io.waiting) return;
+    Io** at = &waiting_io_[io.disk];
+    while (*at != &io) at = &(*at)->next;
+    *at = io.next;
+    io.waiting = false;
+}
+
 void Store::disk_done(u32 tag, DiskStatus status) {
-    ASSERT(tag < ios_max);
+    ASSERT(tag < io_count(options_));
     Io& io = ios_[tag];
     ASSERT(io.used);
     io.used = false;
+    if (io.waiting) {
+        withdraw(io);
+    } else {
+        --sent_[io.disk];
+    }
+    if (io.load) {
+        io.next = free_ios_;
+        free_ios_ = &io;
+        column_done(*io.load, io.disk, status);
+        next_io(io.disk);
+        wake();
+        return;
+    }
     if (io.status) *io.status = status;
     if (status == DiskStatus::Error && io.operation != DiskOperation::Read) disk_failed(io.disk);
     Batch& batch = *io.batch;
@@ -46,6 +137,7 @@ void Store::disk_done(u32 tag, DiskStatus status) {
         ready_[ready_end_++ % ready_max] = batch.waiter;
         batch.waiter = nullptr;
     }
+    next_io(io.disk);
     wake();
 }
 
@@ -63,19 +155,27 @@ void Store::fail_disk(u32 disk) {
 
 void Store::advance(Instant now) {
     now_ = now;
-    for (u32 i = 0; i < ios_max; ++i) {
+    bool const look = now_ - timeouts_looked_at_ >= options_.disk_timeout / 64;
+    if (look) timeouts_looked_at_ = now_;
+    for (u32 i = 0; look && i < io_count(options_); ++i) {
         Io& io = ios_[i];
-        if (!io.used || now_ - io.issued < options_.disk_timeout) continue;
+        if (!io.used || io.waiting || now_ - io.issued < options_.disk_timeout) continue;
         u8 const disk = io.disk;
         port_.abandon(position_[disk]);
         disk_failed(disk);
-        for (u32 k = 0; k < ios_max; ++k) {
+        for (u32 k = 0; k < io_count(options_); ++k) {
+            if (ios_[k].used && ios_[k].waiting && ios_[k].disk == disk) {
+                disk_done(k, DiskStatus::Error);
+            }
+        }
+        for (u32 k = 0; k < io_count(options_); ++k) {
             if (ios_[k].used && ios_[k].disk == disk) disk_done(k, DiskStatus::Error);
         }
     }
     for (u32 i = 0; i < options_.media_streams; ++i) {
         if (sessions_ && sessions_[i].used && sessions_[i].round_end <= now_) wake();
     }
+    if (media_round_end_ <= now_ || media_look_ <= now_) wake();
     if (need_flush() && now_ - oldest_dirty_ >= options_.write_delay) {
         want_flush();
     }
@@ -91,6 +191,8 @@ Instant Store::next_deadline() const {
         if (sessions_ && sessions_[i].used && sessions_[i].round_end < t)
             t = sessions_[i].round_end;
     }
+    if (media_round_end_ < t) t = media_round_end_;
+    if (media_look_ < t) t = media_look_;
     if (need_flush() && oldest_dirty_ < t - options_.write_delay)
         t = oldest_dirty_ + options_.write_delay;
     if (health_ == Health::Mounted && group_ > own_group_ &&
@@ -204,22 +306,24 @@ Task Store::write_one(u32 disk, u64 block, u8* data, DiskStatus* status) {
 }
 
 /// Reads the chain of frames (by dirty_next) that are in state Reading.
-Task Store::read_blocks(Frame* first) {
+Task Store::read_blocks(Frame* first, Urgency urgency) {
     Batch batch;
     for (u32 d = 0; d < columns; ++d) {
         Io* io = nullptr;
         for (Frame* f = first; f; f = f->dirty_next) {
             Address const a = f->source.address;
             if (a.column() != d || !present(d, a.segment())) continue;
+            if (urgency == Urgency::Guaranteed && slow(d)) continue;
             u64 const block = disk_block(a.segment(), a.row());
             if (io && (io->block + io->count != block || io->count == rows_per_segment)) {
-                start_io(*io, batch, nullptr);
+                start_io(*io, batch, nullptr, urgency);
                 io = nullptr;
             }
             while (!io && !(io = begin_io(DiskOperation::Read, d, block))) co_await changed();
+            io->may_pass = urgency == Urgency::Guaranteed;
             io->data[io->count++] = f->data;
         }
-        if (io) start_io(*io, batch, nullptr);
+        if (io) start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
     for (Frame* f = first; f;) {
@@ -227,7 +331,7 @@ Task Store::read_blocks(Frame* first) {
         f->dirty_next = nullptr;
         Address const a = f->source.address;
         bool good = present(a.column(), a.segment()) && crc32c_block(f->data) == f->source.crc;
-        if (!good) co_await reconstruct(f->source, f->data, &good);
+        if (!good) co_await reconstruct(f->source, f->data, &good, urgency);
         if (!good) note_damage(f->file, f->index, f->level);
         f->state = good ? FrameState::Valid : FrameState::Bad;
         if (f->discard) release_frame(*f);
@@ -237,7 +341,7 @@ Task Store::read_blocks(Frame* first) {
 }
 
 /// Yields the block from the other four of its row, and writes it back where its disk is live.
-Task Store::reconstruct(Pointer pointer, u8* out, bool* good) {
+Task Store::reconstruct(Pointer pointer, u8* out, bool* good, Urgency urgency) {
     *good = false;
     Address const a = pointer.address;
     if (a.segment() >= superblock_.segments || a.block() >= segment_blocks) co_return;
@@ -266,7 +370,7 @@ Task Store::reconstruct(Pointer pointer, u8* out, bool* good) {
         }
         part[parts] = spare + std::size_t{parts} * block_bytes;
         io->data[io->count++] = part[parts++];
-        start_io(*io, batch, nullptr);
+        start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
     if (all && !batch.failed) {
@@ -275,7 +379,8 @@ Task Store::reconstruct(Pointer pointer, u8* out, bool* good) {
     }
     if (*good) {
         ++statistics_.reconstructed;
-        if (present(a.column(), a.segment()) && health_ != Health::ReadOnly) {
+        bool const mend = present(a.column(), a.segment()) && health_ != Health::ReadOnly;
+        if (mend && !(urgency == Urgency::Guaranteed && slow(a.column()))) {
             DiskStatus status{};
             co_await write_one(a.column(), disk_block(a.segment(), a.row()), out, &status);
             if (status == DiskStatus::Good) ++statistics_.repaired;
@@ -314,13 +419,13 @@ void Store::note_damage(u64 owner, u64 index, u32 level) {
     if (damage_count_ < damage_max) damage_[damage_count_++] = {owner, index, level};
 }
 
-Task Store::flush_disks() {
+Task Store::flush_disks(Urgency urgency) {
     Batch batch;
     for (u32 d = 0; d < disks; ++d) {
         if (!live(d) || failing_[d]) continue;
         Io* io = nullptr;
         while (!(io = begin_io(DiskOperation::Flush, d, 0))) co_await changed();
-        start_io(*io, batch, nullptr);
+        start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
 }

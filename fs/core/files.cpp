@@ -323,6 +323,12 @@ bool Store::execute(Request& r) {
         case Op::Record:
             done = op_record(r);
             break;
+        case Op::PlayFrame:
+            done = op_play_frame(r);
+            break;
+        case Op::Seek:
+            done = op_seek(r);
+            break;
         case Op::CloseStreams:
             done = op_close_streams(r);
             break;

@@ -270,7 +270,7 @@ Task Store::write_partial(Partial& p) {
             io->data[io->count++] = d == parity_disk ? p.parity + std::size_t{r} * block_bytes
                                                      : p.block[r * columns + d];
         }
-        start_io(*io, batch, nullptr);
+        start_io(*io, batch, nullptr, Urgency::Log);
     }
     co_await batch;
     for (u32 i = 1; i < p.blocks; ++i) {

@@ -32,7 +32,8 @@ std::size_t Store::media_memory(Options const& o) {
     std::size_t const each = sizeof(MediaStream) + sizeof(MediaSession) +
                              sealed_max * sizeof(Pointer) + marks_max * sizeof(StreamMark) +
                              frames_max * sizeof(IndexRecord) + block_bytes +
-                             buffers_per_stream * (buffer_bytes + sizeof(SegmentBuffer));
+                             buffers_per_stream * (buffer_bytes + sizeof(SegmentBuffer) +
+                                                   sizeof(Load) + segment_blocks * sizeof(Pointer));
     return n * each + stream_marks_max * sizeof(StreamMark) + 4 * block_bytes;
 }
 
@@ -44,6 +45,9 @@ bool Store::carve_media() {
     buffer_count_ = n * buffers_per_stream;
     buffers_ = arena_.carve<SegmentBuffer>(buffer_count_);
     stream_marks_ = arena_.carve<StreamMark>(stream_marks_max);
+    load_count_ = buffer_count_;
+    loads_ = arena_.carve<Load>(load_count_);
+    Pointer* pointers = arena_.carve<Pointer>(std::size_t{load_count_} * segment_blocks);
     Pointer* sealed = arena_.carve<Pointer>(std::size_t{n} * sealed_max);
     StreamMark* marks = arena_.carve<StreamMark>(std::size_t{n} * marks_max);
     IndexRecord* frames = arena_.carve<IndexRecord>(std::size_t{n} * frames_max);
@@ -61,6 +65,9 @@ bool Store::carve_media() {
     for (u32 i = 0; i < buffer_count_; ++i) {
         SegmentBuffer* b = new (&buffers_[i]) SegmentBuffer;
         b->data = data + i * buffer_bytes;
+        Load* l = new (&loads_[i]) Load;
+        l->data = b->data;
+        l->pointers = pointers + std::size_t{i} * segment_blocks;
     }
     return true;
 }
@@ -73,29 +80,42 @@ Store::MediaSession* Store::session_of(Request& r) {
     return &sessions_[r.pnode2 - 1];
 }
 
-/// Begins to record empty streams as a set; r.count becomes the session.
-/// errors: Exists, a stream has been recorded; TooManyOpen, no place for so many streams
+/// Begins to record empty streams, or to play, as a set; r.count becomes the session.
+/// errors: Exists, a stream has been recorded; TooManyOpen, no place for so many streams;
+/// NotSupported, a rate without a disk model; NoBandwidth, with the largest rate in r.count
 bool Store::op_open_streams(Request& r) {
-    if (health_ == Health::ReadOnly) return finish(r, Error::ReadOnly);
+    bool const record = !(r.flags & stream_play);
+    if (record && health_ == Health::ReadOnly) return finish(r, Error::ReadOnly);
+    if (r.speed == 0) return finish(r, Error::Invalid);
     if (r.streams_count == 0 || r.streams_count > stream_set_max) return finish(r, Error::Invalid);
     u32 generation[stream_set_max];
+    u64 frames[stream_set_max];
+    u64 size[stream_set_max];
     for (u32 i = 0; i < r.streams_count; ++i) {
         Pnode* p = live_pnode(r, r.streams[i].pnode);
         if (!p) return false;
         if (p->type != PnodeType::Stream) return finish(r, Error::Invalid);
-        if (!may(r, *p, 2)) return finish(r, Error::AccessDenied);
-        if (p->entries > 0 || p->tree.size > 0) return finish(r, Error::Exists);
+        if (!may(r, *p, record ? 2 : 4)) return finish(r, Error::AccessDenied);
+        if (record && (p->entries > 0 || p->tree.size > 0)) return finish(r, Error::Exists);
+        frames[i] = p->entries;
+        size[i] = p->tree.size;
+        if (frames[i] > stream_index_block * index_records_per_block ||
+            size[i] > stream_bytes_max) {
+            return finish(r, Error::Damaged);
+        }
         generation[i] = p->generation;
         for (u32 k = 0; k < i; ++k) {
             if (r.streams[k].pnode == r.streams[i].pnode) return finish(r, Error::Invalid);
         }
         for (u32 k = 0; k < options_.media_streams; ++k) {
-            if (media_[k].pnode == r.streams[i].pnode) return finish(r, Error::Busy);
+            if (record && media_[k].pnode == r.streams[i].pnode) return finish(r, Error::Busy);
         }
     }
     u32 free = 0;
     for (u32 i = 0; i < options_.media_streams; ++i) free += media_[i].pnode == 0;
     if (free < r.streams_count) return finish(r, Error::TooManyOpen);
+    RoundLoad load{};
+    if (!admit(r, record, &load)) return true;
     u32 id = 0;
     while (sessions_[id].used) ++id;
     MediaSession& s = sessions_[id];
@@ -113,12 +133,31 @@ bool Store::op_open_streams(Request& r) {
         fresh.pnode = r.streams[s.count].pnode;
         fresh.generation = generation[s.count];
         fresh.rate = r.streams[s.count].rate;
+        fresh.frames_all = frames[s.count];
+        fresh.size = size[s.count];
+        fresh.slot_end = INT64_MIN;
+        fresh.poke = true;
+        fresh.spent = fresh.rate ? fresh.budget : 0;  // its first round is the next one
+        fresh.budget =
+            fresh.rate ? static_cast<u32>(load_of(fresh.rate, options_.media_round, false).segments)
+                       : buffers_per_stream;
         fresh.last_time = INT64_MIN;
         m = fresh;
         s.stream[s.count++] = &m;
     }
     r.count = id + 1;
-    record_task(s).detach();
+    s.playing = !record;
+    s.speed = r.speed;
+    s.time_ns = r.time_ns;
+    s.load = load;
+    s.guaranteed = load.segments > 0;
+    recount_guarantees();
+    if (record) {
+        record_task(s).detach();
+    } else if (!play_task_runs_) {
+        play_task().detach();
+    }
+    wake();
     return finish(r, Error::None);
 }
 
@@ -142,7 +181,8 @@ bool Store::place_block(MediaSession& s, MediaStream& m, u8 const* data) {
     if (!m.buffer) {
         SegmentBuffer* b = nullptr;
         for (u32 i = 0; i < buffer_count_ && !b; ++i) {
-            if (!buffers_[i].used) b = &buffers_[i];
+            bool const free = !buffers_[i].used && !loads_[i].used && loads_[i].in_flight == 0;
+            if (free) b = &buffers_[i];
         }
         if (!b) return false;
         if (!space_for(256, false)) {
@@ -187,7 +227,7 @@ bool Store::take_bytes(MediaSession& s, MediaStream& m, u8 const* data, u64 byte
 bool Store::op_record(Request& r) {
     MediaSession* s = session_of(r);
     if (!s) return true;
-    if (r.offset >= s->count || s->closing) return finish(r, Error::Invalid);
+    if (r.offset >= s->count || s->closing || s->playing) return finish(r, Error::Invalid);
     if (s->error != Error::None) return finish(r, s->error);
     MediaStream& m = *s->stream[r.offset];
     if (r.target_group == 0) {
@@ -230,12 +270,17 @@ bool Store::op_record(Request& r) {
 bool Store::op_close_streams(Request& r) {
     MediaSession* s = session_of(r);
     if (!s) return true;
+    if (s->playing) {
+        close_play(*s);
+        s->ended = true;
+    }
     if (!s->closing) {
         s->closing = true;
         wake();
     }
     if (!s->ended) return false;
     s->used = false;
+    recount_guarantees();
     return finish(r, s->error);
 }
 
@@ -347,7 +392,7 @@ Task Store::write_piece(MediaSession& s, SegmentBuffer& b, u64 segment, u32 row,
             co_await changed();
         }
         for (u32 r = row; r < row + rows; ++r) io->data[io->count++] = b.at(d, r);
-        start_io(*io, batch, nullptr);
+        start_io(*io, batch, nullptr, s.guaranteed ? Urgency::Guaranteed : Urgency::Log);
     }
     co_await batch;
     --b.in_flight;

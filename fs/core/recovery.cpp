@@ -35,7 +35,7 @@ std::size_t Store::memory_needed(Options const& o, u64 segments) {
     n += std::size_t{disks} * rows_per_segment * block_bytes;  // scratch
     n += std::size_t{reconstructions_max} * columns * block_bytes;
     n += (1 + disks * 2 + 2) * block_bytes;
-    n += ios_max * sizeof(Io);
+    n += io_count(o) * sizeof(Io);
     n += std::size_t{pending_for(o)} * block_bytes;
     n +=
         std::size_t{o.garbage_ring} * sizeof(Record) + std::size_t{o.sort_entries} * sizeof(Record);
@@ -68,7 +68,7 @@ bool Store::carve_all() {
     superblock_out_ = arena_.carve<u8>(std::size_t{disks} * 2 * block_bytes, block_bytes);
     checkpoint_ = arena_.carve<Checkpoint>(1, block_bytes);
     checkpoint_in_ = arena_.carve<Checkpoint>(1, block_bytes);
-    ios_ = arena_.carve<Io>(ios_max);
+    ios_ = arena_.carve<Io>(io_count(options_));
     pending_max_ = pending_for(options_);
     pending_ = arena_.carve<Summary>(pending_max_, block_bytes);
     ring_ = arena_.carve<Record>(options_.garbage_ring);
@@ -93,7 +93,7 @@ bool Store::carve_all() {
         p.parity = at + block_bytes;
     }
     std::memset(zero_block_, 0, block_bytes);
-    for (u32 i = 0; i < ios_max; ++i) {
+    for (u32 i = 0; i < io_count(options_); ++i) {
         Io* io = new (&ios_[i]) Io;
         io->next = free_ios_;
         free_ios_ = io;

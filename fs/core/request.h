@@ -28,6 +28,8 @@ enum class Error : int {
     NotEmpty = 39,
     NoData = 61,
     ValueTooBig = 7,
+    NoBandwidth =
+        122,  // the guarantee would not hold; Request::count is the largest rate that fits
     NotSupported = 95,
     Stale = 116,
 };
@@ -61,6 +63,8 @@ enum class Op : u8 {
     Statistics,
     OpenStreams,
     Record,
+    PlayFrame,
+    Seek,
     CloseStreams,
     ReadIndex,
 };
@@ -100,6 +104,7 @@ struct Attributes {
 
 enum SetMask : u32 { set_mode = 1, set_uid = 2, set_gid = 4, set_atime = 8, set_mtime = 16 };
 enum RenameFlags : u32 { rename_noreplace = 1, rename_exchange = 2 };
+enum StreamFlags : u32 { stream_record = 0, stream_play = 1 };
 enum XattrFlags : u32 { xattr_create = 1, xattr_replace = 2 };
 
 /// One entry of ReadDirectory, packed in the buffer: this, then the name, padded to 8 bytes.
@@ -134,6 +139,9 @@ struct Statistics {
     u64 damaged = 0;         // beyond redundancy
     u64 stream_blocks = 0;   // data of streams; part of blocks_written
     u64 stream_rounds = 0;   // rounds of recordings made part of the state
+    u64 stream_loads = 0;    // segments read to be played
+    u64 stream_late = 0;     // of these, and of pieces recorded: not done when their round ended
+    u64 stream_mended = 0;   // read from four disks, or with a block made from the others
     u64 never_written = 0;   // dirty data blocks that died in memory
     u64 rolled_forward = 0;  // groups applied by the last mount
 };
@@ -141,7 +149,7 @@ struct Statistics {
 /// OpenStreams: one stream of a set.
 struct StreamAsk {
     u64 pnode = 0;
-    u64 rate = 0;  // bytes/s
+    u64 rate = 0;  // bytes/s, guaranteed; 0: no guarantee
 };
 
 struct Request {
@@ -164,6 +172,8 @@ struct Request {
     ControlRecord const* control = nullptr;  // Record: the frames that the buffer holds
     u32 streams_count = 0;
     u32 control_count = 0;
+    i64 time_ns = 0;   // Seek, and OpenStreams to play: where; PlayFrame: result
+    i32 speed = 1000;  // Seek, and OpenStreams to play: thousandths, negative: backwards
     Attributes
         attributes;  // result; input of SetAttributes (uid, gid, mode, times) and Create (rdev)
 

@@ -19,6 +19,7 @@
 // pinned; nothing refers to a block of a free segment; a row is written once in a segment's life;
 // a segment is reused only after a checkpoint without references into it is on all live disks.
 
+#include "fs/core/admission.h"
 #include "fs/core/arena.h"
 #include "fs/core/crc32c.h"
 #include "fs/core/disk_port.h"
@@ -47,6 +48,8 @@ struct Options {
     bool clean_automatically = true;
     u32 media_streams = 0;  // streams recorded or played at once; each costs 3.9 MiB
     Duration media_round = Duration::s(1);
+    DiskModel disk_model{};          // without one no rate is guaranteed
+    u32 media_reserve_percent = 15;  // of each round, for all other work
 };
 
 enum class Health : u8 { Unmounted, Mounting, Mounted, Refused, ReadOnly, Stopped };
@@ -91,6 +94,8 @@ struct Frame {
 };
 
 class Store {
+    static constexpr u32 buffers_per_stream = 3;
+
 public:
     Store(Arena arena, DiskPort& port, Options options);
     Store(Store const&) = delete;
@@ -186,30 +191,47 @@ private:
     }
 
     // --- disks (array.cpp) ---------------------------------------------------------------------
+    /// While rates are guaranteed a disk has one command at a time, the most urgent first.
+    enum class Urgency : u8 { Guaranteed, Log, Other };
+    struct Load;
     struct Io {
         Batch* batch = nullptr;
         DiskStatus* status = nullptr;
+        Instant asked;
         Instant issued;
         DiskOperation operation = DiskOperation::Read;
         u8 disk = 0;
         bool used = false;
+        bool waiting = false;   // in waiting_io_ of its disk
+        bool may_pass = false;  // a single guaranteed block, which the other disks can yield too
+        Urgency urgency = Urgency::Other;
+        Load* load = nullptr;  // its completion is told to this, not to a batch
         u32 count = 0;
         u64 block = 0;
         Io* next = nullptr;
         u8* data[rows_per_segment];
     };
-    static constexpr u32 ios_max = 256;
+    static constexpr u32 ios_max = 256;  // and one for each column of each load
+    static u32 io_count(Options const& o) {
+        return ios_max + o.media_streams * buffers_per_stream * disks;
+    }
     Io* begin_io(DiskOperation operation, u32 disk, u64 block);
-    void start_io(Io& io, Batch& batch, DiskStatus* status);
+    void start_io(Io& io, Batch& batch, DiskStatus* status, Urgency urgency = Urgency::Other);
+    void send_io(Io& io);
+    void next_io(u32 disk);
+    void withdraw(Io& io);
     bool live(u32 disk) const { return superblock_.disk_state[disk] != DiskState::Dead; }
     bool present(u32 disk, u64 segment) const;
     u32 live_count() const;
     void disk_failed(u32 disk);
     Task eject();
     Task write_superblocks(bool* good);
-    Task flush_disks();
-    Task read_blocks(Frame* first);
-    Task reconstruct(Pointer pointer, u8* out, bool* good);
+    Task flush_disks(Urgency urgency = Urgency::Log);
+    Task read_blocks(Frame* first, Urgency urgency = Urgency::Other);
+    Task reconstruct(Pointer pointer, u8* out, bool* good, Urgency urgency = Urgency::Other);
+    /// Whether the disk has kept a guaranteed read of a single block waiting, not long ago.
+    bool slow(u32 disk) const { return now_ < slow_until_[disk]; }
+    void pass_by_slow_disks();
     Task read_one(u32 disk, u64 block, u8* out, DiskStatus* status);
     Task write_one(u32 disk, u64 block, u8* data, DiskStatus* status);
     Task read_segment(u64 segment, u32 first_row, u32 rows, DiskStatus status[disks]);
@@ -286,6 +308,8 @@ private:
     bool op_release(Request& r);
     bool op_fsync(Request& r);
 
+    enum class Found : u8 { Pending, Yes, No };
+
     // --- streams (record.cpp) ------------------------------------------------------------------
     struct SegmentBuffer {  // a segment with its parity: disk d, row r at (64 d + r) blocks
         u8* data = nullptr;
@@ -330,8 +354,49 @@ private:
         u32 marks_ready;
         IndexRecord* frames;
         u32 frame_count;
+        // Playing.
+        u64 frames_all;
+        u64 size;
+        u64 issue;   // the frame whose blocks are asked for next
+        u32 budget;  // segments in a round
+        u32 spent;
+        u64 asking_offset;  // of the frame whose blocks are being asked for
+        u64 asking_bytes;
+        i64 slot_end;  // faster than 1: no other segment is read for frames before this time
+        bool issue_ended;
+        bool sought;  // `issue` is known
+        bool poke;    // something has changed for it, or it waits for index or tree
+        Load* own[buffers_per_stream];
+    };
+    /// A segment, or the part of one, that a playing stream reads.
+    struct Load {
+        bool used = false;
+        bool ready = false;   // all blocks are there and right
+        bool failed = false;  // beyond redundancy
+        u8 arrived = 0;       // bit per disk
+        u8 in_flight = 0;
+        bool guaranteed = false;
+        u64 pnode = 0;
+        MediaStream const* stream = nullptr;
+        u64 round = 0;
+        u64 segment = 0;
+        u32 row = 0;
+        u32 rows = 0;
+        u64 first = 0;  // block of the stream
+        u32 blocks = 0;
+        u64 newest = 0;  // order of use
+        u8* data = nullptr;
+        Pointer* pointers = nullptr;  // of its blocks
+        u8* at(u32 disk, u32 r) const {
+            return data + (std::size_t{disk} * rows_per_segment + r) * block_bytes;
+        }
     };
     struct MediaSession {
+        bool playing = false;
+        bool guaranteed = false;
+        i32 speed = 1000;
+        i64 time_ns = 0;  // sought
+        RoundLoad load{};
         bool used = false;
         bool closing = false;
         bool ended = false;
@@ -347,7 +412,6 @@ private:
     static constexpr u32 frames_max = 1024;
     static constexpr u32 marks_max = 64;
     static constexpr u32 stream_marks_max = 1024;
-    static constexpr u32 buffers_per_stream = 3;
     static std::size_t media_memory(Options const& options);
     bool carve_media();
     bool op_open_streams(Request& r);
@@ -369,6 +433,27 @@ private:
     void end_session(MediaSession& s);
     bool may_commit() const;
 
+    // --- playing (play.cpp) --------------------------------------------------------------------
+    void close_play(MediaSession& s);
+    bool op_play_frame(Request& r);
+    bool op_seek(Request& r);
+    bool admit(Request& r, bool record, RoundLoad* load);
+    void recount_guarantees();
+    Found index_record(MediaStream const& m, u64 n, IndexRecord* out);
+    Found find_time(MediaStream const& m, i64 time, u64* n);
+    Found next_frame(MediaSession const& s, MediaStream const& m, u64 from, u64* n);
+    Found plan_load(MediaSession& s, MediaStream& m, u64 block);
+    bool ask_frame(MediaSession& s, MediaStream& m);
+    void top_up(MediaSession& s, MediaStream& m);
+    Load* free_load(MediaStream& m);
+    bool pinned(MediaStream const& m, Load const& load) const;
+    void drop_load(Load& load);
+    Load* load_of_block(MediaStream const& m, u64 block);
+    void column_done(Load& load, u32 disk, DiskStatus status);
+    void check_load(Load& load);
+    Task play_task();
+    void end_round();
+
     struct Entry {
         u64 key = 0;
         u64 pnode = 0;
@@ -377,7 +462,6 @@ private:
         Frame* leaf = nullptr;
         u32 offset = 0;
     };
-    enum class Found : u8 { Pending, Yes, No };
     u64 key_of(Name name) const;
     Found directory_at_least(u64 directory, u64 key, Entry* entry, bool for_write);
     Found directory_find(u64 directory, Name name, Entry* entry, bool for_write);
@@ -503,6 +587,11 @@ private:
     bool failing_[disks] = {};  // answered wrongly; not yet ejected
     Io* ios_ = nullptr;
     Io* free_ios_ = nullptr;
+    Instant timeouts_looked_at_;
+    Instant slow_until_[disks];
+    Io* waiting_io_[disks] = {};  // by arrival
+    u32 sent_[disks] = {};        // commands the disk has
+    u64 arm_[disks] = {};         // block after the last guaranteed command
 
     // Run loop.
     Instant now_;
@@ -599,6 +688,15 @@ private:
     u32 stream_mark_count_ = 0;
     u32 uncommitted_pieces_ = 0;  // written or being written, and not part of the state yet
     bool hold_streams_ = false;   // no piece is written: a disk is being added
+    Load* loads_ = nullptr;
+    u32 load_count_ = 0;
+    u64 load_use_ = 0;
+    u64 media_round_ = 0;
+    Instant media_round_end_ = Instant::never();
+    Instant media_look_ = Instant::never();  // when slow disks are looked for
+    bool play_task_runs_ = false;
+    u32 guaranteed_ = 0;    // sessions
+    RoundLoad admitted_{};  // what they ask of a round
 
     // Open files.
     struct Held {

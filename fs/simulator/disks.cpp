@@ -28,24 +28,31 @@ void Disks::submit(DiskCommand const& c) {
              now_};
     if (model.timed) {
         Instant const start = free_at_[c.disk] > now_ ? free_at_[c.disk] : now_;
-        q.due = start + service_time(q) + faults.slow[c.disk];
+        q.due = start + service_time(q) * i64{faults.slower[c.disk]} + faults.slow[c.disk];
         free_at_[c.disk] = q.due;
     }
     queue_.push_back(std::move(q));
 }
 
+Duration Disks::transfer_time(DiskModel const& model, u64 disk_blocks, u64 head, u64 block,
+                              u64 count, u32 turn) {
+    Duration t = Duration::ns(static_cast<i64>(count) * block_bytes * 1'000'000'000 /
+                              static_cast<i64>(model.bytes_per_second));
+    if (head != block) {
+        double const distance = std::abs(static_cast<double>(block) - static_cast<double>(head)) /
+                                static_cast<double>(disk_blocks);
+        double const span = static_cast<double>((model.seek_max - model.seek_min).ns());
+        t += model.seek_min + Duration::ns(static_cast<i64>(span * std::sqrt(distance)));
+        t += model.rotation / 1000 * static_cast<i64>(turn);
+    }
+    return t;
+}
+
 Duration Disks::service_time(Queued const& q) {
     if (q.operation == DiskOperation::Flush) return model.rotation;
     u64& head = head_at_[q.disk];
-    Duration t = Duration::ns(static_cast<i64>(q.count) * block_bytes * 1'000'000'000 /
-                              static_cast<i64>(model.bytes_per_second));
-    if (head != q.block) {
-        double const distance = std::abs(static_cast<double>(q.block) - static_cast<double>(head)) /
-                                static_cast<double>(image_.blocks_per_disk);
-        double const span = static_cast<double>((model.seek_max - model.seek_min).ns());
-        t += model.seek_min + Duration::ns(static_cast<i64>(span * std::sqrt(distance)));
-        t += model.rotation / 2;
-    }
+    Duration const t = transfer_time(model, image_.blocks_per_disk, head, q.block, q.count,
+                                     static_cast<u32>(turns_.below(1000)));
     head = q.block + q.count;
     return t;
 }
@@ -102,6 +109,10 @@ void Disks::execute(Queued& q, DiskStatus* status) {
                 }
                 if (n >= image_.blocks_per_disk) {
                     *status = DiskStatus::Error;
+                    continue;
+                }
+                if (in_place && image_.at(q.disk, n)) {
+                    std::memcpy(const_cast<u8*>(image_.at(q.disk, n)), q.data[i], block_bytes);
                     continue;
                 }
                 u8* copy = pool_.take();

@@ -87,7 +87,8 @@ struct FaultPlan {
     std::unordered_map<u64, i64> misdirect;   // nth block write of a disk: goes so much beside
     u64 die_at_command[disks] = {~u64{0}, ~u64{0}, ~u64{0}, ~u64{0}, ~u64{0}};
     bool dead[disks] = {};
-    Duration slow[disks] = {};  // added to each command
+    Duration slow[disks] = {};            // added to each command
+    u32 slower[disks] = {1, 1, 1, 1, 1};  // times
 };
 
 /// A model of mechanics for the clock of the simulation; zero times when not `timed`.
@@ -117,8 +118,13 @@ public:
     /// Time at which the next command completes (with a timed model).
     Instant next_completion() const;
     Instant now() const { return now_; }
+    /// What a transfer of `count` blocks takes with the arm at block `head`; `turn`: of 1000, where
+    /// the disk's rotation is then.
+    static Duration transfer_time(DiskModel const& model, u64 disk_blocks, u64 head, u64 block,
+                                  u64 count, u32 turn);
     void set_now(Instant t) { now_ = t; }
 
+    bool in_place = false;  // a block written again keeps its memory: no older image is looked at
     FaultPlan faults;
     DiskModel model;
     u64 commands[disks] = {};
@@ -152,6 +158,7 @@ private:
     Instant now_;
     Instant free_at_[disks];
     u64 head_at_[disks] = {};
+    Random turns_{1};
 };
 
 }  // namespace nemesis::fs::simulator

@@ -377,20 +377,48 @@ Error Client::release(u64 number) {
     return run(r);
 }
 
-Error Client::open_streams(std::vector<std::string> const& paths) {
+Error Client::open_streams(std::vector<std::string> const& paths, u32 flags, u64 rate, i64 time_ns,
+                           i32 speed, u64* fitting) {
     std::vector<StreamAsk> streams;
     for (std::string const& path : paths) {
         Attributes a;
         if (Error const e = lookup(path, &a); e != Error::None) return e;
-        streams.push_back({a.pnode, 0});
+        streams.push_back({a.pnode, rate});
     }
     Request r;
     r.op = Op::OpenStreams;
     r.streams = streams.data();
     r.streams_count = static_cast<u32>(streams.size());
+    r.flags = flags;
+    r.time_ns = time_ns;
+    r.speed = speed;
     Error const e = run(r);
     session = e == Error::None ? r.count : 0;
+    if (fitting) *fitting = r.count;
     return e;
+}
+
+Error Client::play(u32 stream, std::string* out, i64* time_ns) {
+    Request r;
+    r.op = Op::PlayFrame;
+    r.pnode2 = session;
+    r.offset = stream;
+    out->resize(1 << 20);
+    r.buffer = reinterpret_cast<u8*>(out->data());
+    r.length = out->size();
+    Error const e = run(r);
+    out->resize(e == Error::None ? r.count : 0);
+    *time_ns = r.time_ns;
+    return e;
+}
+
+Error Client::seek(i64 time_ns, i32 speed) {
+    Request r;
+    r.op = Op::Seek;
+    r.pnode2 = session;
+    r.time_ns = time_ns;
+    r.speed = speed;
+    return run(r);
 }
 
 Error Client::record(u32 stream, std::vector<ControlRecord> const& control,

@@ -95,7 +95,10 @@ public:
     Error read_number(u64 number, u64 offset, u64 length, std::string* out);
 
     /// Streams: record as a set into `session`; the index of a recorded one.
-    Error open_streams(std::vector<std::string> const& paths);
+    Error open_streams(std::vector<std::string> const& paths, u32 flags = stream_record,
+                       u64 rate = 0, i64 time_ns = 0, i32 speed = 1000, u64* fitting = nullptr);
+    Error play(u32 stream, std::string* out, i64* time_ns);
+    Error seek(i64 time_ns, i32 speed);
     Error record(u32 stream, std::vector<ControlRecord> const& control, std::string const& data);
     Error close_streams();
     Error read_index(std::string const& path, std::vector<IndexRecord>* out);

@@ -185,6 +185,8 @@ RowResult run_row(int row, RowOptions const& options) {
             return row_corruption(options);
         case 6:
             return row_write_cost(options);
+        case 7:
+            return row_rates(options);
         case 10:
             return row_no_space(options);
         case 13:

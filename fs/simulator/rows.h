@@ -32,6 +32,8 @@ RowResult row_disk_loss(RowOptions const& options);
 RowResult row_corruption(RowOptions const& options);
 /// Row 6: the write cost of cleaning.
 RowResult row_write_cost(RowOptions const& options);
+/// Row 7: guaranteed rates, with everything that may go wrong.
+RowResult row_rates(RowOptions const& options);
 /// Row 10: too small arenas, full stores.
 RowResult row_no_space(RowOptions const& options);
 /// Row 13: random operations against the model.

@@ -437,5 +437,144 @@ TEST_F(Streams, a_film_survives_the_loss_of_a_disk_while_it_is_recorded_and_a_re
     EXPECT_EQ(machine->store().damage_count(), 0u);
 }
 
+TEST_F(Streams, play_goes_to_the_exact_frame_and_on_at_any_speed_also_backwards) {
+    start(96);
+    record("v", 10, 40001);
+    mount();
+    auto const at = [](u64 n) { return static_cast<i64>(n) * 40'000'000; };
+    ASSERT_EQ(client->open_streams({"v"}, stream_play, 0, at(100) + 39'999'999), Error::None);
+    std::string out;
+    i64 time = 0;
+    auto const follows = [&](u64 first, i64 step, u32 count) {
+        for (u32 i = 0; i < count; ++i) {
+            u64 const n = first + static_cast<u64>(step * i64{i});
+            ASSERT_EQ(client->play(0, &out, &time), Error::None);
+            ASSERT_EQ(time, at(n));
+            ASSERT_EQ(out, picture(n, 40001));
+        }
+    };
+    follows(100, 1, 60);
+    ASSERT_EQ(client->seek(at(200), -1000), Error::None);
+    follows(200, -1, 60);
+    ASSERT_EQ(client->seek(at(77), 1000), Error::None);
+    follows(77, 1, 1);
+    ASSERT_EQ(client->seek(at(3), -1000), Error::None);
+    follows(3, -1, 4);
+    ASSERT_EQ(client->play(0, &out, &time), Error::None);
+    EXPECT_EQ(out, "");
+    // Eight times as fast, either way: in order, right, over all of the film.
+    for (i32 speed : {8000, -8000}) {
+        ASSERT_EQ(client->seek(speed > 0 ? 0 : at(249), speed), Error::None);
+        i64 before = speed > 0 ? -1 : at(1000);
+        u32 shown = 0;
+        for (;; ++shown) {
+            ASSERT_EQ(client->play(0, &out, &time), Error::None);
+            if (out.empty()) break;
+            ASSERT_EQ(out, picture(static_cast<u64>(time / 40'000'000), 40001));
+            ASSERT_TRUE(speed > 0 ? time > before : time < before);
+            before = time;
+        }
+        EXPECT_GE(shown, 8u);
+        EXPECT_LE(shown, 33u);
+    }
+    EXPECT_EQ(client->close_streams(), Error::None);
+}
+
+TEST_F(Streams, playing_leaves_the_cache_to_files_and_needs_only_four_of_five_disks) {
+    start(96);
+    record("v", 10, 40001);
+    for (u32 lost = 0; lost < disks; ++lost) {
+        mount();
+        machine->disks.faults.latent.clear();
+        for (u64 n = segments_start; n < image.blocks_per_disk; ++n) {
+            machine->disks.faults.latent.insert(u64{lost} << 48 | n);
+        }
+        ASSERT_EQ(client->open_streams({"v"}, stream_play), Error::None);
+        std::string out;
+        i64 time = 0;
+        for (u64 n = 0; n < 250; ++n) {
+            ASSERT_EQ(client->play(0, &out, &time), Error::None);
+            ASSERT_EQ(out, picture(n, 40001)) << n;
+        }
+        EXPECT_EQ(client->close_streams(), Error::None);
+        EXPECT_EQ(machine->store().damage_count(), 0u);
+    }
+}
+
+TEST_F(Streams, a_wrong_block_of_a_film_is_made_from_the_others_while_it_plays) {
+    start(96);
+    record("v", 6, 40001);
+    for (u32 disk = 0; disk < disks; ++disk) {
+        mount();
+        Image const sound = image;
+        // Every block of one disk, in turn one bit off.
+        for (u64 n = segments_start; n < image.blocks_per_disk; ++n) {
+            if (!image.at(disk, n)) continue;
+            u8* b = pool.take();
+            std::memcpy(b, image.at(disk, n), block_bytes);
+            b[n % block_bytes] ^= 4;
+            image.at(disk, n) = b;
+        }
+        ASSERT_EQ(client->open_streams({"v"}, stream_play), Error::None);
+        std::string out;
+        i64 time = 0;
+        for (u64 n = 0; n < 150; ++n) {
+            ASSERT_EQ(client->play(0, &out, &time), Error::None);
+            ASSERT_EQ(out, picture(n, 40001)) << n;
+        }
+        EXPECT_EQ(client->close_streams(), Error::None);
+        machine.reset();
+        image = sound;
+    }
+}
+
+TEST(Admission, the_bound_is_no_less_than_the_sum_of_its_parts_and_the_answer_fits_exactly) {
+    fs::DiskModel const m{Duration::us(11111), Duration::ms(2), Duration::ms(18), 5'000'000};
+    Duration const round = Duration::ms(1900);
+    EXPECT_EQ(square_root(0), 0u);
+    EXPECT_EQ(square_root(99), 9u);
+    EXPECT_EQ(square_root(100), 10u);
+    // One request alone: a full turn each for it and what is under way, two sweeps, two transfers.
+    EXPECT_GE(round_time(m, {1, 0}), Duration::us(2 * 11111 + 2 * 18000 + 2 * 52428));
+    RoundLoad load{};
+    u32 streams = 0;
+    for (;; ++streams) {
+        RoundLoad const one = load_of(500'000, round, false);
+        if (!fits(m, {load.segments + one.segments, load.blocks + one.blocks}, round, 20)) break;
+        load = {load.segments + one.segments, load.blocks + one.blocks};
+    }
+    EXPECT_GE(streams, 10u);
+    u64 const rate = largest_rate(m, {5, 10}, round, 20, false);
+    RoundLoad const most = load_of(rate, round, false);
+    RoundLoad const more = load_of(rate + 1, round, false);
+    EXPECT_TRUE(fits(m, {5 + most.segments, 10 + most.blocks}, round, 20));
+    EXPECT_FALSE(fits(m, {5 + more.segments, 10 + more.blocks}, round, 20));
+    EXPECT_FALSE(fits(fs::DiskModel{}, {1, 0}, round, 20));
+}
+
+TEST_F(Streams, a_rate_is_refused_without_a_model_and_beyond_it_with_the_largest_that_fits) {
+    start(96);
+    record("v", 4, 20000);
+    EXPECT_EQ(client->open_streams({"v"}, stream_play, 500'000), Error::NotSupported);
+    Options o = small_options();
+    o.media_streams = 40;
+    o.media_round = Duration::ms(1900);
+    o.disk_model = {Duration::us(11111), Duration::ms(2), Duration::ms(18), 5'000'000};
+    mount(o);
+    u32 admitted = 0;
+    u64 fitting = 0;
+    Error e = Error::None;
+    while (admitted < 40 && e == Error::None) {
+        e = client->open_streams({"v"}, stream_play, 500'000, 0, 1000, &fitting);
+        admitted += e == Error::None;
+    }
+    EXPECT_EQ(e, Error::NoBandwidth);
+    EXPECT_GE(admitted, 10u);
+    EXPECT_LT(fitting, 500'000u);
+    client->session = 1;
+    EXPECT_EQ(client->close_streams(), Error::None);
+    EXPECT_EQ(client->open_streams({"v"}, stream_play, 500'000), Error::None);
+}
+
 }  // namespace
 }  // namespace nemesis::fs::simulator

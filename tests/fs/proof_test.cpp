@@ -35,6 +35,9 @@ TEST(StorageProof, row_3_loss_of_a_disk) { holds(3, {.seed = 1, .count = 20}); }
 TEST(StorageProof, row_4_every_block_corrupt) {
     if (share == 1) holds(4);
 }
+TEST(StorageProof, row_7_guaranteed_rates) {
+    if (share == 1) holds(7, {.seed = 1, .count = 300});
+}
 TEST(StorageProof, row_10_exhaustion) { holds(10, {.seed = 1, .count = share == 1 ? 6u : 1u}); }
 TEST(StorageProof, random_operations_against_the_model) {
     holds(13, {.seed = 1, .count = 1'000'000 / share});

@@ -1,0 +1,412 @@
+// Row 7: guaranteed rates. A store on disks with a clock is filled with films; as many streams as
+// are admitted play them, each client taking its frames at their times and comparing them; one more
+// is refused. Beside them a client writes, reads and deletes files without a pause, and the store
+// is cleaned. Then a disk fails, is rebuilt, and another one becomes fifty times slower. Nothing
+// that was promised may be late, at the server or at a client.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+#include "fs/simulator/rows.h"
+
+namespace nemesis::fs::simulator {
+namespace {
+
+constexpr u32 frame_bytes = 20'000;  // 25 a second: 0.5 MB/s
+constexpr i64 frame_ns = 40'000'000;
+constexpr u64 rate = 500'000;
+constexpr u32 films = 4;
+constexpr u32 film_frames = 40 * 25;
+constexpr Duration round_length = Duration::ms(1900);
+constexpr u64 disk_segments = 512;
+
+struct Drive {
+    char const* name;
+    DiskModel real;
+    u32 streams_least;
+};
+
+/// What a client knows of the picture.
+void paint(u64 film, u64 n, u8* out) {
+    std::memset(out, static_cast<int>('a' + (film * 7 + n) % 26), frame_bytes);
+    std::memcpy(out, &film, 8);
+    std::memcpy(out + 8, &n, 8);
+}
+
+/// A client that plays one film over and over, from a place of its own.
+struct Player {
+    Request request;
+    std::vector<u8> frame = std::vector<u8>(frame_bytes);
+    u64 session = 0;
+    u64 film = 0;
+    u64 next = 0;   // frame it expects
+    Instant start;  // when frame number `base` is due
+    u64 base = 0;
+    bool asking = false;
+    bool seeking = false;
+    Machine* machine = nullptr;
+    Instant done;   // when its request was done
+    Instant again;  // when it asks for the next frame
+};
+
+class Rates {
+public:
+    Rates(Drive const& drive, u64 seed, Duration length)
+        : drive_(drive), length_(length), random_(seed), image_(blocks_for(disk_segments)) {}
+    std::string run();
+    std::string report;
+    u64 frames = 0;
+    u64 admitted = 0;
+
+private:
+    static Options options(Drive const& drive, u32 streams) {
+        Options o;
+        o.frames = 1024;
+        o.garbage_ring = 16384;
+        o.sort_entries = 65536;
+        o.media_streams = streams;
+        o.media_round = round_length;
+        o.disk_model = {drive.real.rotation, drive.real.seek_min, drive.real.seek_max,
+                        drive.real.bytes_per_second};
+        return o;
+    }
+    std::string make_films();
+    std::string play(Duration length, char const* phase);
+    void step_to(Instant limit);
+    void players_ask();
+    void files_ask();
+    u64 brute_force();
+
+    Drive const& drive_;
+    Duration length_;
+    Random random_;
+    Image image_;
+    BlockPool pool_;
+    Memory memory_;
+    std::optional<Machine> m_;
+    std::optional<Client> c_;
+    std::vector<u64> number_;
+    std::vector<std::unique_ptr<Player>> players_;
+    Request file_;
+    std::vector<u8> file_data_ = std::vector<u8>(200'000, 'f');
+    std::vector<u64> files_;
+    bool file_busy_ = false;
+    u64 file_operations_ = 0;
+    u64 file_step_ = 0;
+    std::string problem_;
+    u64 late_clients_ = 0;
+    Duration worst_wait_;
+};
+
+std::string Rates::make_films() {
+    format(image_, pool_);
+    m_.emplace(image_, pool_, memory_, options(drive_, 8));
+    if (!m_->mount()) return "mount";
+    c_.emplace(*m_);
+    for (u64 f = 0; f < films; ++f) {
+        std::string const name = "film" + std::to_string(f);
+        if (c_->create(name, PnodeType::Stream) != Error::None) return "create";
+        if (c_->open_streams({name}) != Error::None) return "open";
+        std::string data(frame_bytes, 0);
+        for (u64 n = 0; n < film_frames; ++n) {
+            paint(f, n, reinterpret_cast<u8*>(data.data()));
+            ControlRecord const r{static_cast<i64>(n) * frame_ns, frame_bytes,
+                                  n % 12 == 0 ? frame_key : 0u};
+            if (c_->record(0, {r}, data) != Error::None) return "record";
+            if (n % 47 == 46) m_->later(round_length);
+        }
+        if (c_->close_streams() != Error::None) return "close";
+    }
+    for (u32 i = 0; i < 60; ++i) {
+        if (c_->create("f" + std::to_string(i)) != Error::None) return "create";
+    }
+    if (!m_->unmount()) return "unmount";
+    return "";
+}
+
+void Rates::players_ask() {
+    for (auto& player : players_) {
+        Player& p = *player;
+        if (p.asking && p.request.done) {
+            p.asking = false;
+            if (p.request.error != Error::None) {
+                problem_ = "player: error " + std::to_string(static_cast<int>(p.request.error));
+                return;
+            }
+            if (p.seeking) {
+                p.seeking = false;
+                p.again = m_->now;
+            } else if (p.request.count == 0) {
+                p.request = Request{};
+                p.request.op = Op::Seek;
+                p.request.pnode2 = p.session;
+                p.seeking = p.asking = true;
+                p.next = 0;
+                p.base = 0;
+                p.start = Instant::never();
+                m_->store().submit(p.request);
+                continue;
+            } else {
+                static thread_local std::vector<u8> want(frame_bytes);
+                paint(p.film, p.next, want.data());
+                if (p.request.count != frame_bytes ||
+                    p.request.time_ns != static_cast<i64>(p.next) * frame_ns ||
+                    std::memcmp(want.data(), p.frame.data(), frame_bytes) != 0) {
+                    problem_ = "a player has a wrong frame";
+                    return;
+                }
+                ++frames;
+                if (p.start == Instant::never()) {
+                    // The first segment may hold one frame only: the next one is there a round
+                    // later.
+                    p.start = p.done + round_length * 2;
+                    p.base = p.next;
+                }
+                Instant const due =
+                    p.start + Duration::ns(static_cast<i64>(p.next - p.base) * frame_ns);
+                if (p.done > due) {
+                    ++late_clients_;
+                    worst_wait_ = std::max(worst_wait_, p.done - due);
+                }
+                ++p.next;
+                p.again = due;  // it shows a frame, and asks for the one after it
+            }
+        }
+        if (!p.asking && m_->now >= p.again) {
+            p.request = Request{};
+            p.request.op = Op::PlayFrame;
+            p.request.pnode2 = p.session;
+            p.request.buffer = p.frame.data();
+            p.request.length = frame_bytes;
+            p.request.context = &p;
+            p.request.completed = [](Request& r) {
+                Player& player_done = *static_cast<Player*>(r.context);
+                player_done.done = player_done.machine->now;
+            };
+            p.machine = &*m_;
+            p.asking = true;
+            m_->store().submit(p.request);
+        }
+    }
+}
+
+/// The client of files: writes, reads and shortens one after the other, always one on its way.
+void Rates::files_ask() {
+    if (file_busy_ && !file_.done) return;
+    if (file_busy_) {
+        ++file_operations_;
+        if (file_.error != Error::None && file_.error != Error::NoSpace) {
+            problem_ = "files: error " + std::to_string(static_cast<int>(file_.error));
+        }
+    }
+    file_ = Request{};
+    file_.pnode = files_[random_.below(files_.size())];
+    file_.buffer = file_data_.data();
+    switch (++file_step_ % 4) {
+        case 0:
+            file_.op = Op::Truncate;
+            file_.client = 1;
+            file_.sequence = ++c_->sequence;
+            break;
+        case 1:
+            file_.op = Op::Read;
+            file_.length = file_data_.size();
+            break;
+        case 2:
+            file_.op = file_step_ % 64 == 2 ? Op::Fsync : Op::GetAttributes;
+            break;
+        default:
+            file_.op = Op::Write;
+            file_.client = 1;
+            file_.sequence = ++c_->sequence;
+            file_.length = 1 + random_.below(file_data_.size());
+            break;
+    }
+    file_busy_ = true;
+    m_->store().submit(file_);
+}
+
+void Rates::step_to(Instant limit) {
+    while (m_->now < limit && problem_.empty()) {
+        Instant next = m_->store().next_deadline();
+        // A deadline that is past already waits for the disks.
+        if (next <= m_->now) next = Instant::never();
+        for (auto const& p : players_) {
+            if (!p->asking && p->again < next) next = p->again;
+        }
+        if (limit < next) next = limit;
+        if (m_->disks.busy() && m_->disks.next_completion() <= next) {
+            m_->disks.step();
+            if (m_->disks.now() > m_->now) m_->now = m_->disks.now();
+        } else {
+            if (next > m_->now) m_->now = next;
+            m_->disks.set_now(m_->now);
+        }
+        m_->store().advance(m_->now);
+        m_->store().run();
+        players_ask();
+        files_ask();
+        m_->store().run();
+    }
+}
+
+std::string Rates::play(Duration length, char const* phase) {
+    u64 const late = m_->store().statistics().stream_late;
+    u64 const late_clients = late_clients_;
+    u64 const operations = file_operations_;
+    u64 const cleaned = m_->store().statistics().segments_cleaned;
+    step_to(m_->now + length);
+    Statistics const t = m_->store().statistics();
+    char text[200];
+    std::snprintf(
+        text, sizeof text,
+        "\n  %-9s %5.0f s: %llu late segments, %llu late frames, %.1f file operations/s, "
+        "%llu segments cleaned",
+        phase, static_cast<double>(length.ns()) / 1e9,
+        static_cast<unsigned long long>(t.stream_late - late),
+        static_cast<unsigned long long>(late_clients_ - late_clients),
+        static_cast<double>(file_operations_ - operations) * 1e9 / static_cast<double>(length.ns()),
+        static_cast<unsigned long long>(t.segments_cleaned - cleaned));
+    report += text;
+    if (!problem_.empty()) return std::string(phase) + ": " + problem_;
+    if (t.stream_late != late) return std::string(phase) + ": segments are late";
+    if (late_clients_ != late_clients) {
+        return std::string(phase) + ": frames are late, by " +
+               std::to_string(worst_wait_.ns() / 1'000'000) + " ms";
+    }
+    if (m_->store().damage_count() > 0) return std::string(phase) + ": damage";
+    return "";
+}
+
+/// Streams that the same disk sustains when nothing else is asked of it: rounds of one column for
+/// each stream at places by chance, in the order of the arm, none late in a thousand rounds.
+u64 Rates::brute_force() {
+    u64 best = 0;
+    for (u64 n = 1; n < 2000; ++n) {
+        u64 head = 0;
+        for (u32 r = 0; r < 200; ++r) {
+            std::vector<u64> places;
+            for (u64 i = 0; i < n; ++i) places.push_back(random_.below(image_.blocks_per_disk));
+            std::sort(places.begin(), places.end());
+            if (r % 2) std::reverse(places.begin(), places.end());
+            Duration t;
+            for (u64 p : places) {
+                t += Disks::transfer_time(drive_.real, image_.blocks_per_disk, head, p,
+                                          rows_per_segment, static_cast<u32>(random_.below(1000)));
+                head = p + rows_per_segment;
+            }
+            if (t > round_length) return best;
+        }
+        best = n;
+    }
+    return best;
+}
+
+std::string Rates::run() {
+    std::string problem = make_films();
+    if (!problem.empty()) return problem;
+    m_.emplace(image_, pool_, memory_, options(drive_, 400));
+    if (!m_->mount()) return "mount";
+    m_->disks.model = drive_.real;
+    m_->disks.in_place = true;
+    m_->disks.model.timed = true;
+    c_.emplace(*m_);
+    for (u32 i = 0; i < 60; ++i) {
+        Attributes a;
+        if (c_->lookup("f" + std::to_string(i), &a) != Error::None) return "lookup";
+        files_.push_back(a.pnode);
+    }
+    u64 fitting = 0;
+    for (;;) {
+        auto p = std::make_unique<Player>();
+        p->film = players_.size() % films;
+        p->next = random_.below(film_frames);
+        Error const e = c_->open_streams({"film" + std::to_string(p->film)}, stream_play, rate,
+                                         static_cast<i64>(p->next) * frame_ns, 1000, &fitting);
+        if (e == Error::NoBandwidth) break;
+        if (e != Error::None) return "open: " + std::to_string(static_cast<int>(e));
+        p->session = c_->session;
+        p->start = Instant::never();
+        p->again = m_->now;
+        players_.push_back(std::move(p));
+    }
+    admitted = players_.size();
+    u64 const sustained = brute_force();
+    char text[300];
+    std::snprintf(text, sizeof text,
+                  "\n %s: %llu streams of 0.5 MB/s admitted, one more refused (%llu bytes/s fit), "
+                  "%llu by brute force (%.0f %%); rounds of %.1f s, shown after 4 rounds at most, "
+                  "buffers of %llu MiB",
+                  drive_.name, static_cast<unsigned long long>(admitted),
+                  static_cast<unsigned long long>(fitting),
+                  static_cast<unsigned long long>(sustained),
+                  100.0 * static_cast<double>(admitted) / static_cast<double>(sustained),
+                  static_cast<double>(round_length.ns()) / 1e9,
+                  static_cast<unsigned long long>(admitted * 15 / 4));
+    report += text;
+    if (admitted < drive_.streams_least) return "too few streams are admitted";
+    if (fitting >= rate) return "a refusal names a rate that should have been admitted";
+    // The first rounds fill the buffers.
+    step_to(m_->now + round_length * 4);
+    late_clients_ = 0;
+    Duration const part = length_ / 5;
+    problem = play(part, "healthy");
+    if (!problem.empty()) return problem;
+    m_->store().fail_disk(1);
+    problem = play(part, "degraded");
+    if (!problem.empty()) return problem;
+    for (u64 n = 0; n < image_.blocks_per_disk; ++n) image_.at(1, n) = nullptr;
+    if (!m_->store().replace_disk(1, 1)) return "replace";
+    Instant const rebuild = m_->now;
+    while (m_->store().rebuilding() && problem.empty() && m_->now < rebuild + length_ * 4) {
+        problem = play(Duration::s(60), "rebuild");
+    }
+    if (!problem.empty()) return problem;
+    if (m_->store().rebuilding()) return "the rebuild does not end";
+    problem = play(part, "rebuilt");
+    if (!problem.empty()) return problem;
+    m_->disks.faults.slower[3] = 50;
+    problem = play(part, "slow disk");
+    return problem;
+}
+
+}  // namespace
+
+RowResult row_rates(RowOptions const& o) {
+    auto const start = std::chrono::steady_clock::now();
+    static Drive const drives[] = {
+        {"1994: 5400 rpm, 5 MB/s",
+         {true, Duration::us(11111), Duration::ms(2), Duration::ms(18), 5'000'000},
+         10},
+        {"7200 rpm, 150 MB/s",
+         {true, Duration::us(8333), Duration::ms(1), Duration::ms(16), 150'000'000},
+         60},
+    };
+    RowResult result;
+    result.passed = true;
+    result.text = "row 7, guaranteed rates:";
+    u64 const seconds = o.count ? o.count : 600;
+    for (Drive const& drive : drives) {
+        // The fast disk moves ten times the data in a second of the simulation.
+        Rates rates(drive, o.seed,
+                    Duration::s(static_cast<i64>(&drive == drives ? seconds : seconds / 5)));
+        std::string const problem = rates.run();
+        result.text += rates.report;
+        result.count += rates.frames;
+        if (!problem.empty()) {
+            result.text += "\nfirst violation: " + problem;
+            result.passed = false;
+        }
+    }
+    result.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    char text[100];
+    std::snprintf(text, sizeof text, "\n  %llu frames compared, %.1f s",
+                  static_cast<unsigned long long>(result.count), result.seconds);
+    result.text += text;
+    return result;
+}
+
+}  // namespace nemesis::fs::simulator
