@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "arch/x86_64/entry_offsets.h"
+#include "kernel/abi/dib.h"
 #include "kernel/scheduler.h"
 #include "libnemesis/base/units.h"
 
@@ -28,28 +29,29 @@ struct Cpu {
     std::uint64_t entry_tsc;  ///< counter at the last interrupt's entry
 
     Domain* payer;
-    std::uint64_t root;                   ///< loaded page-table root
-    std::uint64_t root_writes, switches;  ///< counters for `measure`; switches: by decisions
-    Instant until;     ///< of the scheduler's last decision: slice end, or who preempts
-    Instant deadline;  ///< of the allocation in use
-    bool reschedule;   ///< a woken domain is more urgent than the running one
-    bool fpu_off;      ///< CR0.TS is set
+    std::uint64_t root;                      ///< loaded page-table root
+    std::uint64_t root_writes, switches;     ///< counters for `measure`; switches: by decisions
+    Dispatch decision;                       ///< the scheduler's last
+    bool reschedule;                         ///< a woken domain is more urgent than the running one
+    bool fpu_off;                            ///< CR0.TS is set
     std::uint64_t tsc_base, tsc_multiplier;  ///< as arch::clock::parameters
     std::uint64_t trace_header, trace_mask;  ///< of the trace ring
-    std::uint32_t kind;  ///< TimeKind of the scheduler's last decision, as abi::TimeKind
+
+    Instant dispatched_at;    ///< when the payer's time began to count
+    Instant entered;          ///< when the kernel was entered, of an entry that chooses anew
+    std::uint64_t kernel_ns;  ///< time between a switching entry and the exit that follows
+    std::uint64_t entry_max;  ///< longest kernel entry so far, ns
 
     // This processor, interrupts off.
-    Instant dispatched_at;  ///< when the payer's time began to count
-    bool fresh;             ///< that moment is yet to come: the way out of the kernel notes it
-    Instant armed;          ///< what the timer is set to
-    Domain* fpu_owner;      ///< whose state the floating-point registers hold
-    bool section_rearmed;   ///< the timer was drawn nearer for a section
+    Instant armed;         ///< what the timer is set to
+    Domain* fpu_owner;     ///< whose state the floating-point registers hold
+    bool section_rearmed;  ///< the timer was drawn nearer for a section
     Instant section_end;
-    std::uint64_t entry_max;  ///< longest kernel entry so far, ns
-    std::uint64_t kernel_ns;  ///< time between a switching entry and the exit that follows
     Scheduler* scheduler;
 };
 
+static_assert(static_cast<int>(TimeKind::Allocated) == static_cast<int>(abi::TimeKind::Allocated) &&
+              static_cast<int>(TimeKind::Extra) == static_cast<int>(abi::TimeKind::Extra));
 static_assert(
     offsetof(Cpu, user_rsp) == CPU_USER_RSP && offsetof(Cpu, kernel_stack) == CPU_KERNEL_STACK &&
     offsetof(Cpu, current) == CPU_CURRENT && offsetof(Cpu, mode) == CPU_MODE &&
@@ -57,12 +59,17 @@ static_assert(
     offsetof(Cpu, section_cr4) == CPU_KPS_CR4 && offsetof(Cpu, normal_cr4) == CPU_NORMAL_CR4 &&
     offsetof(Cpu, entry_tsc) == CPU_ENTRY_TSC && offsetof(Cpu, payer) == CPU_PAYER &&
     offsetof(Cpu, root) == CPU_ROOT && offsetof(Cpu, root_writes) == CPU_ROOT_WRITES &&
-    offsetof(Cpu, switches) == CPU_SWITCHES && offsetof(Cpu, until) == CPU_UNTIL &&
-    offsetof(Cpu, deadline) == CPU_DEADLINE && offsetof(Cpu, reschedule) == CPU_RESCHEDULE &&
-    offsetof(Cpu, fpu_off) == CPU_FPU_OFF && offsetof(Cpu, tsc_base) == CPU_TSC_BASE &&
+    offsetof(Cpu, switches) == CPU_SWITCHES &&
+    offsetof(Cpu, decision) + offsetof(Dispatch, kind) == CPU_KIND &&
+    offsetof(Cpu, decision) + offsetof(Dispatch, until) == CPU_UNTIL &&
+    offsetof(Cpu, decision) + offsetof(Dispatch, deadline) == CPU_DEADLINE &&
+    offsetof(Cpu, reschedule) == CPU_RESCHEDULE && offsetof(Cpu, fpu_off) == CPU_FPU_OFF &&
+    offsetof(Cpu, tsc_base) == CPU_TSC_BASE &&
     offsetof(Cpu, tsc_multiplier) == CPU_TSC_MULTIPLIER &&
     offsetof(Cpu, trace_header) == CPU_TRACE_HEADER &&
-    offsetof(Cpu, trace_mask) == CPU_TRACE_MASK && offsetof(Cpu, kind) == CPU_KIND);
+    offsetof(Cpu, trace_mask) == CPU_TRACE_MASK &&
+    offsetof(Cpu, dispatched_at) == CPU_DISPATCHED_AT && offsetof(Cpu, entered) == CPU_ENTERED &&
+    offsetof(Cpu, kernel_ns) == CPU_KERNEL_NS && offsetof(Cpu, entry_max) == CPU_ENTRY_MAX);
 
 extern "C" Cpu cpu0;
 

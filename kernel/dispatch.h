@@ -16,15 +16,18 @@
 #include "kernel/cpu.h"
 #include "kernel/domain.h"
 
+/// For what starts over from the empty kernel stack: it saves nobody's registers.
+#define NO_WAY_BACK [[clang::preserve_none]]
+
 namespace nemesis::kernel::dispatch {
 
 /// What lies between the clock readings and the domain's own instructions, both ways, at most: it
 /// is taken off what the domain is charged, so that a slice is all its own; admission books it
 /// (costs.h). units: instructions, taken as ns.
 inline constexpr std::int64_t kBoundaryNs = 96;
-/// From the decision to the end of that boundary, at most: the timer is set that much later, so
-/// that one expiry ends a slice. units: as above
-inline constexpr std::int64_t kWayOutNs = 320;
+/// From the setting of the timer to the end of that boundary, at most: the timer is set that much
+/// later, so that one expiry ends a slice. units: as above
+inline constexpr std::int64_t kWayOutNs = 224;
 /// The kernel's time for each further time that a domain gives the processor up in one period: the
 /// first is booked, the others are its own. units: as above
 inline constexpr std::int64_t kSwitchNs = 700;
@@ -32,10 +35,6 @@ inline constexpr std::int64_t kSwitchNs = 700;
 // Shared with the entry functions in dispatch.cpp.
 void note_interrupt(Cpu& cpu, Instant entered, Instant now);
 
-/// The running domain gives the processor up: until an event or `until`, or until chosen again.
-/// What a call keeps is in its slot already.
-[[noreturn]] void suspend(Domain& d, Instant until);
-[[noreturn]] void yield(Domain& d);
 /// `sender` has answered `donor`, which runs next; the sender waits until `until`.
 [[noreturn]] void give_up_to(Domain& sender, Domain& donor, Instant until);
 /// `sender` donates; the end of the chain runs next.
@@ -44,8 +43,6 @@ void note_interrupt(Cpu& cpu, Instant entered, Instant now);
 std::int64_t resume(Domain& d, std::uint64_t slot);
 /// The current domain is gone: choose another.
 [[noreturn]] void leave_dead();
-/// Chooses and runs; `entered` is when the kernel was entered. The current domain's state is saved.
-[[noreturn]] void reschedule(Instant entered);
 /// First dispatch at boot.
 [[noreturn]] void start();
 

@@ -97,9 +97,9 @@ struct Domain {
     std::uint32_t index, generation;
     bool const* runnable;  ///< entity.runnable()
     std::uint8_t* rw_pages[64];
+    std::uint64_t ro_address;  ///< where the domain sees its DIB
 
     std::uint64_t pml4;
-    std::uint64_t ro_address;  ///< where the domain sees its DIB
     std::uint32_t endpoint_count;
     DomainState state;
     bool furnished;  ///< creation has finished
@@ -108,9 +108,8 @@ struct Domain {
 
     SchedulingEntity entity;
     Contract contract;
-    Contract wanted;           ///< of an admission in progress
-    std::int64_t overhead_ns;  ///< kernel time booked to the contract
-    Instant gave_up_release;   ///< release of the chunk in which it last gave the processor up
+    Contract wanted;          ///< of an admission in progress
+    Instant gave_up_release;  ///< release of the chunk in which it last gave the processor up
 
     // Resources.
     std::uint32_t parent_index, parent_generation;
@@ -151,9 +150,11 @@ static_assert(offsetof(Domain, rw) == DOMAIN_RW && offsetof(Domain, slot_count) 
               offsetof(Domain, suspended) == DOMAIN_SUSPENDED &&
               offsetof(Domain, fpu) == DOMAIN_SUSPENDED + 1 &&
               offsetof(Domain, wake_reason) == DOMAIN_WAKE_REASON &&
+              offsetof(Domain, started) == DOMAIN_STARTED &&
               offsetof(Domain, index) == DOMAIN_INDEX &&
               offsetof(Domain, runnable) == DOMAIN_RUNNABLE &&
-              offsetof(Domain, rw_pages) == DOMAIN_RW_PAGES);
+              offsetof(Domain, rw_pages) == DOMAIN_RW_PAGES &&
+              offsetof(Domain, ro_address) == DOMAIN_RO_ADDRESS);
 static_assert(offsetof(Endpoint, peer) == 0 && offsetof(Endpoint, peer_count) == 8 &&
               offsetof(Endpoint, peer_generation) == 16 &&
               offsetof(Endpoint, peer_endpoint) == 20 && offsetof(Endpoint, state) == 22);
@@ -161,10 +162,17 @@ static_assert(offsetof(Endpoint, peer) == 0 && offsetof(Endpoint, peer_count) ==
 static_assert(offsetof(abi::DibRw, activations_on) == RW_ACTIVATIONS_ON &&
               offsetof(abi::DibRw, slot) == RW_SLOT &&
               offsetof(abi::DibRw, pending_summary) == RW_SUMMARY &&
-              offsetof(abi::DibRw, pending) == RW_PENDING && RW_SLOT == RW_ACTIVATIONS_ON + 4);
+              offsetof(abi::DibRw, pending) == RW_PENDING && RW_SLOT == RW_ACTIVATIONS_ON + 4 &&
+              offsetof(abi::DibRw, activation_vector) == RW_VECTOR &&
+              offsetof(abi::DibRw, activation_stack) == RW_STACK &&
+              offsetof(abi::DibRw, activation_fs) == RW_ACTIVATION_FS &&
+              offsetof(abi::DibRw, activation_gs) == RW_ACTIVATION_GS);
 static_assert(offsetof(abi::DibRo, time_kind) == RO_TIME_KIND &&
               offsetof(abi::DibRo, slice_end) == RO_SLICE_END &&
-              offsetof(abi::DibRo, deadline) == RO_DEADLINE);
+              offsetof(abi::DibRo, deadline) == RO_DEADLINE &&
+              offsetof(abi::DibRo, reason) == RO_REASON &&
+              offsetof(abi::DibRo, activated_at) == RO_ACTIVATED_AT &&
+              offsetof(abi::DibRo, activations) == RO_ACTIVATIONS);
 
 /// The slot with number `n` of the domain's read/write DIB. requires: n < slot_count.
 inline abi::ContextSlot* slot_of(Domain& d, std::uint32_t n) {

@@ -44,6 +44,7 @@ Domain& runner_for(Domain& payer, Instant now);
 /// `donor` dies: the receiver goes on by itself.
 void donor_died(Domain& donor, Instant now);
 /// The payer's budget is spent: its receiver goes on by itself, the payer waits for the answer.
-void donation_spent(Domain& payer, Instant now);
+/// False if the donation had ended already.
+bool donation_spent(Domain& payer, Instant now);
 
 }  // namespace nemesis::kernel::events

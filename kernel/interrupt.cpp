@@ -2,8 +2,10 @@
 #include "kernel/interrupt.h"
 
 #include "arch/x86_64/apic.h"
+#include "arch/x86_64/clock.h"
 #include "arch/x86_64/pci.h"
 #include "kernel/cpu.h"
+#include "kernel/dispatch.h"
 #include "kernel/event.h"
 #include "kernel/trace.h"
 
@@ -19,6 +21,7 @@ struct Source {
     std::uint32_t line;  ///< of the IO-APIC, or the PCI number of a message source
     std::uint16_t endpoint;
     bool used, message, masked, again;
+    std::uint8_t next;  ///< in its chain of the index, or among the free; kNone: the last
     std::uint64_t count;
 };
 
@@ -28,6 +31,18 @@ constexpr auto kInterruptCost = Duration::ns(300);
 
 // Guarded by: one processor, interrupts off.
 Source sources[kSourcesMax];
+
+/// Which source stands for a line or message: chains of sources by a hash of what they mean.
+constexpr std::uint8_t kNone = 255;
+static_assert(kSourcesMax <= kNone);
+std::uint8_t chains[256];
+std::uint8_t first_free = 0;
+
+/// The line behind a number: two numbers may mean the same one. A message means itself.
+std::uint32_t meaning(bool message, std::uint32_t number) {
+    return message ? number | 1u << 31 : apic::real_line(number);
+}
+std::uint8_t& chain_of(std::uint32_t meant) { return chains[(meant * 0x9e3779b1u) >> 24]; }
 
 constexpr std::int64_t code(Error e) { return static_cast<std::int64_t>(e); }
 
@@ -40,14 +55,27 @@ void set_mask(Source const& s, bool masked) {
 
 }  // namespace
 
+void initialise() {
+    for (auto& chain : chains) chain = kNone;
+    for (std::uint32_t i = 0; i < kSourcesMax; ++i)
+        sources[i].next = i + 1 < kSourcesMax ? static_cast<std::uint8_t>(i + 1) : kNone;
+}
+
+/// The timer may still have been set for an earlier decision: then it is set anew.
+static void timer_fired(Cpu& cpu) {
+    cpu.armed = Instant::ns(-1);
+    apic::end_of_interrupt();
+    auto const early = cpu.decision.kind == TimeKind::Extra && cpu.current != nullptr &&
+                       cpu.payer == cpu.current && arch::clock::now() < cpu.decision.until;
+    if (early)
+        dispatch::arm_timer(cpu.decision.until);
+    else
+        cpu.reschedule = true;
+}
+
 void handle(std::uint8_t vector) {
     auto& cpu = this_cpu();
-    if (vector == apic::kTimerVector) {
-        cpu.armed = Instant::ns(-1);
-        cpu.reschedule = true;
-        apic::end_of_interrupt();
-        return;
-    }
+    if (vector == apic::kTimerVector) return timer_fired(cpu);
     if (vector < apic::kDeviceVectorFirst || vector > apic::kDeviceVectorLast) return;
     auto& s = sources[vector - apic::kDeviceVectorFirst];
     if (!s.used || s.masked) {
@@ -74,29 +102,28 @@ std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint
     if (e == nullptr || kind > 1 || number > 0xffffff) return code(Error::BadArgument);
     if (e->state != Endpoint::State::Free) return code(Error::Busy);
     auto const line = static_cast<std::uint32_t>(number);
-    auto const place = [&](std::uint32_t at) { return kind == 0 ? apic::real_line(at) : at; };
-    std::uint32_t free = kSourcesMax;
-    for (std::uint32_t i = 0; i < kSourcesMax; ++i) {
-        if (!sources[i].used) {
-            if (free == kSourcesMax) free = i;
-        } else if (sources[i].message == (kind == 1) && place(sources[i].line) == place(line)) {
-            return code(Error::Busy);
-        }
-    }
-    if (free == kSourcesMax) return code(Error::Busy);
+    auto const message = kind == 1;
+    auto const meant = meaning(message, line);
+    for (auto i = chain_of(meant); i != kNone; i = sources[i].next)
+        if (meaning(sources[i].message, sources[i].line) == meant) return code(Error::Busy);
+    if (first_free == kNone) return code(Error::Busy);
+    auto const free = first_free;
     auto const vector = static_cast<std::uint8_t>(apic::kDeviceVectorFirst + free);
     auto const routed =
-        kind == 0 ? apic::route_line(line, vector) : arch::pci::route_message(line, vector);
+        message ? arch::pci::route_message(line, vector) : apic::route_line(line, vector);
     if (!routed) return code(Error::BadArgument);
+    first_free = sources[free].next;
     sources[free] = Source{.domain = &d,
                            .generation = d.generation,
                            .line = line,
                            .endpoint = static_cast<std::uint16_t>(n),
                            .used = true,
-                           .message = kind == 1,
+                           .message = message,
                            .masked = true,
                            .again = false,
+                           .next = chain_of(meant),
                            .count = 0};
+    chain_of(meant) = free;
     e->state = Endpoint::State::Interrupt;
     e->offered_to = free;
     return free;
@@ -120,8 +147,14 @@ std::int64_t acknowledge(Domain& d, std::uint64_t number) {
 
 void release(std::uint32_t number) {
     if (number >= kSourcesMax || !sources[number].used) return;
-    set_mask(sources[number], true);
-    sources[number] = Source{};
+    auto& s = sources[number];
+    set_mask(s, true);
+    auto* link = &chain_of(meaning(s.message, s.line));
+    while (*link != number) link = &sources[*link].next;
+    *link = s.next;
+    s = Source{};
+    s.next = first_free;
+    first_free = static_cast<std::uint8_t>(number);
 }
 
 }  // namespace nemesis::kernel::interrupts

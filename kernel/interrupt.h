@@ -14,6 +14,9 @@ namespace nemesis::kernel::interrupts {
 
 inline constexpr std::uint32_t kSourcesMax = 0xef - 0x30 + 1;
 
+/// No source is bound. Boot only.
+void initialise();
+
 /// Serves one vector; sets Cpu::reschedule where somebody more urgent woke. bound: O(1).
 void handle(std::uint8_t vector);
 

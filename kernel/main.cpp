@@ -17,6 +17,7 @@
 #include "kernel/cpu.h"
 #include "kernel/dispatch.h"
 #include "kernel/domain.h"
+#include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/machine.h"
 #include "kernel/memory/slots.h"
@@ -37,6 +38,7 @@ constexpr std::uint64_t kPhysicalMax = 64ull << 30;
 
 alignas(4096) std::uint8_t kernel_stack[16384];
 alignas(64) std::byte scheduler_memory[sizeof(Scheduler)];
+void* scheduler_seats;
 
 /// Memory taken before there are frames: the end of the largest range below 4 GiB.
 struct EarlyMemory {
@@ -104,6 +106,7 @@ void initialise_memory(boot::BootInfo const& info) {
     frames::initialise(table, count);
     domains::initialise(reinterpret_cast<Domain**>(early.take(kDomainsMax * sizeof(Domain*))),
                         reinterpret_cast<std::uint32_t*>(early.take(kDomainsMax * 8)), kDomainsMax);
+    scheduler_seats = early.take(seat_bytes(kDomainsMax));
     slots::initialise(
         reinterpret_cast<slots::Record*>(early.take(kSlotRecords * sizeof(slots::Record))),
         kSlotRecords);
@@ -135,7 +138,8 @@ void initialise_cpu() {
     cpu.section_cr4 = cpu.normal_cr4 & ~arch::kCr4Smep;
     cpu.armed = Instant::ns(-1);
     cpu.root = arch::paging::kernel_root();
-    cpu.scheduler = new (scheduler_memory) Scheduler(Scheduler::Options{.costs = booked_costs()});
+    cpu.scheduler = new (scheduler_memory) Scheduler(Scheduler::Options{
+        .costs = booked_costs(), .seat_memory = scheduler_seats, .seats = kDomainsMax});
 }
 
 std::span<std::byte const> archive_bytes(boot::BootInfo const& info) {
@@ -294,6 +298,7 @@ extern "C" [[noreturn]] void kernel_start(boot::BootInfo const* info) {
     initialise_memory(*info);
     initialise_cpu();
     arch::apic::initialise(info->rsdp);
+    interrupts::initialise();
     auto const time_frame = frames::take_boot();
     arch::clock::calibrate(*arch::physical<abi::TimePage>(time_frame));
     *arch::paging::global_leaf(abi::kTimePage, frames::take_boot) =

@@ -22,10 +22,17 @@ bool Contract::valid() const {
 }
 
 Scheduler::Scheduler(Options const& options)
-    : quantum_scaled_(options.spare_quantum.ns() << virtual_shift),
+    : contracts_(static_cast<Tournament::Match*>(
+                     options.seat_memory != nullptr ? options.seat_memory : own_seats_),
+                 options.seat_memory != nullptr ? options.seats : seats_inside),
+      quantum_scaled_(options.spare_quantum.ns() << virtual_shift),
       drained_at_(INT64_MIN),
       kept_until_(INT64_MIN),
       options_(options) {
+    auto* const matches = options.seat_memory != nullptr ? options.seat_memory : own_seats_;
+    free_seats_ =
+        reinterpret_cast<std::uint32_t*>(static_cast<Tournament::Match*>(matches) +
+                                         Tournament::matches_for(contracts_.ready().seats()));
     ASSERT(options.spare_quantum >= Duration::us(1));
     ASSERT(options.spare_quantum <= Duration::ms(1));
 }
@@ -35,30 +42,30 @@ Scheduler::Scheduler(Options const& options)
 /// Let `size` ns be released at `available` or later; `available` is not before any other chunk's.
 void Scheduler::push(SchedulingEntity& e, std::int64_t available, std::int64_t size) {
     if (e.chunk_count_ == SchedulingEntity::chunks_max) {
-        SchedulingEntity::Chunk& last = e.chunks_[SchedulingEntity::chunks_max - 1];
+        SchedulingEntity::Chunk& last = e.chunk(SchedulingEntity::chunks_max - 1);
         last.available = available;
         last.size += size;
         return;
     }
-    e.chunks_[e.chunk_count_++] = {available, size};
+    e.chunk(e.chunk_count_++) = {available, size};
 }
 
 void Scheduler::pop(SchedulingEntity& e) {
     e.chunk_count_--;
-    for (unsigned i = 0; i < e.chunk_count_; i++) e.chunks_[i] = e.chunks_[i + 1];
+    e.first_chunk_++;
 }
 
 /// The head has been used up: go on to the next chunk, and pay the debt of an overrun with it.
 void Scheduler::next_chunk(SchedulingEntity& e) {
     for (unsigned i = 0; e.chunk_count_ > 0 && i <= SchedulingEntity::chunks_max; i++) {
-        SchedulingEntity::Chunk const next = e.chunks_[0];
+        SchedulingEntity::Chunk const next = e.chunk(0);
         pop(e);
         if (!e.final_head_) push(e, e.release_ + e.period_, e.size_);
         e.final_head_ = false;
         e.release_ = next.available;
         e.size_ = next.size;
         e.remaining_ = std::min<std::int64_t>(e.remaining_, 0) + next.size;
-        while (e.chunk_count_ > 0 && e.chunks_[0].available == e.release_) absorb(e);
+        while (e.chunk_count_ > 0 && e.chunk(0).available == e.release_) absorb(e);
         if (e.remaining_ > 0) {
             e.deadline_ = e.release_ + e.relative_deadline_;
             return;
@@ -66,7 +73,7 @@ void Scheduler::next_chunk(SchedulingEntity& e) {
     }
     // One chunk, or a debt larger than any: then all become one, as late as the last of them.
     while (e.chunk_count_ > 0) {
-        e.size_ += e.chunks_[0].size;
+        e.size_ += e.chunk(0).size;
         pop(e);
     }
     std::int64_t periods = 1;
@@ -79,9 +86,14 @@ void Scheduler::next_chunk(SchedulingEntity& e) {
 
 /// The first of the waiting chunks becomes a part of the head.
 void Scheduler::absorb(SchedulingEntity& e) {
-    e.size_ += e.chunks_[0].size;
-    e.remaining_ += e.chunks_[0].size;
+    e.size_ += e.chunk(0).size;
+    e.remaining_ += e.chunk(0).size;
     pop(e);
+}
+
+/// So does every chunk that has become available.
+void Scheduler::absorb_until(SchedulingEntity& e, std::int64_t t) {
+    while (e.chunk_count_ > 0 && e.chunk(0).available <= t) absorb(e);
 }
 
 /// What is left of the head and every chunk that has become available is one release at `t`; the
@@ -96,7 +108,8 @@ void Scheduler::release_at(SchedulingEntity& e, std::int64_t t) {
         used = 0;  // blocked before its release: what is missing is a debt, not a part in use
     }
     e.size_ -= used;
-    while (e.chunk_count_ > 0 && e.chunks_[0].available <= t) absorb(e);
+    if (e.chunk_count_ > 0 && e.chunk(0).available <= t) [[unlikely]]
+        absorb_until(e, t);
     if (used > 0) push(e, back, used);
     e.release_ = t;
     e.deadline_ = t + e.relative_deadline_;
@@ -119,8 +132,14 @@ void Scheduler::apply_wake(SchedulingEntity& e, std::int64_t t, bool keep) {
         return;
     }
     kept_until_ = std::max(kept_until_, e.deadline_);
+    if (e.chunk_count_ > 0 && e.chunk(0).available < t) [[unlikely]]
+        hold_chunks(e, t);
+}
+
+/// Nothing that waits comes back before `t`.
+void Scheduler::hold_chunks(SchedulingEntity& e, std::int64_t t) {
     for (unsigned i = 0; i < e.chunk_count_; i++)
-        e.chunks_[i].available = std::max(e.chunks_[i].available, t);
+        e.chunk(i).available = std::max(e.chunk(i).available, t);
 }
 
 // ---- Queues ----
@@ -218,6 +237,9 @@ void Scheduler::exhausted(SchedulingEntity& e, std::int64_t now) {
 }
 
 void Scheduler::add(SchedulingEntity& e, Instant) {
+    auto const seat = free_count_ > 0 ? free_seats_[--free_count_] : seats_taken_++;
+    contracts_.ready().cover(seat);
+    contract_node(e).seat = seat;
     e.filed_on_ = guarantees_on_;
     set_spare_weight(e);
     e.next_ = first_;
@@ -245,6 +267,7 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
         current_kind_ = TimeKind::None;
         urgency_ = never;
     }
+    free_seats_[free_count_++] = contract_node(e).seat;
     if (cursor_ == &e) cursor_ = e.next_;
     if (e.next_ != nullptr) e.next_->previous_ = e.previous_;
     if (e.previous_ != nullptr)
@@ -262,29 +285,18 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
 void Scheduler::wake(SchedulingEntity& e, Instant at) {
     std::int64_t const now = at.ns();
     if (e.runnable_) return;
-    if (e.timeout_ != never) [[unlikely]] {
-        wake_before_timeout(e, now);
+    if (!e.contracted_ || e.timeout_ != never || e.release_ > now) [[unlikely]] {
+        wake_unreleased(e, now);
         return;
     }
     e.runnable_ = true;
     e.by_timeout_ = false;
-    if (!e.contracted_) {
-        if (e.spare_weight_ > 0) join(e);
-        return;
-    }
-    if (e.chunk_count_ != 0 || e.release_ > now) [[unlikely]] {
-        wake_in_parts(e, now);
-        return;
-    }
-    // The slice is in one piece.
-    if (e.release_ + e.period_ <= now) {
-        e.remaining_ = e.size_;  // and whole
+    if (e.chunk_count_ == 0 && e.release_ + e.period_ <= now) {  // the slice is whole again
+        e.remaining_ = e.size_;
         e.release_ = now;
         e.deadline_ = now + e.relative_deadline_;
-    } else if (keeps(e, now)) {
-        kept_until_ = std::max(kept_until_, e.deadline_);
     } else {
-        release_at(e, now);
+        apply_wake(e, now, keeps(e, now));
     }
     ContractNode& node = contract_node(e);
     node.key = e.release_;
@@ -292,9 +304,15 @@ void Scheduler::wake(SchedulingEntity& e, Instant at) {
     contracts_.insert_ready(node);
 }
 
-/// Parts of the slice come back at different times, or nothing is available yet.
-void Scheduler::wake_in_parts(SchedulingEntity& e, std::int64_t now) {
-    apply_wake(e, now, keeps(e, now));
+/// As wake, of a domain without allocation now, or one that waits for a time-out.
+void Scheduler::wake_unreleased(SchedulingEntity& e, std::int64_t now) {
+    if (e.timeout_ != never) {
+        wake_before_timeout(e, now);
+        return;
+    }
+    e.runnable_ = true;
+    e.by_timeout_ = false;
+    if (e.contracted_) apply_wake(e, now, false);
     file(e, now);
 }
 
@@ -346,7 +364,7 @@ void Scheduler::settle(SchedulingEntity& e, std::int64_t now) {
     if (e.release_ > now) e.deadline_ = now;
 }
 
-void Scheduler::charge(SchedulingEntity& e, Instant, Duration ran) {
+void Scheduler::charge(SchedulingEntity& e, Duration ran) {
     ASSERT(current_ == &e);
     if (current_kind_ == TimeKind::Allocated) {
         e.remaining_ -= ran.ns();
@@ -390,15 +408,17 @@ bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
            spare_node(woken).deadline < spare_node(*current_).deadline;
 }
 
-Dispatch Scheduler::decide(Instant at) {
+void Scheduler::decide(Instant at, Dispatch& decision) {
     std::int64_t const now = at.ns();
     if (current_kind_ == TimeKind::Allocated) {
         if (current_->remaining_ <= 0) exhausted(*current_, now);
     } else if (current_kind_ == TimeKind::Extra) {
         if (current_->spare_used_ >= quantum_scaled_) next_request(*current_);
     }
-    TreeNode* node = guarantees_on_ ? contracts_.pick(now) : nullptr;
-    if (node == nullptr) return decide_spare(now);
+    if (!guarantees_on_) [[unlikely]]
+        return decide_spare(now, decision);
+    TreeNode* node = contracts_.pick_or_end(now);
+    if (node == contracts_.ready().end()) return decide_spare(now, decision);
     // Of equal deadlines the one that has the processor goes on: no switch without need.
     if (node->deadline == urgency_ && contract_node(*current_).key <= now)
         node = &contract_node(*current_);
@@ -407,7 +427,7 @@ Dispatch Scheduler::decide(Instant at) {
         timed_out(e);
     if (e.remaining_ <= 0) [[unlikely]] {  // used up by what was done on its behalf
         exhausted(e, now);
-        return decide(at);
+        return decide_again(at, decision);
     }
     std::int64_t const deadline = e.deadline_;
     current_ = &e;
@@ -416,13 +436,15 @@ Dispatch Scheduler::decide(Instant at) {
     std::int64_t next = never;
     if (contracts_.earliest_future_deadline() < deadline) [[unlikely]]
         next = contracts_.first_key_before(deadline);
-    return {&e,
-            TimeKind::Allocated,
-            Instant::ns(std::min(now + e.remaining_, next)),
-            Instant::ns(deadline),
-            Duration::ns(e.remaining_),
-            Instant::ns(next)};
+    decision = {&e,
+                TimeKind::Allocated,
+                Instant::ns(std::min(now + e.remaining_, next)),
+                Instant::ns(deadline),
+                Duration::ns(e.remaining_),
+                Instant::ns(next)};
 }
+
+void Scheduler::decide_again(Instant now, Dispatch& decision) { decide(now, decision); }
 
 // ---- Spare time ----
 
@@ -475,12 +497,9 @@ void Scheduler::leave(SchedulingEntity& e) {
     ahead_.insert(node);
 }
 
-/// Settle with those whom the fluid share has caught up with, at most two a call: here, or before
-/// the membership changes next.
-void Scheduler::settle_ahead() {
-    for (int i = 0; i < 2 && ahead_.first()->deadline <= virtual_time_; i++)
-        caught_up(*of_ahead(ahead_.first()));
-}
+/// Settle with one of those whom the fluid share has caught up with: with the others before the
+/// membership changes next. requires: there is one
+void Scheduler::settle_ahead() { caught_up(*of_ahead(ahead_.first())); }
 
 /// The fluid share has caught up with `e`, which has left: since then the others have had its
 /// share too. (Not of what virtual time was advanced without service.)
@@ -548,10 +567,11 @@ TreeNode* Scheduler::pick_spare() {
     return node;
 }
 
-Dispatch Scheduler::decide_spare(std::int64_t now) {
+void Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
     if (await_idle_ || change_ == Change::AwaitsIdle) [[unlikely]] {
         guarantees_idle(now);
-        if (guarantees_on_ && contracts_.pick(now) != nullptr) return decide(Instant::ns(now));
+        if (guarantees_on_ && contracts_.pick(now) != nullptr)
+            return decide_again(Instant::ns(now), decision);
     }
     if (timeouts_.first()->deadline <= now) [[unlikely]]
         take_timeout(now);
@@ -571,19 +591,20 @@ Dispatch Scheduler::decide_spare(std::int64_t now) {
     if (node == nullptr) {
         current_ = nullptr;
         current_kind_ = TimeKind::None;
-        return {nullptr, TimeKind::None, Instant::ns(until), Instant::never()};
+        decision = {nullptr, TimeKind::None, Instant::ns(until), Instant::never()};
+        return;
     }
     SchedulingEntity& e = *of_spare(node);
     current_ = &e;
     current_kind_ = TimeKind::Extra;
     std::int64_t const left =
         std::max<std::int64_t>((quantum_scaled_ - e.spare_used_) >> virtual_shift, 1);
-    return {&e,
-            TimeKind::Extra,
-            Instant::ns(std::min(until, now + left)),
-            Instant::never(),
-            Duration::ns(left),
-            Instant::ns(until)};
+    decision = {&e,
+                TimeKind::Extra,
+                Instant::ns(std::min(until, now + left)),
+                Instant::never(),
+                Duration::ns(left),
+                Instant::ns(until)};
 }
 
 // ---- Contract changes ----
@@ -633,7 +654,7 @@ void Scheduler::abort() {
 std::int64_t Scheduler::last_available(SchedulingEntity const& e, std::int64_t now) {
     std::int64_t last = e.release_;
     if (e.release_ <= now || e.remaining_ < e.size_) last += e.final_head_ ? 0 : e.period_;
-    for (unsigned i = 0; i < e.chunk_count_; i++) last = std::max(last, e.chunks_[i].available);
+    for (unsigned i = 0; i < e.chunk_count_; i++) last = std::max(last, e.chunk(i).available);
     return std::max(last, now);
 }
 
@@ -743,7 +764,7 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
         e.relative_deadline_ = contract.deadline.ns();
         if (in_use && start > now) {
             e.final_head_ = true;
-            e.chunks_[0] = {start, slice};
+            e.chunk(0) = {start, slice};
             e.chunk_count_ = 1;
         } else {
             e.final_head_ = false;
@@ -831,9 +852,9 @@ void Scheduler::check_invariants() const {
         ASSERT(e->remaining_ <= e->size_);
         std::int64_t sum = e->final_head_ ? 0 : e->size_;
         for (unsigned i = 0; i < e->chunk_count_; i++) {
-            sum += e->chunks_[i].size;
-            ASSERT(i == 0 || e->chunks_[i - 1].available <= e->chunks_[i].available);
-            ASSERT(e->final_head_ || e->chunks_[i].available <= e->release_ + e->period_);
+            sum += e->chunk(i).size;
+            ASSERT(i == 0 || e->chunk(i - 1).available <= e->chunk(i).available);
+            ASSERT(e->final_head_ || e->chunk(i).available <= e->release_ + e->period_);
         }
         ASSERT(sum == e->slice_);
         if (e->runnable_ && !e->final_head_)

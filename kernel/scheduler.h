@@ -2,7 +2,7 @@
 // The scheduler of one processor: guarantees by earliest deadline first, the rest by weight.
 //
 // Protocol, every time the kernel was entered and may switch:
-//     charge(dispatched, now, ran);          what the last dispatched has used
+//     charge(dispatched, ran);          what the last dispatched has used
 //     block(...) / wake(...)                 in any number and order
 //     Dispatch d = decide(now);              run d.entity, set the timer to d.until
 // `preempts` tells cheaply, after a wake, whether decide is worth calling. The time is always an
@@ -42,7 +42,8 @@
 #include <cstdint>
 
 #include "kernel/admission.h"
-#include "kernel/scheduler_tree.h"
+#include "kernel/scheduler_queue.h"
+#include "kernel/scheduler_tournament.h"
 #include "libnemesis/base/result.h"
 #include "libnemesis/base/units.h"
 
@@ -80,6 +81,10 @@ enum class ContractError : std::uint8_t {
     Busy,         ///< another change is not yet in force: try again
     BadContract,  ///< slice, deadline and period not in order, or weight too large
 };
+
+/// For what the event and dispatch paths are made of: with link-time optimisation the kernel has it
+/// in its callers.
+#define HOT_PATH [[gnu::always_inline]]
 
 /// Unrelated bases of an entity, so that a node tells its entity at no cost.
 struct ContractNode : TreeNode {};
@@ -122,6 +127,10 @@ private:
     friend class Scheduler;
     friend struct SchedulerProbe;
 
+    /// The waiting chunks, earliest first: a ring.
+    Chunk& chunk(unsigned i) { return chunks_[(first_chunk_ + i) % chunks_max]; }
+    Chunk const& chunk(unsigned i) const { return chunks_[(first_chunk_ + i) % chunks_max]; }
+
     // Touched by every block, wake and charge.
     std::int64_t release_ = 0;  ///< of the head
     std::int64_t deadline_ = INT64_MAX;
@@ -136,6 +145,7 @@ private:
     bool by_timeout_ = false;
     bool filed_on_ = true;  ///< filed as if guarantees were on
     std::uint8_t chunk_count_ = 0;
+    std::uint8_t first_chunk_ = 0;
     std::uint32_t spare_weight_ = 0;
     std::int64_t spare_start_ = 0;  ///< virtual start of the request
     std::int64_t spare_used_ = 0;   ///< of the request, ns << virtual_shift
@@ -152,13 +162,23 @@ private:
 /// Gives tests a view of private state; defined by them.
 struct SchedulerProbe;
 
+/// How much memory a Scheduler needs to know `seats` entities at a time.
+constexpr std::size_t seat_bytes(std::size_t seats) {
+    return Tournament::matches_for(seats) * sizeof(Tournament::Match) +
+           seats * sizeof(std::uint32_t);
+}
+
 /// context: one processor, interrupts off; no call blocks or allocates.
 class Scheduler {
 public:
     struct Options {
         BookedCosts costs{};
         Duration spare_quantum = Duration::us(500);  ///< 1 us to 1 ms
+        /// seat_bytes(seats) of memory for `seats` entities at a time; null: for seats_inside.
+        void* seat_memory = nullptr;
+        std::uint32_t seats = 0;
     };
+    static constexpr std::uint32_t seats_inside = 16;
     struct Step {
         AdmissionVerdict verdict;
         Duration largest_slice;  ///< when Refused: the largest that would be admitted, 0 if none
@@ -173,27 +193,33 @@ public:
     Scheduler(Scheduler const&) = delete;
     Scheduler& operator=(Scheduler const&) = delete;
 
-    /// Know `entity`: blocked, no guarantee, weight 0.
+    /// Know `entity`: blocked, no guarantee, weight 0. context: O(log seats).
+    /// requires: fewer are known than there are seats
     void add(SchedulingEntity& entity, Instant now);
     /// Forget it. A contract change in progress for it is abandoned. context: O(log n).
     void remove(SchedulingEntity& entity, Instant now);
 
     /// Make runnable; nothing happens if it is. context: O(log n).
-    void wake(SchedulingEntity& entity, Instant now);
+    HOT_PATH void wake(SchedulingEntity& entity, Instant now);
     /// Make not runnable until `wake` or, if not never, `until`. context: O(log n).
     /// requires: what it has used was charged before
-    void block(SchedulingEntity& entity, Instant now, Instant until);
+    HOT_PATH void block(SchedulingEntity& entity, Instant now, Instant until);
     /// Account `ran` to the entity of the last decision, as the kind of time it was given.
-    void charge(SchedulingEntity& entity, Instant now, Duration ran);
+    HOT_PATH void charge(SchedulingEntity& entity, Duration ran);
     /// Account kernel work done for an entity whether it runs or not: an interrupt to its driver.
     /// requires: woken before, if it was to be woken. context: O(1).
-    void charge_to(SchedulingEntity& entity, Duration cost);
+    HOT_PATH void charge_to(SchedulingEntity& entity, Duration cost);
     /// The entity of the last decision lets others go first: in spare time its request ends with
     /// what it has used; an allocation stays its own. context: O(log n).
     void yield(SchedulingEntity& entity);
-    Dispatch decide(Instant now);
+    HOT_PATH void decide(Instant now, Dispatch& decision);
+    Dispatch decide(Instant now) {
+        Dispatch decision;
+        decide(now, decision);
+        return decision;
+    }
     /// Would decide now choose `woken` instead of the entity of the last decision?
-    bool preempts(SchedulingEntity const& woken, Instant now) const;
+    HOT_PATH bool preempts(SchedulingEntity const& woken, Instant now) const;
 
     /// Begin to change a contract. errors: Busy, BadContract. At most one change at a time.
     [[nodiscard]] Result<void, ContractError> begin(SchedulingEntity& entity,
@@ -253,10 +279,12 @@ private:
     static void push(SchedulingEntity& e, std::int64_t available, std::int64_t size);
     static void pop(SchedulingEntity& e);
     static void absorb(SchedulingEntity& e);
+    RARELY_CALLED static void absorb_until(SchedulingEntity& e, std::int64_t t);
+    RARELY_CALLED static void hold_chunks(SchedulingEntity& e, std::int64_t t);
     static void next_chunk(SchedulingEntity& e);
-    static void release_at(SchedulingEntity& e, std::int64_t t);
-    bool keeps(SchedulingEntity const& e, std::int64_t t) const;
-    void apply_wake(SchedulingEntity& e, std::int64_t t, bool keep);
+    HOT_PATH static void release_at(SchedulingEntity& e, std::int64_t t);
+    HOT_PATH bool keeps(SchedulingEntity const& e, std::int64_t t) const;
+    HOT_PATH void apply_wake(SchedulingEntity& e, std::int64_t t, bool keep);
 
     // Queues.
     void file_contract(SchedulingEntity& e, std::int64_t now);
@@ -267,7 +295,7 @@ private:
     RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void timed_out(SchedulingEntity& e);
     RARELY_CALLED void exhausted(SchedulingEntity& e, std::int64_t now);
-    RARELY_CALLED void wake_in_parts(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void wake_unreleased(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void wake_before_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void settle(SchedulingEntity& e, std::int64_t now);
     [[gnu::noinline]] void block_until(SchedulingEntity& e, std::int64_t now, std::int64_t until);
@@ -284,7 +312,8 @@ private:
     void lose_weight(std::int64_t weight);
     void retire(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);
-    [[gnu::noinline]] Dispatch decide_spare(std::int64_t now);
+    [[gnu::noinline]] void decide_again(Instant now, Dispatch& decision);
+    [[gnu::noinline]] void decide_spare(std::int64_t now, Dispatch& decision);
     RARELY_CALLED void take_timeout(std::int64_t now);
     TreeNode* pick_spare();
 
@@ -297,7 +326,7 @@ private:
     void start_analysis();
     static std::int64_t last_available(SchedulingEntity const& e, std::int64_t now);
 
-    EligibleQueue contracts_;
+    EligibleQueue<Tournament> contracts_;
     SchedulingEntity* current_ = nullptr;  ///< of the last decision, unless removed
     std::int64_t urgency_ = INT64_MAX;     ///< its deadline if its time is allocated
     TimeKind current_kind_ = TimeKind::None;
@@ -305,7 +334,7 @@ private:
     bool keep_allowed_ = true;  ///< every contract that can still demand has deadline = period
     bool await_idle_ = false;   ///< bandwidth was freed that counts as used until an idle instant
 
-    EligibleQueue spare_;
+    EligibleQueue<Tree<Order::Deadline>> spare_;
     Tree<Order::Deadline> timeouts_;  ///< spare nodes, by the instant of the time-out
     std::int64_t virtual_time_ = 0;
     std::int64_t advanced_to_ = INT64_MIN;  ///< where it went last without service
@@ -330,6 +359,11 @@ private:
     SchedulingEntity* cursor_ = nullptr;  ///< next to be filed for a switched mode
     bool switching_ = false;
     Options options_;
+
+    std::uint32_t* free_seats_;  ///< a stack of seats given back
+    std::uint32_t free_count_ = 0;
+    std::uint32_t seats_taken_ = 0;  ///< seats that were ever taken
+    alignas(Tournament::Match) std::byte own_seats_[seat_bytes(seats_inside)];
 };
 
 }  // namespace nemesis::kernel

@@ -24,7 +24,8 @@ Contract promise(std::int64_t slice, std::int64_t period, std::int64_t deadline,
 /// A scheduler and the part of the kernel that drives it: time, the running entity, charging.
 class Machine {
 public:
-    explicit Machine(Scheduler::Options const& options = {}) : scheduler(options) {}
+    explicit Machine(Scheduler::Options const& options = {})
+        : seats(seat_bytes(seats_max)), scheduler(with_seats(options)) {}
 
     SchedulingEntity& add() {
         entities.push_back(std::make_unique<SchedulingEntity>());
@@ -64,7 +65,7 @@ public:
     /// Let time pass and charge it to what was decided last.
     void run(Duration d) {
         now += d;
-        if (running.entity != nullptr) scheduler.charge(*running.entity, now, d);
+        if (running.entity != nullptr) scheduler.charge(*running.entity, d);
     }
     /// Decide and run until `end`, taking new decisions when the scheduler asked for one.
     void run_until(Instant end) {
@@ -75,6 +76,14 @@ public:
         }
     }
 
+    static constexpr std::uint32_t seats_max = 10'000;
+    Scheduler::Options with_seats(Scheduler::Options options) {
+        options.seat_memory = seats.data();
+        options.seats = seats_max;
+        return options;
+    }
+
+    std::vector<std::byte> seats;
     Scheduler scheduler;
     Instant now = at(0);
     Dispatch running{};
@@ -282,7 +291,7 @@ TEST(Scheduler, TenThousandTimeOutsAtOneInstantRunTheEarliestDeadlineFirst) {
         ASSERT_GE(d.deadline, last);
         last = d.deadline;
         m.now += ns(5);
-        m.scheduler.charge(*d.entity, m.now, ns(5));
+        m.scheduler.charge(*d.entity, ns(5));
         m.scheduler.block(*d.entity, m.now, Instant::never());
     }
     m.scheduler.check_invariants();

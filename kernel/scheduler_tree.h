@@ -7,8 +7,9 @@
 //   Tree<Order::Key>       what may be chosen later, and for each subtree the node of earliest
 //                          deadline in it, so that "the earliest deadline among those whose key
 //                          has come" is one descent however many keys come at the same instant.
-// EligibleQueue is one of each. Nothing ever moves from the second to the first because time
-// passed: ten thousand releases due at one nanosecond cost nothing until each is chosen.
+// An EligibleQueue (scheduler_queue.h) is one of each, or a tournament in place of the first.
+// Nothing ever moves from the second to the first because time passed: ten thousand releases due at
+// one nanosecond cost nothing until each is chosen.
 //
 // Balance: ranks as in the weak AVL tree (Haeupler, Sen, Tarjan: Rank-Balanced Trees): an
 // insertion or removal makes at most two rotations. Height is at most 2 log2 n, and that of an AVL
@@ -39,6 +40,7 @@ struct TreeNode {
     TreeNode* parent = nullptr;
     TreeNode* earliest = nullptr;
     std::int32_t rank = 0;
+    std::uint32_t seat = 0;  ///< in a Tournament
     Place place = Place::None;
 
     bool linked() const { return place != Place::None; }
@@ -317,69 +319,6 @@ private:
 
     TreeNode end_;
     TreeNode* first_ = &end_;
-};
-
-/// Nodes that may be chosen from their key on, and of those the one of earliest deadline.
-class EligibleQueue {
-public:
-    /// Link `node`, which is in no queue.
-    void insert(TreeNode& node, std::int64_t now) {
-        if (node.key <= now) [[likely]]
-            insert_ready(node);
-        else
-            insert_future(node);
-    }
-    /// As insert, of a node whose key has come.
-    void insert_ready(TreeNode& node) {
-        node.place = TreeNode::Place::Ready;
-        ready_.insert(node);
-    }
-
-    void remove(TreeNode& node) {
-        bool const ready = node.place == TreeNode::Place::Ready;
-        node.place = TreeNode::Place::None;
-        if (ready) [[likely]]
-            ready_.remove(node);
-        else
-            remove_future(node);
-    }
-
-    /// The node of earliest deadline whose key has come at `now`, or nullptr.
-    /// Among equal deadlines the one that has been in the queue as ready for longest.
-    TreeNode* pick(std::int64_t now) {
-        TreeNode* best = ready_.first();
-        if (future_.first()->key <= now) best = other_of_pick(best, now);
-        return best == ready_.end() ? nullptr : best;
-    }
-
-    /// The least key among those that had not come when they were linked; INT64_MAX if none.
-    std::int64_t first_key() const { return future_.first()->key; }
-    /// The earliest deadline among those, and the least key of those with an earlier deadline.
-    std::int64_t earliest_future_deadline() const { return future_.root()->earliest->deadline; }
-    RARELY_CALLED std::int64_t first_key_before(std::int64_t deadline) const {
-        return future_.first_key_before(deadline);
-    }
-    bool empty() const { return ready_.empty() && future_.empty(); }
-    /// The node of least key among those that had not come when they were linked, or nullptr.
-    TreeNode* first_future() { return future_.empty() ? nullptr : future_.first(); }
-
-    std::size_t check_invariants() const {
-        return ready_.check_invariants() + future_.check_invariants();
-    }
-
-private:
-    RARELY_CALLED void insert_future(TreeNode& node) {
-        node.place = TreeNode::Place::Future;
-        future_.insert(node);
-    }
-    [[gnu::noinline]] void remove_future(TreeNode& node) { future_.remove(node); }
-    RARELY_CALLED TreeNode* other_of_pick(TreeNode* best, std::int64_t now) {
-        TreeNode* const other = future_.earliest_until(now);
-        return other->deadline < best->deadline ? other : best;
-    }
-
-    Tree<Order::Deadline> ready_;
-    Tree<Order::Key> future_;
 };
 
 }  // namespace nemesis::kernel

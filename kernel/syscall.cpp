@@ -58,13 +58,6 @@ bool has(Word privilege) { return (self().privileges & privilege) != 0; }
 
 std::int64_t call_null() { return 0; }
 
-std::int64_t call_suspend(std::int64_t until) {
-    auto& d = self();
-    if (d.rw->pending_summary != 0) return code(Error::Pending);
-    dispatch::suspend(d, Instant::ns(until));
-}
-std::int64_t call_yield() { dispatch::yield(self()); }
-
 std::int64_t call_send(Word endpoint) {
     auto const result = events::send(self(), endpoint);
     if (this_cpu().reschedule) [[unlikely]]
@@ -75,9 +68,8 @@ std::int64_t call_send_sync(Word endpoint, std::int64_t until) {
     return events::send_sync(self(), endpoint, until);
 }
 std::int64_t call_resume(Word slot) { return dispatch::resume(self(), slot); }
-std::int64_t call_kps_enter() {
-    return code(Error::BadCall);
-}  // never reached: its entry is its own
+/// In the table for calls whose entry is their own.
+std::int64_t call_elsewhere() { return code(Error::BadCall); }
 std::int64_t call_kps_leave() { return code(Error::NotPermitted); }
 
 std::int64_t call_stretch_create(abi::DomainId target, Word address, Word regions, Word rights) {
@@ -426,12 +418,12 @@ void const* entry() {
 
 extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_null>(),
-    entry<call_suspend>(),
-    entry<call_yield>(),
+    entry<call_elsewhere>(),
+    entry<call_elsewhere>(),
     entry<call_send>(),
     entry<call_send_sync>(),
     entry<call_resume>(),
-    entry<call_kps_enter>(),
+    entry<call_elsewhere>(),
     entry<call_kps_leave>(),
     entry<call_stretch_create>(),
     entry<call_stretch_destroy>(),
@@ -469,6 +461,8 @@ extern "C" void const* call_table[CALL_COUNT] = {
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();
+extern "C" void suspend_call();
+extern "C" void yield_call();
 extern "C" void send_sync_call();
 
 /// Where the entry code goes first for each call: most are plain.
@@ -479,12 +473,15 @@ void initialise_calls(bool fast_paths) {
     auto const set = [](abi::Call call, void (*to)()) {
         entry_table[static_cast<std::uint32_t>(call)] = reinterpret_cast<void const*>(to);
     };
-    set(abi::Call::Suspend, giving_up_call);
-    set(abi::Call::Yield, giving_up_call);
+    set(abi::Call::Suspend, suspend_call);
+    set(abi::Call::Yield, yield_call);
     set(abi::Call::KpsEnter, kps_enter_call);
     set(abi::Call::SendSync, fast_paths ? send_sync_call : giving_up_call);
 }
 
+static_assert(static_cast<int>(Error::BadCall) == ERROR_BAD_CALL &&
+              static_cast<int>(Error::InSection) == ERROR_IN_SECTION &&
+              static_cast<int>(Error::Pending) == ERROR_PENDING);
 static_assert(static_cast<int>(abi::Call::SendSync) == CALL_SEND_SYNC &&
               static_cast<int>(abi::Call::Count) == CALL_COUNT &&
               static_cast<int>(abi::Call::KpsLeave) == CALL_KPS_LEAVE);

@@ -18,6 +18,8 @@ extern std::uint64_t bytes;
 static_assert(offsetof(TraceHeader, written) == TRACE_WRITTEN &&
               sizeof(TraceHeader) == TRACE_RECORDS &&
               static_cast<int>(TraceKind::Switch) == TRACE_SWITCH &&
+              static_cast<int>(TraceKind::Activation) == TRACE_ACTIVATION &&
+              trace_no_domain == TRACE_NO_DOMAIN &&
               static_cast<int>(TraceStop::SentSync) == TRACE_SENT_SYNC);
 
 /// Writes a record of what happens now; below, those that are written from several places.

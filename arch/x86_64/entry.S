@@ -17,6 +17,123 @@
     .popsection
 .endm
 
+// Pieces of the way out. Registers in all of them: r10 = who runs next, ebx = its kind of time.
+
+// rax = its root.
+.macro load_root
+    mov %rax, cpu0+CPU_ROOT(%rip)
+    mov %rax, %cr3
+    incq cpu0+CPU_ROOT_WRITES(%rip)
+.endm
+
+// Tells the domain on what time it runs. r13 = its DibRo, rbp = the deadline.
+.macro time_words
+    mov DOMAIN_RO(%r10), %r13
+    mov cpu0+CPU_UNTIL(%rip), %rdx
+    mov cpu0+CPU_DEADLINE(%rip), %rbp
+    mov %ebx, RO_TIME_KIND(%r13)
+    mov %rdx, RO_SLICE_END(%r13)
+    mov %rbp, RO_DEADLINE(%r13)
+.endm
+
+// rax = ns since boot, as arch::clock::now. Clobbers rdx.
+.macro clock_now
+    rdtsc
+    shl $32, %rdx
+    or %rdx, %rax
+    sub cpu0+CPU_TSC_BASE(%rip), %rax
+    mulq cpu0+CPU_TSC_MULTIPLIER(%rip)
+    shrd $32, %rdx, %rax
+.endm
+
+// rcx = the next record of the trace, with the time in rax. Clobbers rdx.
+.macro next_trace_record
+    mov cpu0+CPU_TRACE_HEADER(%rip), %rdx
+    mov TRACE_WRITTEN(%rdx), %rcx
+    incq TRACE_WRITTEN(%rdx)
+    and cpu0+CPU_TRACE_MASK(%rip), %rcx
+    shl $5, %rcx
+    lea TRACE_RECORDS(%rdx,%rcx), %rcx
+    mov %rax, (%rcx)
+.endm
+
+// TraceKind::Switch: who runs, who ran (r8), who pays, until when (rbp), why the other stopped.
+// rax = now. Clobbers rax, rbx, rcx, rdx.
+.macro trace_switch stop
+    next_trace_record
+    shl $16, %ebx
+    or $(TRACE_SWITCH | (\stop << 24)), %ebx
+    mov %ebx, 8(%rcx)
+    mov DOMAIN_INDEX(%r10), %eax
+    mov %eax, 12(%rcx)
+    mov DOMAIN_INDEX(%r8), %eax
+    mov %eax, 16(%rcx)
+    mov cpu0+CPU_PAYER(%rip), %rax
+    mov DOMAIN_INDEX(%rax), %eax
+    mov %eax, 20(%rcx)
+    mov %rbp, 24(%rcx)
+.endm
+
+// The bases come from the domain's memory: masked into the user half, they are always canonical.
+// Clobbers rax, rdx; without the instructions for it also rcx and r9.
+.macro load_bases fs, gs
+    mov \fs, %rax
+    and cpu0+CPU_USER_MASK(%rip), %rax
+    mov \gs, %rdx
+    and cpu0+CPU_USER_MASK(%rip), %rdx
+    cmpb $0, cpu0+CPU_FSGSBASE(%rip)
+    je load_bases_by_msr\@
+    wrfsbase %rax
+    wrgsbase %rdx
+load_bases_done\@:
+    .pushsection .text.entry_cold, "ax", @progbits
+load_bases_by_msr\@:
+    mov %rdx, %r9
+    mov %rax, %rdx
+    shr $32, %rdx
+    mov $0xc0000100, %ecx
+    wrmsr
+    mov %r9, %rax
+    mov %r9, %rdx
+    shr $32, %rdx
+    inc %ecx
+    wrmsr
+    jmp load_bases_done\@
+    .popsection
+.endm
+
+// Continues a context that a call saved. rdi = slot; its bases are loaded.
+.macro resume_call
+    mov SLOT_RIP(%rdi), %rcx
+    and cpu0+CPU_USER_MASK(%rip), %rcx
+    mov SLOT_RSP(%rdi), %rsp
+    mov SLOT_RBX(%rdi), %rbx
+    mov SLOT_RBP(%rdi), %rbp
+    mov SLOT_R12(%rdi), %r12
+    mov SLOT_R13(%rdi), %r13
+    mov SLOT_R14(%rdi), %r14
+    mov SLOT_R15(%rdi), %r15
+    mov $0x202, %r11d
+    xor %eax, %eax
+    xor %edx, %edx
+    xor %esi, %esi
+    xor %edi, %edi
+    xor %r8d, %r8d
+    xor %r9d, %r9d
+    xor %r10d, %r10d
+    sysretq
+.endm
+
+// The bases of an activation, where the processor has the instructions. r12 = DibRw. Clobbers rax.
+.macro load_bases_of_activation
+    mov RW_ACTIVATION_FS(%r12), %rax
+    and cpu0+CPU_USER_MASK(%rip), %rax
+    wrfsbase %rax
+    mov RW_ACTIVATION_GS(%r12), %rax
+    and cpu0+CPU_USER_MASK(%rip), %rax
+    wrgsbase %rax
+.endm
+
 // Before the first site: the list begins here.
 .section .rodata.smap_sites, "a"
 .global smap_sites_start
@@ -115,6 +232,33 @@ giving_up_call:
     call *call_table(,%rax,8)           // returns only with an error
     jmp syscall_return
 
+// Suspend and yield never come back here but with this error. C++ takes its arguments in r12 and r13:
+// it saves no registers, the slot has them.
+.global suspend_call
+.align 16
+suspend_call:
+    save_for_giving_up
+    cmpq $0, RW_SUMMARY(%r9)
+    jne suspend_refused
+    mov %r8, %r12
+    mov %rdi, %r13
+    call suspend_current
+    ud2
+suspend_refused:
+    push %rcx
+    push %r11
+    mov $ERROR_PENDING, %rax
+    xor %edx, %edx
+    jmp syscall_return
+
+.global yield_call
+.align 16
+yield_call:
+    save_for_giving_up
+    mov %r8, %r12
+    call yield_current
+    ud2
+
 // Synchronous send. The common cases run here without C++: the receiver waits in its resume slot
 // with activations off, neither side uses the floating-point registers, nobody more urgent woke.
 // Everything else goes to events::send_sync, which does the same in general.
@@ -172,9 +316,9 @@ send_sync_answer:
     jne send_sync_slow
     movq $0, DOMAIN_DONATES_TO(%r10)
     movb $1, DOMAIN_SUSPENDED(%r8)
-    mov cpu0+CPU_KIND(%rip), %ebx
+    movzbl cpu0+CPU_KIND(%rip), %ebx
 
-// r14 = who runs next, rax = the sender's endpoint, ebx = kind of time.
+// r10 = who runs next, rax = the sender's endpoint, ebx = kind of time.
 send_sync_switch:
     mov ENDPOINT_COUNT(%rax), %rdx
     incq (%rdx)
@@ -184,80 +328,23 @@ send_sync_switch:
     shr $6, %ecx
     bts %rcx, RW_SUMMARY(%r12)
     mov DOMAIN_ROOT(%r10), %rax                 // every domain has a root of its own
-    mov %rax, cpu0+CPU_ROOT(%rip)
-    mov %rax, %cr3
-    incq cpu0+CPU_ROOT_WRITES(%rip)
-    mov DOMAIN_RO(%r10), %r13
-    mov cpu0+CPU_UNTIL(%rip), %rdx
-    mov cpu0+CPU_DEADLINE(%rip), %rbp
-    mov %ebx, RO_TIME_KIND(%r13)
-    mov %rdx, RO_SLICE_END(%r13)
-    mov %rbp, RO_DEADLINE(%r13)
-    // The switch's trace record: TraceKind::Switch, who runs, who ran, who pays, until when.
-    rdtsc
-    shl $32, %rdx
-    or %rdx, %rax
-    sub cpu0+CPU_TSC_BASE(%rip), %rax
-    mulq cpu0+CPU_TSC_MULTIPLIER(%rip)
-    shrd $32, %rdx, %rax
-    mov cpu0+CPU_TRACE_HEADER(%rip), %rdx
-    mov TRACE_WRITTEN(%rdx), %rcx
-    incq TRACE_WRITTEN(%rdx)
-    and cpu0+CPU_TRACE_MASK(%rip), %rcx
-    shl $5, %rcx
-    lea TRACE_RECORDS(%rdx,%rcx), %rcx
-    mov %rax, (%rcx)
-    shl $16, %ebx
-    or $(TRACE_SWITCH | (TRACE_SENT_SYNC << 24)), %ebx
-    mov %ebx, 8(%rcx)
-    mov DOMAIN_INDEX(%r10), %eax
-    mov %eax, 12(%rcx)
-    mov DOMAIN_INDEX(%r8), %eax
-    mov %eax, 16(%rcx)
-    mov cpu0+CPU_PAYER(%rip), %rax
-    mov DOMAIN_INDEX(%rax), %eax
-    mov %eax, 20(%rcx)
-    mov %rbp, 24(%rcx)
+    load_root
+    time_words
+    clock_now
+    trace_switch TRACE_SENT_SYNC
     mov %r10, cpu0+CPU_CURRENT(%rip)
-    cmpq $0, RW_ACTIVATIONS_ON(%r12)
-    jne send_sync_enter
+    cmpq $0, RW_ACTIVATIONS_ON(%r12)            // activations off and resume slot 0, in one word
+    jne sent_elsewhere
     mov DOMAIN_SLOT_ZERO(%r10), %rdi
     testb $5, SLOT_KIND(%rdi)                   // a full context, or bases of its own
-    jne send_sync_enter
-    mov RW_ACTIVATION_FS(%r12), %rax
-    and cpu0+CPU_USER_MASK(%rip), %rax
-    wrfsbase %rax
-    mov RW_ACTIVATION_GS(%r12), %rax
-    and cpu0+CPU_USER_MASK(%rip), %rax
-    wrgsbase %rax
-// Continues a context that a call saved. rdi = slot; its bases are loaded.
-.global resume_partial
-resume_partial:
-    mov SLOT_RIP(%rdi), %rcx
-    and cpu0+CPU_USER_MASK(%rip), %rcx
-    mov SLOT_RSP(%rdi), %rsp
-    mov SLOT_RBX(%rdi), %rbx
-    mov SLOT_RBP(%rdi), %rbp
-    mov SLOT_R12(%rdi), %r12
-    mov SLOT_R13(%rdi), %r13
-    mov SLOT_R14(%rdi), %r14
-    mov SLOT_R15(%rdi), %r15
-    mov $0x202, %r11d
-    xor %eax, %eax
-    xor %edx, %edx
-    xor %esi, %esi
-    xor %edi, %edi
-    xor %r8d, %r8d
-    xor %r9d, %r9d
-    xor %r10d, %r10d
-    sysretq
-
-send_sync_enter:
+    jne enter_slot
+    load_bases_of_activation
+    resume_call
+sent_elsewhere:
+    clock_now
+    mov %rax, %r14
     movb $2, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Event
-    mov %r10, %rdi
-    xor %ebp, %ebp
-    call enter_receiver                         // does not return
-    ud2
+    jmp enter_context
 
 send_sync_slow:
     push %rcx
@@ -395,11 +482,16 @@ interrupt_common:
     rdgsbase %rax
     mov %rax, SLOT_GS(%rcx)
 2:  movq $1, SLOT_KIND(%rcx)
-    mov %rcx, %rdi
+    // C++ takes its arguments in r12, r13, r14: it saves no registers, the slot has them.
     mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
     xor %ebp, %ebp
     push %rbp
-    jmp interrupt_from_user         // (slot, vector, error): does not return
+    mov %rcx, %r12
+    mov %rsi, %r13
+    cmp $32, %rsi
+    jae interrupt_from_user         // (slot, vector): does not return
+    mov %rdx, %r14
+    jmp exception_from_user         // (slot, vector, error): does not return
 
 not_from_user:
     cmpb $MODE_SECTION, cpu0+CPU_MODE(%rip)
@@ -490,17 +582,104 @@ kernel_fault:
     iretq
 
 // ---- leaving the kernel ------------------------------------------------------------------------
-// enter_user(rip, rsp, rax, rdi): every other register comes out zero.
-.global enter_user
+// enter_domain(domain, kind of time): gives the processor to a domain whose floating-point state is
+// in place, on the reservation of the same payer. What ran before has been charged and the timer is
+// set.
+.global enter_domain
 .align 16
-enter_user:
-    and cpu0+CPU_USER_MASK(%rip), %rdi
-    mov %rsi, %rsp
-    mov %rdx, %rax
-    mov %rcx, %rdx
-    mov %rdi, %rcx
-    mov %rdx, %rdi
+enter_domain:
+    mov %rdi, %r10
+    mov %esi, %ebx
+    mov DOMAIN_RW(%r10), %r12
+    mov DOMAIN_ROOT(%r10), %rax
+    cmp cpu0+CPU_ROOT(%rip), %rax
+    je 1f
+    load_root
+1:  time_words
+    clock_now
+    mov %rax, %r14
+    jmp 2f
+
+// enter_chosen(domain, kind of time): as enter_domain, of a payer chosen anew: its time begins here,
+// and the kernel's, since cpu0.entered, ends.
+.global enter_chosen
+.align 16
+enter_chosen:
+    mov %rdi, %r10
+    mov %esi, %ebx
+    mov DOMAIN_RW(%r10), %r12
+    mov DOMAIN_ROOT(%r10), %rax
+    cmp cpu0+CPU_ROOT(%rip), %rax
+    je 1f
+    load_root
+1:  time_words
+    clock_now
+    mov %rax, %r14
+    mov %rax, cpu0+CPU_DISPATCHED_AT(%rip)
+    mov %rax, %rdx
+    sub cpu0+CPU_ENTERED(%rip), %rdx
+    add %rdx, cpu0+CPU_KERNEL_NS(%rip)
+    cmp cpu0+CPU_ENTRY_MAX(%rip), %rdx
+    ja longest_entry
+2:  mov cpu0+CPU_CURRENT(%rip), %r8
+    cmp %r8, %r10
+    je enter_context
+    test %r8, %r8
+    jz nobody_ran
+3:  incq cpu0+CPU_SWITCHES(%rip)
+    trace_switch 0
+    mov %r10, cpu0+CPU_CURRENT(%rip)
+
+// Continues or activates. r10 = domain, r12 = its DibRw, r13 = its DibRo, r14 = now; its root is
+// loaded.
+enter_context:
+    cmpb $0, DOMAIN_SUSPENDED(%r10)
+    jne timed_out
+4:  cmpq $0, RW_ACTIVATIONS_ON(%r12)            // activations off and resume slot 0, in one word
+    jne enter_elsewhere
+    mov DOMAIN_SLOT_ZERO(%r10), %rdi
+// Continues what a slot holds. r12 = the domain's DibRw, rdi = slot.
+enter_slot:
+    mov SLOT_KIND(%rdi), %ebx
+    test $5, %bl                                // a full context, or bases of its own
+    jne enter_slot_bases
+    load_bases RW_ACTIVATION_FS(%r12), RW_ACTIVATION_GS(%r12)
+resume_partial:
+    resume_call
+
+enter_slot_bases:
+    load_bases SLOT_FS(%rdi), SLOT_GS(%rdi)
+    test $1, %bl
+    jz resume_partial
+    jmp restore_full
+
+// Enters the activation vector with activations off; every register but rdi (the DIB) and rsp comes
+// out zero. Registers as at enter_context, r14 = now.
+enter_activation:
+    cmpb $0, DOMAIN_STARTED(%r10)
+    je first_activation
+5:  movzbl DOMAIN_WAKE_REASON(%r10), %edx
+    movb $1, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Scheduled
+    movl $0, RW_ACTIVATIONS_ON(%r12)
+    mov %edx, RO_REASON(%r13)
+    incq RO_ACTIVATIONS(%r13)
+    mov %r14, %rax
+    mov %rax, RO_ACTIVATED_AT(%r13)
+    next_trace_record
+    movl $TRACE_ACTIVATION, 8(%rcx)
+    mov DOMAIN_INDEX(%r10), %eax
+    mov %eax, 12(%rcx)
+    mov RW_SUMMARY(%r12), %rax
+    mov %rax, 16(%rcx)
+    mov RO_SLICE_END(%r13), %rax
+    mov %rax, 24(%rcx)
+    load_bases RW_ACTIVATION_FS(%r12), RW_ACTIVATION_GS(%r12)
+    mov RW_VECTOR(%r12), %rcx
+    and cpu0+CPU_USER_MASK(%rip), %rcx
+    mov RW_STACK(%r12), %rsp
+    mov DOMAIN_RO_ADDRESS(%r10), %rdi
     mov $0x202, %r11d
+    xor %eax, %eax
     xor %ebx, %ebx
     xor %edx, %edx
     xor %esi, %esi
@@ -513,6 +692,61 @@ enter_user:
     xor %r14d, %r14d
     xor %r15d, %r15d
     sysretq
+
+// activate_domain(domain): the running domain is activated, for the reason noted in it.
+.global activate_domain
+activate_domain:
+    mov %rdi, %r10
+    mov DOMAIN_RW(%r10), %r12
+    mov DOMAIN_RO(%r10), %r13
+    clock_now
+    mov %rax, %r14
+    jmp enter_activation
+
+// resume_domain(domain, slot): the running domain continues what `slot` holds.
+.global resume_domain
+resume_domain:
+    mov DOMAIN_RW(%rdi), %r12
+    mov %rsi, %rdi
+    jmp enter_slot
+
+.pushsection .text.entry_cold, "ax", @progbits
+longest_entry:
+    mov %rdx, cpu0+CPU_ENTRY_MAX(%rip)
+    jmp 2b
+nobody_ran:
+    lea nobody-DOMAIN_INDEX(%rip), %r8
+    jmp 3b
+timed_out:                                      // chosen while it waited
+    movb $0, DOMAIN_SUSPENDED(%r10)
+    movb $3, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Timeout
+    jmp 4b
+enter_elsewhere:
+    testb $1, RW_ACTIVATIONS_ON(%r12)
+    jne enter_activation
+    // The number is the domain's own: out of range means 0.
+    mov RW_SLOT(%r12), %edx
+    cmp DOMAIN_SLOTS(%r10), %edx
+    jb 1f
+    xor %edx, %edx
+1:  inc %edx
+    mov %edx, %eax
+    shr $2, %eax
+    mov DOMAIN_RW_PAGES(%r10,%rax,8), %rdi
+    and $3, %edx
+    shl $10, %edx
+    add %rdx, %rdi
+    jmp enter_slot
+first_activation:
+    movb $1, DOMAIN_STARTED(%r10)
+    movb $0, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Started
+    jmp 5b
+.popsection
+.pushsection .rodata.nobody, "a"
+    .align 4
+nobody:                                         // index of who ran when nobody did
+    .long TRACE_NO_DOMAIN
+.popsection
 
 // restore_full(slot): continues a preempted context. Every word comes from the domain's own
 // memory: rip is masked into the user half, the flags are cut to what user code may set.

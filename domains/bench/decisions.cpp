@@ -60,13 +60,13 @@ void decision(std::string_view metric) {
     auto& b = board();
     auto const argument = reinterpret_cast<std::uint64_t>(&b);
     b.count = 0;
-    b.go = kSamples;
+    b.go = 0;
     b.ready = 0;
     auto const to = make_child({.entry = dispatched_entry,
                                 .argument = argument,
-                                .slice = 1'000'000,
-                                .period = 80'000'000,
-                                .deadline = 80'000'000});
+                                .slice = 10'000'000,
+                                .period = 800'000'000,
+                                .deadline = 800'000'000});
     auto const by = make_child({.entry = measurer,
                                 .argument = argument,
                                 .slice = 1'000'000,
@@ -81,11 +81,12 @@ void decision(std::string_view metric) {
     connect(from, 2, by, 2);
     Thread::sleep_until(now() + Duration::ms(1));
     start_child(from);
-    Counters counters;
-    counters.begin();
+    Thread::sleep_until(now() + Duration::ms(10));
+    b.go = kSamples;
     Thread::sleep_until(now() + Duration::ms(10));
     traced("sched_decision", [] { Thread::sleep_until(now() + Duration::us(350)); });
-    while (b.go != 0) Thread::sleep_until(now() + Duration::ms(10));
+    // Asleep while samples are taken: our own waking would fall into one of them.
+    while (b.go != 0) Thread::sleep_until(now() + Duration::us(100) * (kSamples + 20));
     for (std::uint32_t i = 0; i < kSamples; ++i) samples().add(b.samples[i]);
     b.count = 0;
     report({.metric = metric, .crossings = 4});
@@ -101,7 +102,7 @@ void decisions() {
     // them.
     for (auto& child : ready) {
         child = make_child({.entry = spin,
-                            .slice = 400'000'000,
+                            .slice = 300'000'000,
                             .period = 10'000'000'000,
                             .deadline = 10'000'000'000});
     }

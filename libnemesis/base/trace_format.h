@@ -158,9 +158,7 @@ public:
     /// two owner: the memory stays the caller's and must outlive the ring
     TraceRing(std::span<std::byte> memory, std::uint32_t capacity, std::uint32_t cpu,
               std::uint64_t tsc_hz, std::uint64_t time_base)
-        : header_(reinterpret_cast<TraceHeader*>(memory.data())),
-          records_(reinterpret_cast<TraceRecord*>(memory.data() + sizeof(TraceHeader))),
-          mask_(capacity - 1) {
+        : header_(reinterpret_cast<TraceHeader*>(memory.data())), mask_(capacity - 1) {
         ASSERT(capacity > 0 && capacity <= trace_capacity_max && (capacity & mask_) == 0);
         ASSERT(memory.size() >= bytes_needed(capacity));
         ASSERT(reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(TraceRecord) == 0);
@@ -180,7 +178,7 @@ public:
     void write(Instant now, TraceKind kind, std::uint16_t detail, std::uint32_t domain,
                std::uint64_t a, std::uint64_t b) {
         std::uint64_t const n = header_->written;
-        TraceRecord& record = records_[n & mask_];
+        TraceRecord& record = reinterpret_cast<TraceRecord*>(header_ + 1)[n & mask_];
         record.time_ns = static_cast<std::uint64_t>(now.ns());
         record.kind = kind;
         record.detail = detail;
@@ -195,7 +193,6 @@ public:
 
 private:
     TraceHeader* header_ = nullptr;
-    TraceRecord* records_ = nullptr;
     std::uint64_t mask_ = 0;
 };
 

@@ -51,10 +51,10 @@ struct SchedulerProbe {
         put(e.size_);
         put(e.chunk_count_);
         for (unsigned i = 0; i < e.chunk_count_; i++) {
-            std::int64_t available = e.chunks_[i].available - now;
+            std::int64_t available = e.chunk(i).available - now;
             if (!e.runnable_) available = std::max<std::int64_t>(available, 0);
             put(available);
-            put(e.chunks_[i].size);
+            put(e.chunk(i).size);
         }
     }
 
@@ -69,8 +69,8 @@ struct SchedulerProbe {
         e.size_ = get();
         e.chunk_count_ = static_cast<std::uint8_t>(get());
         for (unsigned i = 0; i < e.chunk_count_; i++) {
-            e.chunks_[i].available = now + get();
-            e.chunks_[i].size = get();
+            e.chunk(i).available = now + get();
+            e.chunk(i).size = get();
         }
         s.file(e, lazy ? now - 2 * e.period_ : now - 1);
     }
@@ -78,8 +78,8 @@ struct SchedulerProbe {
     static void print_chunks(SchedulingEntity const& e, std::int64_t now) {
         std::printf(" of %lld; chunks", static_cast<long long>(e.size_));
         for (unsigned i = 0; i < e.chunk_count_; i++)
-            std::printf(" %lld at %lld", static_cast<long long>(e.chunks_[i].size),
-                        static_cast<long long>(e.chunks_[i].available - now));
+            std::printf(" %lld at %lld", static_cast<long long>(e.chunk(i).size),
+                        static_cast<long long>(e.chunk(i).available - now));
         std::printf("\n");
     }
 
@@ -100,10 +100,10 @@ private:
         SchedulingEntity::Chunk later[SchedulingEntity::chunks_max + 1];
         unsigned count = 0;
         for (unsigned i = 0; i < e.chunk_count_; i++) {
-            if (e.chunks_[i].available <= now)
-                free += e.chunks_[i].size;
+            if (e.chunk(i).available <= now)
+                free += e.chunk(i).size;
             else
-                later[count++] = e.chunks_[i];
+                later[count++] = e.chunk(i);
         }
         if (used > 0) {
             if (back <= now)
@@ -507,7 +507,7 @@ private:
                 complaint_ = "a decision that ends before it begins";
                 return false;
             }
-            world.scheduler.charge(*d.entity, now + Duration::ns(1), Duration::ns(1));
+            world.scheduler.charge(*d.entity, Duration::ns(1));
             o.run(triple(static_cast<int>(i)));
         }
         visit(oracles, origin + 1);

@@ -187,7 +187,9 @@ public:
         costs_on_ = seed % 3 == 2;
         if (costs_on_)
             costs_ = {Duration::ns(700), Duration::ns(900), Duration::ns(500), Duration::ns(300)};
-        scheduler_ = std::make_unique<Scheduler>(Scheduler::Options{costs_, Duration::ns(quantum)});
+        seats_.resize(seat_bytes(domains_max));
+        scheduler_ = std::make_unique<Scheduler>(
+            Scheduler::Options{costs_, Duration::ns(quantum), seats_.data(), domains_max});
     }
 
     /// True if all went well until about `jobs` jobs have been promised.
@@ -224,6 +226,7 @@ private:
     void fail(std::string what) {
         if (failure_.empty()) failure_ = std::move(what);
     }
+    static constexpr std::uint32_t domains_max = 128;
     static Instant at(Time t) { return Instant::ns(t); }
 
     // ---- Contracts ----
@@ -608,7 +611,7 @@ private:
             stuck_ = 0;
         else if (++stuck_ > 10000)
             fail("time stands still");
-        scheduler_->charge(chosen->entity, at(now_), Duration::ns(ran));
+        scheduler_->charge(chosen->entity, Duration::ns(ran));
         if (chosen->burst != never) chosen->burst = std::max<Time>(chosen->burst - ran, 0);
         if (decision.kind == TimeKind::Allocated) {
             totals_.allocated_ns += static_cast<std::uint64_t>(ran);
@@ -706,6 +709,7 @@ private:
     Random random_;
     bool costs_on_ = false;
     BookedCosts costs_{};
+    std::vector<std::byte> seats_;
     std::unique_ptr<Scheduler> scheduler_;
     std::vector<std::unique_ptr<Domain>> domains_;
     Time now_ = 0;

@@ -32,7 +32,7 @@ target_compile_definitions(nemesis_kernel_flags INTERFACE NEMESIS_KERNEL=1)
 target_compile_options(nemesis_kernel_flags INTERFACE
     ${nemesis_freestanding_headers}
     -ffreestanding -mcmodel=kernel -fno-pic
-    -mno-mmx -mno-sse -msoft-float -mno-implicit-float -fno-omit-frame-pointer
+    -mno-mmx -mno-sse -msoft-float -mno-implicit-float -flto
     $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>)
 

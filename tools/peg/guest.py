@@ -50,14 +50,14 @@ class Context:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.boots = 0
 
-    def boot(self, seconds=120, on_stop=None, time=None, **machine):
-        """Run a machine to its end: counted time unless told otherwise. `machine` are fields of
-        qemu.Machine."""
+    def boot(self, seconds=120, on_stop=None, time=None, until=None, **machine):
+        """Run a machine to its end, or until it has said what matches `until`: counted time unless
+        told otherwise. `machine` are fields of qemu.Machine."""
         folder = self.folder / (f"boot{self.boots}" if self.boots else "boot")
         self.boots += 1
         box = qemu.Machine(time=time or timebase.counted(), **machine)
         with qemu.Run(box, folder) as run:
-            outcome = run.until_end(seconds, on_stop=on_stop)
+            outcome = run.until_end(seconds, on_stop=on_stop, until=until)
         return Booted(outcome, run.serial_log.read_text(errors="replace")
                       if run.serial_log.exists() else "",
                       run.trace_file.read_bytes() if run.trace_file.exists() else b"", folder)

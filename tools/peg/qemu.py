@@ -24,6 +24,7 @@ adds up to 0.2 ms of jitter. A guest that wants more takes the stamps' differenc
 
 import dataclasses
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -198,8 +199,9 @@ class Run:
         self.serial_read += len(data)
         return data.decode(errors="replace")
 
-    def until_end(self, seconds, on_stop=None, on_text=None):
-        """Let the machine run until it ends, or for `seconds` of the host.
+    def until_end(self, seconds, on_stop=None, on_text=None, until=None):
+        """Let the machine run until it ends, or for `seconds` of the host; with `until`, a regular
+        expression, until a second after COM1 has said something that matches it.
 
         on_stop(run, name) is called while the machine stands still because it stopped itself, with
         the rest of its last "@screenshot " or "@stop " line. on_text(text) gets what it writes to
@@ -208,10 +210,15 @@ class Run:
         began = time.monotonic()
         deadline = began + seconds
         stop_name = ""
+        said = ""
 
         def take_text():
-            nonlocal stop_name
+            nonlocal stop_name, said, until, deadline
             text = self.new_serial_text()
+            said += text
+            if until and re.search(until, said):
+                until = None
+                deadline = time.monotonic() + 1
             if text and on_text:
                 on_text(text)
             for line in text.splitlines():
