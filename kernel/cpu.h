@@ -47,7 +47,8 @@ struct Cpu {
     Domain* fpu_owner;     ///< whose state the floating-point registers hold
     bool section_rearmed;  ///< the timer was drawn nearer for a section
     Instant section_end;
-    Scheduler* scheduler;
+    alignas(Scheduler) std::byte scheduler_memory[sizeof(Scheduler)];  ///< made at boot
+    Scheduler& scheduler() { return *reinterpret_cast<Scheduler*>(scheduler_memory); }
 };
 
 static_assert(static_cast<int>(TimeKind::Allocated) == static_cast<int>(abi::TimeKind::Allocated) &&

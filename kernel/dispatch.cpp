@@ -114,7 +114,7 @@ static void load_floating_point(Cpu& cpu, Domain& d, abi::ContextSlot const* slo
         if (payer->gave_up_release == release) ran += kBoundaryNs + kSwitchNs;
         payer->gave_up_release = release;
     }
-    cpu.scheduler->charge(payer->entity, Duration::ns(ran));
+    cpu.scheduler().charge(payer->entity, Duration::ns(ran));
     if (cpu.decision.kind == TimeKind::Allocated)
         payer->ro->used_ns = payer->entity.used_allocated().ns();
     else
@@ -164,7 +164,7 @@ void arm_timer(Instant until) {
 [[gnu::always_inline]] static inline void arm_for_decision(Cpu& cpu) {
     auto& decision = cpu.decision;
     auto const now = arch::clock::now();
-    decision.until = std::min(decision.next, now + decision.left + Duration::ns(kWayOutNs));
+    decision.until = std::min(decision.until, now + decision.left + Duration::ns(kWayOutNs));
     // In spare time the timer may fire too early: nobody is promised that time.
     if (decision.kind == TimeKind::Extra && cpu.armed > now && cpu.armed <= decision.until) return;
     arm(cpu, decision.until, decision.until - now);
@@ -175,7 +175,7 @@ void arm_timer(Instant until) {
 [[gnu::noinline]] static bool decide_after_donation(Cpu& cpu, Instant now) {
     auto& donor = *cpu.payer;
     auto const allocated = cpu.decision.kind == TimeKind::Allocated;
-    cpu.scheduler->decide(now, cpu.decision);
+    cpu.scheduler().decide(now, cpu.decision);
     // Only decide turns a spent budget into the next release.
     return allocated && donor.entity.release() > now && events::donation_spent(donor, now);
 }
@@ -189,7 +189,7 @@ void arm_timer(Instant until) {
         if (cpu.payer != nullptr && cpu.payer->donates_to != nullptr) [[unlikely]] {
             if (decide_after_donation(cpu, now)) continue;
         } else {
-            cpu.scheduler->decide(now, cpu.decision);
+            cpu.scheduler().decide(now, cpu.decision);
         }
         if (cpu.decision.entity == nullptr) idle(cpu, now);
         arm_for_decision(cpu);
@@ -219,8 +219,8 @@ void preempt_soon() {
 [[gnu::noinline]] static void block_again(Cpu& cpu, SchedulingEntity& e, Instant now,
                                           Instant until) {
     if (until == Instant::never() && e.timeout() == Instant::never()) return;
-    cpu.scheduler->wake(e, now);
-    cpu.scheduler->block(e, now, until);
+    cpu.scheduler().wake(e, now);
+    cpu.scheduler().block(e, now, until);
 }
 
 [[gnu::always_inline]] static inline void block_entity(Cpu& cpu, SchedulingEntity& e, Instant now,
@@ -228,7 +228,7 @@ void preempt_soon() {
     if (!e.runnable()) [[unlikely]]
         block_again(cpu, e, now, until);
     else
-        cpu.scheduler->block(e, now, until);
+        cpu.scheduler().block(e, now, until);
 }
 
 void give_up_donating(Domain& sender) {
@@ -264,11 +264,11 @@ void give_up_to(Domain& sender, Domain& donor, Instant until) {
     auto const entered = arch::clock::now();
     charge(cpu, entered, false);
     if (more) {
-        cpu.scheduler->wake(sender.entity, entered);
+        cpu.scheduler().wake(sender.entity, entered);
     } else {
         block_entity(cpu, sender.entity, entered, until);
     }
-    if (!donor.entity.runnable()) cpu.scheduler->wake(donor.entity, entered);
+    if (!donor.entity.runnable()) cpu.scheduler().wake(donor.entity, entered);
     decide_and_enter(cpu, entered, entered);
 }
 
@@ -338,7 +338,7 @@ extern "C" [[noreturn]] NO_WAY_BACK void yield_current(Domain* d) {
     auto const entered = arch::clock::now();
     dispatch::save_bases_at_call(cpu, *d);
     dispatch::charge(cpu, entered, true);
-    cpu.scheduler->yield(cpu.payer != nullptr ? cpu.payer->entity : d->entity);
+    cpu.scheduler().yield(cpu.payer != nullptr ? cpu.payer->entity : d->entity);
     dispatch::decide_and_enter(cpu, entered, entered);
 }
 

@@ -246,7 +246,7 @@ Domain* construct(FrameNumber n, std::uint32_t index) {
     d->free_stretch = d->creating_stretch = kNoStretch;
     d->accepting_stretch = d->creating_device = kNoStretch;
     table_[index] = d;
-    this_cpu().scheduler->add(d->entity, arch::clock::now());
+    this_cpu().scheduler().add(d->entity, arch::clock::now());
     return d;
 }
 
@@ -279,7 +279,7 @@ Domain* parent_of(Domain const& d) {
 /// Dead before it lived. Returns false if it was already.
 bool abandon(Domain& d) {
     if (d.state == DomainState::Dead) return false;
-    this_cpu().scheduler->remove(d.entity, arch::clock::now());
+    this_cpu().scheduler().remove(d.entity, arch::clock::now());
     d.state = DomainState::Dead;
     d.exit_code = 0;
     d.reclaim_position = 0;
@@ -385,7 +385,7 @@ void kill(Domain& d, std::uint64_t exit_code) {
     if (d.state == DomainState::Dead) return;
     auto const now = arch::clock::now();
     if (d.state == DomainState::Alive || d.state == DomainState::Created) {
-        this_cpu().scheduler->remove(d.entity, now);
+        this_cpu().scheduler().remove(d.entity, now);
     }
     d.state = DomainState::Dead;
     d.live_generation = 0;

@@ -24,8 +24,7 @@ inline void wake(Domain& d, Instant now) {
     auto& cpu = this_cpu();
     d.suspended = false;
     d.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
-    cpu.scheduler->wake(d.entity, now);
-    if (cpu.scheduler->preempts(d.entity, now)) cpu.reschedule = true;
+    if (cpu.scheduler().wake(d.entity, now)) cpu.reschedule = true;
 }
 
 /// Endpoint `n` if an event can be sent from it, else why not.
@@ -69,7 +68,7 @@ void release_receiver(Domain& donor, Instant now) {
         return;
     }
     receiver->suspended = false;
-    this_cpu().scheduler->wake(receiver->entity, now);
+    this_cpu().scheduler().wake(receiver->entity, now);
     this_cpu().reschedule = true;
 }
 
@@ -80,11 +79,13 @@ void end_donation(Domain& donor) {
 
 }  // namespace
 
-void raise(Domain& d, std::uint32_t n) {
+void raise(Domain& d, std::uint32_t n) { raise(d, n, arch::clock::now()); }
+
+void raise(Domain& d, std::uint32_t n, Instant now) {
     if (n >= d.endpoint_count || d.state == DomainState::Dead) return;
     ++*count_of(d, n);
     mark_pending(d, n);
-    if (d.suspended) wake(d, arch::clock::now());
+    if (d.suspended) wake(d, now);
 }
 
 std::int64_t send(Domain& sender, std::uint64_t n) {
@@ -124,11 +125,11 @@ bool donation_spent(Domain& payer, Instant now) {
     if (receiver == nullptr || payer.donation_epoch != receiver->serve_epoch) return false;
     auto& cpu = this_cpu();
     payer.donates_to = nullptr;
-    cpu.scheduler->wake(receiver->entity, now);
+    cpu.scheduler().wake(receiver->entity, now);
     if (payer.rw->pending_summary == 0) {
         payer.suspended = true;
         payer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Timeout);
-        cpu.scheduler->block(payer.entity, now, payer.donation_until);
+        cpu.scheduler().block(payer.entity, now, payer.donation_until);
     }
     return true;
 }

@@ -23,6 +23,7 @@ inline constexpr int kChainMax = 8;
 
 /// Grows the count of `d`'s endpoint and wakes it if it waits. O(1) plus the scheduler's wake.
 void raise(Domain& d, std::uint32_t endpoint);
+void raise(Domain& d, std::uint32_t endpoint, Instant now);
 
 /// Asynchronous send: count, pending bit, wake. errors: BadHandle, PeerDead
 std::int64_t send(Domain& sender, std::uint64_t endpoint);

@@ -91,10 +91,11 @@ void handle(std::uint8_t vector) {
     // A level line would fire again as soon as it is acknowledged: it is masked first.
     if (!s.message && s.line >= 16) apic::set_line_mask(s.line, true);
     apic::end_of_interrupt();
-    trace::record(TraceKind::Interrupt, vector, s.domain->index, s.count, 0);
-    events::raise(*s.domain, s.endpoint);
+    auto const now = arch::clock::now();
+    trace::ring.write(now, TraceKind::Interrupt, vector, s.domain->index, s.count, 0);
+    events::raise(*s.domain, s.endpoint, now);
     if (s.domain->state == DomainState::Alive)
-        cpu.scheduler->charge_to(s.domain->entity, kInterruptCost);
+        cpu.scheduler().charge_to(s.domain->entity, kInterruptCost);
 }
 
 std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint64_t n) {

@@ -37,7 +37,6 @@ constexpr std::uint32_t kTraceRecords = 1u << 18;
 constexpr std::uint64_t kPhysicalMax = 64ull << 30;
 
 alignas(4096) std::uint8_t kernel_stack[16384];
-alignas(64) std::byte scheduler_memory[sizeof(Scheduler)];
 void* scheduler_seats;
 
 /// Memory taken before there are frames: the end of the largest range below 4 GiB.
@@ -138,7 +137,7 @@ void initialise_cpu() {
     cpu.section_cr4 = cpu.normal_cr4 & ~arch::kCr4Smep;
     cpu.armed = Instant::ns(-1);
     cpu.root = arch::paging::kernel_root();
-    cpu.scheduler = new (scheduler_memory) Scheduler(Scheduler::Options{
+    new (cpu.scheduler_memory) Scheduler(Scheduler::Options{
         .costs = booked_costs(), .seat_memory = scheduler_seats, .seats = kDomainsMax});
 }
 
@@ -272,7 +271,7 @@ void load_first_domain(boot::BootInfo const& info) {
     }
     auto* d = make_first_domain(*image, segment_begin);
     // Until a QoS manager says otherwise init takes part in spare time only.
-    auto& scheduler = *cpu0.scheduler;
+    auto& scheduler = cpu0.scheduler();
     ASSERT(
         scheduler.begin(d->entity, Contract{Duration(), Duration(), Duration(), 10}).has_value());
     while (scheduler.step(4).verdict == AdmissionVerdict::Again) {

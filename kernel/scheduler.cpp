@@ -282,12 +282,11 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
     e.chunk_count_ = 0;
 }
 
-void Scheduler::wake(SchedulingEntity& e, Instant at) {
+bool Scheduler::wake(SchedulingEntity& e, Instant at) {
     std::int64_t const now = at.ns();
-    if (e.runnable_) return;
+    if (e.runnable_) return preempts(e, at);
     if (!e.contracted_ || e.timeout_ != never || e.release_ > now) [[unlikely]] {
-        wake_unreleased(e, now);
-        return;
+        return wake_unreleased(e, now);
     }
     e.runnable_ = true;
     e.by_timeout_ = false;
@@ -302,18 +301,20 @@ void Scheduler::wake(SchedulingEntity& e, Instant at) {
     node.key = e.release_;
     node.deadline = e.deadline_;
     contracts_.insert_ready(node);
+    return e.deadline_ < urgency_;
 }
 
 /// As wake, of a domain without allocation now, or one that waits for a time-out.
-void Scheduler::wake_unreleased(SchedulingEntity& e, std::int64_t now) {
+bool Scheduler::wake_unreleased(SchedulingEntity& e, std::int64_t now) {
     if (e.timeout_ != never) {
         wake_before_timeout(e, now);
-        return;
+        return preempts(e, Instant::ns(now));
     }
     e.runnable_ = true;
     e.by_timeout_ = false;
     if (e.contracted_) apply_wake(e, now, false);
     file(e, now);
+    return preempts(e, Instant::ns(now));
 }
 
 void Scheduler::wake_before_timeout(SchedulingEntity& e, std::int64_t now) {
@@ -436,12 +437,8 @@ void Scheduler::decide(Instant at, Dispatch& decision) {
     std::int64_t next = never;
     if (contracts_.earliest_future_deadline() < deadline) [[unlikely]]
         next = contracts_.first_key_before(deadline);
-    decision = {&e,
-                TimeKind::Allocated,
-                Instant::ns(std::min(now + e.remaining_, next)),
-                Instant::ns(deadline),
-                Duration::ns(e.remaining_),
-                Instant::ns(next)};
+    decision = {&e, TimeKind::Allocated, Instant::ns(next), Instant::ns(deadline),
+                Duration::ns(e.remaining_)};
 }
 
 void Scheduler::decide_again(Instant now, Dispatch& decision) { decide(now, decision); }
@@ -591,7 +588,7 @@ void Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
     if (node == nullptr) {
         current_ = nullptr;
         current_kind_ = TimeKind::None;
-        decision = {nullptr, TimeKind::None, Instant::ns(until), Instant::never()};
+        decision = {nullptr, TimeKind::None, Instant::ns(until), Instant::never(), Duration()};
         return;
     }
     SchedulingEntity& e = *of_spare(node);
@@ -599,12 +596,7 @@ void Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
     current_kind_ = TimeKind::Extra;
     std::int64_t const left =
         std::max<std::int64_t>((quantum_scaled_ - e.spare_used_) >> virtual_shift, 1);
-    decision = {&e,
-                TimeKind::Extra,
-                Instant::ns(std::min(until, now + left)),
-                Instant::never(),
-                Duration::ns(left),
-                Instant::ns(until)};
+    decision = {&e, TimeKind::Extra, Instant::ns(until), Instant::never(), Duration::ns(left)};
 }
 
 // ---- Contract changes ----

@@ -69,11 +69,9 @@ class SchedulingEntity;
 struct Dispatch {
     SchedulingEntity* entity;
     TimeKind kind;
-    Instant until;     ///< next instant at which another decision may be needed, or never
+    Instant until;     ///< next instant at which somebody else may have to be chosen, or never
     Instant deadline;  ///< of allocated time; never for extra time
-    /// The two of which `until` is the earlier, for who counts the time from a later instant on:
-    Duration left{};                  ///< of the slice or the quantum
-    Instant next = Instant::never();  ///< when somebody else may have to be chosen
+    Duration left;     ///< of the slice or the quantum, counted from when its time begins
 };
 
 /// Why a contract change cannot begin.
@@ -199,8 +197,9 @@ public:
     /// Forget it. A contract change in progress for it is abandoned. context: O(log n).
     void remove(SchedulingEntity& entity, Instant now);
 
-    /// Make runnable; nothing happens if it is. context: O(log n).
-    HOT_PATH void wake(SchedulingEntity& entity, Instant now);
+    /// Make runnable; nothing happens if it is. Returns what `preempts` says then. context: O(log
+    /// n).
+    HOT_PATH bool wake(SchedulingEntity& entity, Instant now);
     /// Make not runnable until `wake` or, if not never, `until`. context: O(log n).
     /// requires: what it has used was charged before
     HOT_PATH void block(SchedulingEntity& entity, Instant now, Instant until);
@@ -212,10 +211,14 @@ public:
     /// The entity of the last decision lets others go first: in spare time its request ends with
     /// what it has used; an allocation stays its own. context: O(log n).
     void yield(SchedulingEntity& entity);
+    /// The dispatch ends at `until`, or when `left` has been used.
     HOT_PATH void decide(Instant now, Dispatch& decision);
+    /// As above, for one whose time begins at once: `until` is the end.
     Dispatch decide(Instant now) {
         Dispatch decision;
         decide(now, decision);
+        if (decision.entity != nullptr && now + decision.left < decision.until)
+            decision.until = now + decision.left;
         return decision;
     }
     /// Would decide now choose `woken` instead of the entity of the last decision?
@@ -295,7 +298,7 @@ private:
     RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void timed_out(SchedulingEntity& e);
     RARELY_CALLED void exhausted(SchedulingEntity& e, std::int64_t now);
-    RARELY_CALLED void wake_unreleased(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED bool wake_unreleased(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void wake_before_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void settle(SchedulingEntity& e, std::int64_t now);
     [[gnu::noinline]] void block_until(SchedulingEntity& e, std::int64_t now, std::int64_t until);

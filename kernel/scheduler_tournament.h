@@ -27,15 +27,18 @@ public:
         std::int64_t deadline;
         TreeNode* node;
     };
-    /// The first leaf of a tree for `seats`: a power of four.
+    static constexpr unsigned shift = 2;
+    static constexpr unsigned arity = 1u << shift;
+
+    /// The first leaf of a tree for `seats`: a power of the arity.
     static constexpr std::size_t leaves_of(std::size_t seats) {
-        std::size_t leaves = 4;
-        while (leaves < seats) leaves *= 4;
+        std::size_t leaves = arity;
+        while (leaves < seats) leaves *= arity;
         return leaves;
     }
     /// How many matches a tree for `seats` needs; a whole number of fours.
     static constexpr std::size_t matches_for(std::size_t seats) {
-        return leaves_of(seats) + (seats + 3) / 4 * 4;
+        return leaves_of(seats) + (seats + arity - 1) / arity * arity;
     }
 
     /// shape: `matches` has matches_for(seats)
@@ -54,9 +57,9 @@ public:
     void cover(std::uint32_t seat) {
         ASSERT(seat < seats_);
         while ((leaves_ + seat) >> height_ != top_) {
-            matches_[top_ >> 2] = matches_[top_];
-            top_ >>= 2;
-            height_ += 2;
+            matches_[top_ >> shift] = matches_[top_];
+            top_ >>= shift;
+            height_ += shift;
         }
     }
 
@@ -75,7 +78,7 @@ public:
         std::uint32_t at = leaves_ + node.seat;
         matches[at] = match;
         while (at != top) {
-            at >>= 2;
+            at >>= shift;
             if (matches[at].deadline <= match.deadline) return;
             matches[at] = match;
         }
@@ -88,12 +91,12 @@ public:
         std::uint32_t at = leaves_ + node.seat;
         matches[at] = nobody();
         while (at != top) {
-            Match const* const four = &matches[at & ~3u];
-            at >>= 2;
+            Match const* const below = &matches[at & ~(arity - 1)];
+            at >>= shift;
             if (matches[at].node != &node) return;
-            Match winner = four[0];
-            for (unsigned i = 1; i < 4; i++)
-                if (four[i].deadline < winner.deadline) winner = four[i];
+            Match winner = below[0];
+            for (unsigned i = 1; i < arity; i++)
+                if (below[i].deadline < winner.deadline) winner = below[i];
             matches[at] = winner;
         }
     }
@@ -107,8 +110,8 @@ public:
             count++;
             ASSERT(leaf.node->deadline == leaf.deadline);
             ASSERT(leaf.node->seat == seat);
-            for (std::uint32_t at = leaves_ + seat; at != top_; at >>= 2)
-                ASSERT(matches_[at >> 2].deadline <= leaf.deadline);
+            for (std::uint32_t at = leaves_ + seat; at != top_; at >>= shift)
+                ASSERT(matches_[at >> shift].deadline <= leaf.deadline);
         }
         ASSERT(empty() == (count == 0));
         if (!empty()) ASSERT(matches_[leaves_ + first()->seat].node == first());
@@ -120,7 +123,7 @@ private:
     Match* matches_;
     std::uint32_t leaves_;      ///< the match of seat 0
     std::uint32_t top_;         ///< the champion's match
-    std::uint32_t height_ = 0;  ///< levels between, twice: a shift
+    std::uint32_t height_ = 0;  ///< of the levels between: how far a leaf is shifted to it
     std::uint32_t seats_;
     TreeNode end_;
 };

@@ -148,8 +148,8 @@ std::int64_t call_domain_start(abi::DomainId target) {
         d.state = DomainState::Alive;
         auto const now = arch::clock::now();
         auto& cpu = this_cpu();
-        cpu.scheduler->wake(d.entity, now);
-        if (cpu.scheduler->preempts(d.entity, now)) cpu.reschedule = true;
+        cpu.scheduler().wake(d.entity, now);
+        if (cpu.scheduler().preempts(d.entity, now)) cpu.reschedule = true;
         return 0;
     });
 }
@@ -212,7 +212,7 @@ CallResult call_contract_set(abi::DomainId target, std::int64_t slice, std::int6
     std::int64_t second = 0;
     auto const value = timed([&]() -> std::int64_t {
         if (!has(abi::kPrivilegeControlContracts)) return code(Error::NotPermitted);
-        auto& scheduler = *this_cpu().scheduler;
+        auto& scheduler = this_cpu().scheduler();
         auto const found = target == 0 || target == self().id() ? Result<Domain*, Error>(&self())
                                                                 : [&]() -> Result<Domain*, Error> {
             auto* d = domains::find(target);
@@ -274,7 +274,7 @@ std::int64_t call_guarantees_set(Word on) {
     return timed([&]() -> std::int64_t {
         if (!has(abi::kPrivilegeControlContracts)) return code(Error::NotPermitted);
         this_cpu().reschedule = true;
-        return this_cpu().scheduler->set_guarantees(on != 0, arch::clock::now(), 1)
+        return this_cpu().scheduler().set_guarantees(on != 0, arch::clock::now(), 1)
                    ? 0
                    : code(Error::Again);
     });

@@ -410,6 +410,7 @@ int mount_store(HostStore& store, std::string const& where, bool foreground) {
                                "default_permissions,fsname=pegasus,subtype=pegasus"};
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(arguments));
     fuse_session* session = fuse_session_new(&args, &ops, sizeof ops, nullptr);
+    fuse_opt_free_args(&args);
     if (!session) return 1;
     if (fuse_set_signal_handlers(session) != 0 || fuse_session_mount(session, where.c_str()) != 0) {
         std::fprintf(stderr, "pegasus_fs: cannot mount at %s: is it an empty directory?\n",
