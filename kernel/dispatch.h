@@ -24,10 +24,10 @@ namespace nemesis::kernel::dispatch {
 /// What lies between the clock readings and the domain's own instructions, both ways, at most: it
 /// is taken off what the domain is charged, so that a slice is all its own; admission books it
 /// (costs.h). units: instructions, taken as ns.
-inline constexpr std::int64_t kBoundaryNs = 96;
+inline constexpr std::int64_t kBoundaryNs = 136;
 /// From the setting of the timer to the end of that boundary, at most: the timer is set that much
 /// later, so that one expiry ends a slice. units: as above
-inline constexpr std::int64_t kWayOutNs = 224;
+inline constexpr std::int64_t kWayOutNs = 256;
 /// The kernel's time for each further time that a domain gives the processor up in one period: the
 /// first is booked, the others are its own. units: as above
 inline constexpr std::int64_t kSwitchNs = 700;
