@@ -235,7 +235,8 @@ std::vector<PhaseVerdict> judge(Timeline const& timeline) {
             }
             d.jobs++;
             d.missed += job.missed(timeline.end);
-            std::int64_t const lateness = job.lateness(timeline.end);
+            // A frame that was skipped is never finished: it counts as late up to the phase's end.
+            std::int64_t const lateness = job.lateness(phase.end);
             d.worst_lateness = std::max(d.worst_lateness.value_or(lateness), lateness);
         }
         for (ContractChange const& change : timeline.contracts) {
