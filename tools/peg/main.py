@@ -13,13 +13,12 @@ import processes
 import run
 import stop
 import test
+import trace
 from console import PegError, UsageError
 from delegate import Delegate
 
-VERBS = [run, test, bench, image, flash, gdb,
-         Delegate("trace", "turn a trace into Perfetto's form and an HTML timeline",
-                  "trace_convert"),
-         Delegate("fs", "look after the file server's disks from the host", "fs_tool"),
+VERBS = [run, test, bench, image, flash, gdb, trace,
+         Delegate("fs", "look after the file server's disks from the host", "pegasus_fs"),
          build_verb, doctor, stop]
 
 
@@ -48,10 +47,6 @@ def dispatch(arguments):
         print(help_text(), file=sys.stderr)
         return 2
     if getattr(verb, "passes_arguments", False):
-        if arguments[1:] in (["-h"], ["--help"]):
-            print(f"usage: ./peg {verb.NAME} [ARGUMENTS]\n\n{verb.SUMMARY} "
-                  f"(arguments are those of {verb.program})")
-            return 0
         return verb.run(arguments[1:])
     parser = Parser(prog=f"./peg {verb.NAME}", description=verb.SUMMARY, allow_abbrev=False)
     verb.add_arguments(parser)
