@@ -95,6 +95,7 @@ private:
     u64 rebuild_cursor_ = 0;
     std::vector<u64> segments_;
     u64 pnode_count_ = 0;
+    u64 durable_ = 0;  // the last group that is known to have been written whole
     u64 free_pnode_ = 0;
     LogHead head_[heads] = {};
     std::map<u64, Pointer> pnode_blocks_;
@@ -339,6 +340,7 @@ void Run::roll_forward() {
     u32 previous = check_.previous_crc;
     std::vector<Summary> group;
     bool own = check_.pnode_count == first_pnode;
+    durable_ = check_.group;
     for (;;) {
         bool found = false;
         Summary s;
@@ -362,6 +364,7 @@ void Run::roll_forward() {
         group.push_back(s);
         if (s.last) {
             if (s.group == check_.group) own = true;
+            durable_ = std::max(durable_, s.durable_group);
             apply(group);
             group.clear();
         }
@@ -455,7 +458,12 @@ void Run::summaries() {
                 if (!std::all_of(has, has + disks, [](bool b) { return b; })) continue;
                 Block parity;
                 combine(blocks, parity_disk, parity);
-                if (parity != blocks[parity_disk]) {
+                if (parity == blocks[parity_disk]) continue;
+                // A group that was being written when the store stopped may lack its parity: the
+                // next mount mends it.
+                if (summary.group > durable_) {
+                    ++report_.parity_to_mend;
+                } else {
                     problem("segment " + std::to_string(s) + " row " + std::to_string(r) +
                             ": parity is wrong");
                 }

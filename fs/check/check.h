@@ -33,6 +33,7 @@ struct Report {
     u64 directories = 0;
     u64 groups_rolled = 0;
     u64 mended_by_row = 0;
+    u64 parity_to_mend = 0;  ///< rows of the last groups whose parity the next mount writes
 };
 
 /// `blocks_per_disk`: the size of the disks in blocks; a disk that is away has unreadable blocks.
