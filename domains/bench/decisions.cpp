@@ -69,7 +69,7 @@ void decision(std::string_view metric) {
                                 .deadline = 800'000'000});
     auto const by = make_child({.entry = measurer,
                                 .argument = argument,
-                                .slice = 2'000'000,
+                                .slice = 3'000'000,
                                 .period = 60'000'000,
                                 .deadline = 60'000'000});
     auto const from = make_child({.entry = waker,
