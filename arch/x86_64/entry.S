@@ -134,6 +134,22 @@ load_bases_by_msr\@:
     wrgsbase %rax
 .endm
 
+// What both ways out of a decision begin with. rdi = domain, esi = kind of time; r12 = its DibRw,
+// rax = r14 = now.
+.macro begin_entering
+    mov %rdi, %r10
+    mov %esi, %ebx
+    mov DOMAIN_RW(%r10), %r12
+    mov DOMAIN_ROOT(%r10), %rax
+    cmp cpu0+CPU_ROOT(%rip), %rax
+    je root_is_loaded\@
+    load_root
+root_is_loaded\@:
+    time_words
+    clock_now
+    mov %rax, %r14
+.endm
+
 // Before the first site: the list begins here.
 .section .rodata.smap_sites, "a"
 .global smap_sites_start
@@ -588,16 +604,7 @@ kernel_fault:
 .global enter_domain
 .align 16
 enter_domain:
-    mov %rdi, %r10
-    mov %esi, %ebx
-    mov DOMAIN_RW(%r10), %r12
-    mov DOMAIN_ROOT(%r10), %rax
-    cmp cpu0+CPU_ROOT(%rip), %rax
-    je 1f
-    load_root
-1:  time_words
-    clock_now
-    mov %rax, %r14
+    begin_entering
     jmp 2f
 
 // enter_chosen(domain, kind of time): as enter_domain, of a payer chosen anew: its time begins here,
@@ -605,16 +612,7 @@ enter_domain:
 .global enter_chosen
 .align 16
 enter_chosen:
-    mov %rdi, %r10
-    mov %esi, %ebx
-    mov DOMAIN_RW(%r10), %r12
-    mov DOMAIN_ROOT(%r10), %rax
-    cmp cpu0+CPU_ROOT(%rip), %rax
-    je 1f
-    load_root
-1:  time_words
-    clock_now
-    mov %rax, %r14
+    begin_entering
     mov %rax, cpu0+CPU_DISPATCHED_AT(%rip)
     mov %rax, %rdx
     sub cpu0+CPU_ENTERED(%rip), %rdx
