@@ -129,12 +129,15 @@ public:
     bool replace_disk(u32 disk, u32 position);
     bool rebuilding() const { return rebuilding_; }
     u64 rebuild_cursor() const { return rebuild_cursor_; }
+    /// Guarantee rates by this model from now on; what is admitted already keeps its promise.
+    void use_disk_model(DiskModel const& model) { options_.disk_model = model; }
     /// Start a cleaning pass over all garbage there is now; a checkpoint; a scrub of all segments.
     void clean();
     bool cleaning() const { return cleaning_; }
     void checkpoint() { want_checkpoint(); }
     void scrub();
     bool scrubbing() const { return scrubbing_; }
+    u64 scrub_cursor() const { return scrub_cursor_; }
 
     void check_invariants() const;
     FramePool& frame_pool() { return frame_pool_; }

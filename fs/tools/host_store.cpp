@@ -1,18 +1,11 @@
 #include "fs/tools/host_store.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
-#include <random>
-
-#include "fs/core/crc32c.h"
 
 namespace nemesis::fs::tools {
 namespace {
@@ -25,71 +18,8 @@ i64 wall_ns() {
     auto const t = std::chrono::system_clock::now().time_since_epoch();
     return std::chrono::duration_cast<std::chrono::nanoseconds>(t).count();
 }
-constexpr u64 least_segments = 32;
 
 }  // namespace
-
-FileDisks::~FileDisks() {
-    for (int fd : fd_) {
-        if (fd >= 0) ::close(fd);
-    }
-}
-
-std::string FileDisks::open(std::vector<std::string> const& paths, bool create) {
-    if (paths.size() != disks)
-        return "a store has five disks; " + std::to_string(paths.size()) + " given";
-    for (u32 d = 0; d < disks; ++d) {
-        fd_[d] = ::open(paths[d].c_str(), O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
-        if (fd_[d] < 0) {
-            if (create) return paths[d] + ": " + std::strerror(errno);
-            continue;
-        }
-        if (::flock(fd_[d], LOCK_EX | LOCK_NB) != 0) {
-            return paths[d] + " is in use by another owner; use the mount, or end that process";
-        }
-        off_t const bytes = ::lseek(fd_[d], 0, SEEK_END);
-        blocks_[d] = bytes > 0 ? static_cast<u64>(bytes) / block_bytes : 0;
-    }
-    return "";
-}
-
-bool FileDisks::read(u32 disk, u64 block, u8* out) const {
-    return fd_[disk] >= 0 && ::pread(fd_[disk], out, block_bytes,
-                                     static_cast<off_t>(block * block_bytes)) == block_bytes;
-}
-
-bool FileDisks::write(u32 disk, u64 block, void const* data) const {
-    return fd_[disk] >= 0 && ::pwrite(fd_[disk], data, block_bytes,
-                                      static_cast<off_t>(block * block_bytes)) == block_bytes;
-}
-
-void FileDisks::submit(DiskCommand const& c) {
-    queue_.push_back(
-        {c.operation, c.disk, c.tag, c.block, std::vector<u8*>(c.data, c.data + c.count)});
-}
-
-void FileDisks::abandon(u32 disk) {
-    std::erase_if(queue_, [&](Queued& q) { return q.disk == disk; });
-}
-
-void FileDisks::step(Store& store) {
-    Queued const q = std::move(queue_.front());
-    queue_.pop_front();
-    bool good = fd_[q.disk] >= 0;
-    if (good && q.operation == DiskOperation::Flush) {
-        good = ::fdatasync(fd_[q.disk]) == 0;
-    } else if (good) {
-        std::vector<iovec> parts;
-        for (u8* p : q.data) parts.push_back({p, block_bytes});
-        off_t const at = static_cast<off_t>(q.block * block_bytes);
-        ssize_t const want = static_cast<ssize_t>(q.data.size() * block_bytes);
-        int const n = static_cast<int>(parts.size());
-        good = (q.operation == DiskOperation::Read
-                    ? ::preadv(fd_[q.disk], parts.data(), n, at)
-                    : ::pwritev(fd_[q.disk], parts.data(), n, at)) == want;
-    }
-    store.disk_done(q.tag, good ? DiskStatus::Good : DiskStatus::Error);
-}
 
 char const* text_of(Refusal r) {
     switch (r) {
@@ -104,7 +34,7 @@ char const* text_of(Refusal r) {
         case Refusal::ArenaTooSmall:
             return "not enough memory for a store of this size";
         case Refusal::NoCheckpoint:
-            return "no checkpoint is readable; try salvage from backups";
+            return "no checkpoint is readable; copy out what there is with salvage";
         case Refusal::Damaged:
             return "the segment table is damaged beyond redundancy";
         case Refusal::TooBig:
@@ -113,75 +43,23 @@ char const* text_of(Refusal r) {
     return "unknown";
 }
 
-std::string HostStore::open(std::vector<std::string> const& paths) {
-    std::string const problem = disks.open(paths);
-    if (!problem.empty()) return problem;
-    u64 largest = 0;
-    for (u32 d = 0; d < nemesis::fs::disks; ++d) largest = std::max(largest, disks.blocks(d));
-    Options options;
-    options.frames = 8192;
-    options.garbage_ring = 65536;
-    std::size_t const bytes = Store::memory_needed(options, largest / rows_per_segment + 1);
-    memory_ = std::make_unique_for_overwrite<u8[]>(bytes);
-    store_.emplace(Arena(memory_.get(), bytes), disks, options);
-    store_->mount(host_now(), wall_ns());
-    pump();
-    Health const h = store_->health();
-    if (h != Health::Mounted && h != Health::ReadOnly) return text_of(store_->refusal());
-    return "";
+Request StoreAccess::request(Op op, u64 pnode) {
+    Request r;
+    r.op = op;
+    r.pnode = pnode;
+    r.who.uid = ::getuid();
+    r.who.gid = ::getgid();
+    return r;
 }
 
-void HostStore::pump() {
-    store_->advance(host_now());
-    store_->run();
-    while (disks.busy()) {
-        disks.step(*store_);
-        store_->run();
-    }
-}
-
-Error HostStore::call(Request& r) {
-    std::lock_guard<std::mutex> guard(lock);
-    store_->advance(host_now());
-    store_->submit(r);
-    store_->run();
-    while (!r.done && disks.busy()) {
-        disks.step(*store_);
-        store_->run();
-    }
-    ASSERT(r.done);
-    return r.error;
-}
-
-void HostStore::tick() {
-    std::lock_guard<std::mutex> guard(lock);
-    pump();
-}
-
-bool HostStore::wait(bool (Store::*busy)() const) {
-    std::lock_guard<std::mutex> guard(lock);
-    pump();
-    return !((*store_).*busy)();
-}
-
-void HostStore::close() {
-    std::lock_guard<std::mutex> guard(lock);
-    store_->unmount();
-    pump();
-}
-
-Error HostStore::lookup(std::string const& path, Attributes* out) {
-    Request a;
-    a.op = Op::GetAttributes;
-    a.pnode = root_directory;
+Error StoreAccess::lookup(std::string const& path, Attributes* out) {
+    Request a = request(Op::GetAttributes, root_directory);
     if (Error const e = call(a); e != Error::None) return e;
     *out = a.attributes;
     for (std::size_t i = 0; i < path.size();) {
         std::size_t const end = std::min(path.find('/', i), path.size());
         if (end > i) {
-            Request r;
-            r.op = Op::Lookup;
-            r.pnode = out->pnode;
+            Request r = request(Op::Lookup, out->pnode);
             r.name = {path.data() + i, static_cast<u32>(end - i)};
             if (Error const e = call(r); e != Error::None) return e;
             *out = r.attributes;
@@ -191,79 +69,224 @@ Error HostStore::lookup(std::string const& path, Attributes* out) {
     return Error::None;
 }
 
-std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool force, u64* usable) {
-    FileDisks port;
-    if (std::string const problem = port.open(paths, bytes > 0); !problem.empty()) return problem;
-    u64 smallest = ~u64{0};
-    for (u32 d = 0; d < disks; ++d) {
-        if (port.descriptor(d) < 0) return paths[d] + " cannot be opened; give --size to make it";
-        std::vector<u8> first(block_bytes);
-        bool const empty = port.blocks(d) == 0 || !port.read(d, 0, first.data()) ||
-                           std::all_of(first.begin(), first.end(), [](u8 b) { return b == 0; });
-        if (!empty && !force) {
-            return paths[d] + " holds something already; give --force to overwrite it";
-        }
-        u64 blocks = port.blocks(d);
-        if (bytes > 0) {
-            blocks = bytes / block_bytes;
-            if (::ftruncate(port.descriptor(d), static_cast<off_t>(blocks * block_bytes)) != 0) {
-                return paths[d] + ": " + std::strerror(errno);
-            }
-        }
-        smallest = std::min(smallest, blocks);
+std::string model_text(DiskModel const& m) {
+    char text[128];
+    std::snprintf(text, sizeof text,
+                  "rotation_ns=%lld seek_min_ns=%lld seek_max_ns=%lld bytes_per_second=%llu",
+                  static_cast<long long>(m.rotation.ns()), static_cast<long long>(m.seek_min.ns()),
+                  static_cast<long long>(m.seek_max.ns()),
+                  static_cast<unsigned long long>(m.bytes_per_second));
+    return text;
+}
+
+bool parse_model(std::string const& text, DiskModel* model) {
+    long long rotation = 0;
+    long long seek_min = 0;
+    long long seek_max = 0;
+    unsigned long long rate = 0;
+    if (std::sscanf(text.c_str(),
+                    "rotation_ns=%lld seek_min_ns=%lld seek_max_ns=%lld bytes_per_second=%llu",
+                    &rotation, &seek_min, &seek_max, &rate) != 4) {
+        return false;
     }
-    if (smallest < segments_start + 1 + least_segments * rows_per_segment) {
-        return "the disks are too small: at least 9 MiB each";
-    }
-    u64 const segments = (smallest - segments_start - 1) / rows_per_segment;
-    std::random_device random;
-    Superblock s{};
-    s.magic = superblock_magic;
-    s.version = format_version;
-    s.generation = 1;
-    for (u8& b : s.uuid) b = static_cast<u8>(random());
-    s.segments = segments;
-    s.mount_count = 1;
-    s.hash_seed = u64{random()} << 32 | random();
-    s.hash_mask = ~u64{0};
-    Checkpoint c{};
-    c.magic = checkpoint_magic;
-    c.version = format_version;
-    c.sequence = 1;
-    std::memcpy(c.uuid, s.uuid, 16);
-    c.log_sequence = 1;
-    c.group = 1;
-    c.mount_count = 1;
-    c.head[0] = {0, 1, 0, 0};
-    c.head[1] = {2, 3, 0, 0};
-    u64 const pages = (segments + segments_per_block - 1) / segments_per_block;
-    while (u64{root_pointers} << 8 * c.root[segment_file].height < pages)
-        ++c.root[segment_file].height;
-    c.root[segment_file].size = segments * sizeof(SegmentEntry);
-    c.pnode_count = first_pnode;
-    c.clean = 1;
-    c.block = checkpoint_slot[1];
-    c.crc = crc32c(&c, block_bytes);
-    std::vector<u8> const zeros(block_bytes);
-    for (u32 d = 0; d < disks; ++d) {
-        // Neither an old checkpoint nor old summaries of the first segments may be left.
-        if (!port.write(d, checkpoint_slot[0], zeros.data()) || !port.write(d, c.block, &c)) {
-            return paths[d] + ": cannot be written";
+    constexpr long long longest = 10'000'000'000;
+    bool const sound = rotation >= 0 && rotation < longest && seek_min >= 0 &&
+                       seek_max >= seek_min && seek_max < longest && rate > 0 && rate < 1ULL << 40;
+    if (!sound) return false;
+    *model = {Duration::ns(rotation), Duration::ns(seek_min), Duration::ns(seek_max), rate};
+    return true;
+}
+
+HostStore::~HostStore() { close(); }
+
+std::string HostStore::open(std::vector<std::string> const& paths, u32 streams, bool* locked) {
+    std::string const problem = disks_.open(paths, false, locked);
+    if (!problem.empty()) return problem;
+    u64 largest = 0;
+    for (u32 d = 0; d < nemesis::fs::disks; ++d) largest = std::max(largest, disks_.blocks(d));
+    Options options;
+    options.frames = 8192;
+    options.garbage_ring = 65536;
+    options.media_streams = streams_ = streams;
+    std::size_t const bytes = Store::memory_needed(options, largest / rows_per_segment + 1);
+    memory_ = std::make_unique_for_overwrite<u8[]>(bytes);
+    store_.emplace(Arena(memory_.get(), bytes), disks_, options);
+    disks_.start(lock_, [this](u32 tag, DiskStatus status) {
+        store_->advance(host_now());
+        store_->disk_done(tag, status);
+        store_->run();
+        tell();
+    });
+    {
+        std::unique_lock<std::mutex> guard(lock_);
+        store_->mount(host_now(), wall_ns());
+        store_->run();
+        moved_.wait(guard, [this] {
+            Health const h = store_->health();
+            return h != Health::Unmounted && h != Health::Mounting;
+        });
+        Health const h = store_->health();
+        if (h != Health::Mounted && h != Health::ReadOnly) {
+            std::string const why = text_of(store_->refusal());
+            return why;
         }
-        s.disk_index = d;
-        u64 const blocks = bytes > 0 ? bytes / block_bytes : port.blocks(d);
-        s.disk_blocks = blocks;
-        for (u64 at : {superblock_head, blocks - 1}) {
-            s.block = at;
-            s.crc = 0;
-            s.crc = crc32c(&s, block_bytes);
-            if (!port.write(d, at, &s)) return paths[d] + ": cannot be written";
-        }
-        ::fdatasync(port.descriptor(d));
     }
-    u64 const reserve = std::max<u64>(16, segments / 50);
-    *usable = (segments - reserve) * (segment_blocks - 4) * block_bytes;
+    clock_ = std::thread([this] { keep_time(); });
+    adopt_model();
+    control_.emplace(*this, control_name(paths));
+    control_->start();
     return "";
+}
+
+/// With the lock: tells the store the time and lets it run.
+void HostStore::step() {
+    store_->advance(host_now());
+    store_->run();
+}
+
+/// The clock's thread.
+void HostStore::keep_time() {
+    std::unique_lock<std::mutex> guard(lock_);
+    while (!ends_) {
+        step();
+        moved_.notify_all();
+        // A deadline that is past already waits for the disks.
+        Instant const now = host_now();
+        clock_due_ =
+            std::clamp(store_->next_deadline(), now + Duration::ms(5), now + Duration::ms(250));
+        wake_clock_.wait_for(guard, std::chrono::nanoseconds((clock_due_ - now).ns()));
+    }
+}
+
+/// With the lock, after the store ran: wakes who may wait for what has changed.
+void HostStore::tell() {
+    moved_.notify_all();
+    if (store_->next_deadline() < clock_due_) wake_clock_.notify_one();
+}
+
+Error HostStore::call(Request& r) {
+    std::unique_lock<std::mutex> guard(lock_);
+    store_->advance(host_now());
+    store_->submit(r);
+    store_->run();
+    tell();
+    moved_.wait(guard, [&] { return r.done; });
+    return r.error;
+}
+
+Statistics HostStore::statistics() {
+    std::lock_guard<std::mutex> guard(lock_);
+    return store_->statistics();
+}
+
+StoreStatus HostStore::order(Order what, u32 number, DiskModel model) {
+    StoreStatus s;
+    std::unique_lock<std::mutex> guard(lock_);
+    s.accepted = true;
+    switch (what) {
+        case Order::Status:
+            break;
+        case Order::Clean:
+            store_->clean();
+            break;
+        case Order::Scrub:
+            store_->scrub();
+            break;
+        case Order::Fail:
+            s.accepted = number < disks && store_->disk_state(number) != DiskState::Dead;
+            if (!s.accepted) break;
+            store_->fail_disk(number);
+            step();
+            moved_.wait(guard, [&] {
+                return store_->disk_state(number) == DiskState::Dead ||
+                       store_->health() != Health::Mounted;
+            });
+            break;
+        case Order::Replace:
+            s.accepted = number < disks && store_->replace_disk(number, number);
+            break;
+        case Order::UseModel:
+            model_ = model;
+            store_->use_disk_model(model);
+            break;
+    }
+    step();
+    tell();
+    for (u32 d = 0; d < disks; ++d) s.disk[d] = store_->disk_state(d);
+    s.health = store_->health();
+    s.rebuilding = store_->rebuilding();
+    s.cleaning = store_->cleaning();
+    s.scrubbing = store_->scrubbing();
+    s.rebuild_cursor = store_->rebuild_cursor();
+    s.scrub_cursor = store_->scrub_cursor();
+    s.damage_count = store_->damage_count();
+    std::copy_n(store_->damage(), s.damage_count, s.damage);
+    s.process = static_cast<u32>(::getpid());
+    s.streams_max = streams_;
+    s.model = model_;
+    s.statistics = store_->statistics();
+    std::snprintf(s.mounted_at, sizeof s.mounted_at, "%s", mounted_at_.c_str());
+    return s;
+}
+
+void HostStore::adopt_model() {
+    char text[256] = {};
+    Request r = request(Op::GetXattr, root_directory);
+    r.name = {model_attribute, static_cast<u32>(std::strlen(model_attribute))};
+    r.buffer = reinterpret_cast<u8*>(text);
+    r.length = sizeof text - 1;
+    DiskModel model;
+    if (call(r) == Error::None && parse_model(text, &model)) order(Order::UseModel, 0, model);
+}
+
+bool HostStore::close() {
+    if (!store_) return true;
+    if (control_) control_->stop();
+    bool good = true;
+    {
+        std::unique_lock<std::mutex> guard(lock_);
+        if (store_->health() == Health::Mounted) {
+            store_->unmount();
+            step();
+            moved_.wait(guard, [this] { return store_->health() != Health::Mounted; });
+            good = store_->health() == Health::Stopped;
+        }
+        ends_ = true;
+        wake_clock_.notify_all();
+    }
+    if (clock_.joinable()) clock_.join();
+    disks_.stop();
+    store_.reset();
+    return good;
+}
+
+std::unique_ptr<StoreAccess> open_store(std::vector<std::string> const& paths,
+                                        OpenOptions const& options, std::string* problem) {
+    // The owner may be just starting or just ending: for a while both ways are tried.
+    for (int i = 0; i < 40; ++i) {
+        auto own = std::make_unique<HostStore>();
+        bool locked = false;
+        *problem = own->open(paths, options.streams, &locked);
+        if (problem->empty()) return own;
+        if (!locked) return nullptr;
+        own.reset();
+        auto remote = std::make_unique<RemoteStore>();
+        if (remote->connect(control_name(paths))) {
+            if (!options.owner) return remote;
+            StoreStatus const s = remote->order(Order::Status, 0, {});
+            *problem =
+                "process " + std::to_string(s.process) + " owns the disks" +
+                (s.mounted_at[0] ? " and has mounted them at " + std::string(s.mounted_at) : "") +
+                "; unmount or end it first";
+            return nullptr;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    int const holder = lock_holder(paths[0]);
+    *problem = "the disks are in use by " +
+               (holder ? "process " + std::to_string(holder) : std::string("another process")) +
+               ", which does not answer; end it first";
+    return nullptr;
 }
 
 }  // namespace nemesis::fs::tools

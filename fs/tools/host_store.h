@@ -1,71 +1,67 @@
 #pragma once
-// A store on five image files or block devices of the host: disks by pread and pwrite, flush by
-// fdatasync, one owner at a time (flock on every image).
+// HostStore: a mounted store on five image files or block devices of the host.
+//
+// The core is single-threaded; one lock guards it. Whoever has the lock submits and runs it: a
+// caller with a request, a disk's thread with a completion, the clock's thread when time has come.
+// A caller whose request waits for either sleeps until it is done. While it owns the disks it
+// answers other commands through a control socket (control.h).
 
-#include <deque>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include "fs/core/store.h"
+#include "fs/tools/access.h"
+#include "fs/tools/control.h"
+#include "fs/tools/file_disks.h"
 
 namespace nemesis::fs::tools {
 
-/// Five image files or block devices.
-class FileDisks final : public DiskPort {
+/// A mounted store on FileDisks; any thread may call.
+class HostStore final : public StoreAccess {
 public:
-    ~FileDisks();
-    /// Opens and locks; an image that is missing or too short counts as a disk that is away.
-    /// errors: text that names the owner or the file
-    std::string open(std::vector<std::string> const& paths, bool create = false);
-    u64 blocks(u32 disk) override { return blocks_[disk]; }
-    void submit(DiskCommand const& command) override;
-    void abandon(u32 disk) override;
-    bool busy() const { return !queue_.empty(); }
-    void step(Store& store);
-    int descriptor(u32 disk) const { return fd_[disk]; }
-    bool read(u32 disk, u64 block, u8* out) const;
-    bool write(u32 disk, u64 block, void const* data) const;
+    ~HostStore() override;
+    /// Mounts. errors: text that says what to do, empty: mounted; `locked`: another owner has it
+    std::string open(std::vector<std::string> const& paths, u32 streams, bool* locked);
+    Error call(Request& r) override;
+    StoreStatus order(Order what, u32 number, DiskModel model) override;
+    bool close() override;
+    void mounted_at(std::string const& where) { mounted_at_ = where; }
+    Statistics statistics();
 
 private:
-    struct Queued {
-        DiskOperation operation;
-        u8 disk;
-        u32 tag;
-        u64 block;
-        std::vector<u8*> data;
-    };
-    int fd_[disks] = {-1, -1, -1, -1, -1};
-    u64 blocks_[disks] = {};
-    std::deque<Queued> queue_;
-};
+    void step();
+    void keep_time();
+    void tell();
+    void adopt_model();
 
-/// A mounted store on FileDisks, one call at a time.
-class HostStore {
-public:
-    /// Mounts. errors: text that says what to do; empty: mounted
-    std::string open(std::vector<std::string> const& paths);
-    Store& store() { return *store_; }
-    /// Runs one request to its end, under the lock.
-    Error call(Request& r);
-    void pump();
-    void tick();
-    void close();
-    bool wait(bool (Store::*busy)() const);
-    Error lookup(std::string const& path, Attributes* out);
-    std::mutex lock;
-    FileDisks disks;
-
-private:
+    FileDisks disks_;
+    std::mutex lock_;
+    std::condition_variable moved_;
     std::unique_ptr<u8[]> memory_;
     std::optional<Store> store_;
+    std::optional<ControlServer> control_;
+    std::thread clock_;
+    std::condition_variable wake_clock_;
+    Instant clock_due_;
+    bool ends_ = false;
+    u32 streams_ = 0;
+    DiskModel model_{};
+    std::string mounted_at_;
 };
+
+/// The model of the disks as it is kept in the store: an extended attribute of the root directory.
+inline constexpr char const* model_attribute = "user.pegasus.disk_model";
+std::string model_text(DiskModel const& model);
+bool parse_model(std::string const& text, DiskModel* model);
 
 /// Writes superblocks and the first checkpoint. errors: text
 std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool force, u64* usable);
-int mount_store(HostStore& store, std::string const& where, bool foreground);
+/// Mounts at a directory until it is unmounted. `ready` runs once it can be used.
+int mount_store(HostStore& store, std::string const& where, void (*ready)());
 char const* text_of(Refusal r);
 
 }  // namespace nemesis::fs::tools

@@ -6,12 +6,10 @@
 
 #include <fuse3/fuse_lowlevel.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <thread>
 
 #include "fs/tools/host_store.h"
 
@@ -320,11 +318,7 @@ void do_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_
 }
 
 void do_statfs(fuse_req_t req, fuse_ino_t) {
-    Statistics s;
-    {
-        std::lock_guard<std::mutex> guard(the_store->lock);
-        s = the_store->store().statistics();
-    }
+    Statistics const s = the_store->statistics();
     struct statvfs v{};
     v.f_bsize = v.f_frsize = block_bytes;
     v.f_blocks = s.segments * segment_blocks;
@@ -379,8 +373,9 @@ void do_removexattr(fuse_req_t req, fuse_ino_t ino, char const* name) {
 
 }  // namespace
 
-int mount_store(HostStore& store, std::string const& where, bool foreground) {
+int mount_store(HostStore& store, std::string const& where, void (*ready)()) {
     the_store = &store;
+    store.mounted_at(where);
     fuse_lowlevel_ops ops{};
     ops.lookup = do_lookup;
     ops.forget = do_forget;
@@ -418,24 +413,14 @@ int mount_store(HostStore& store, std::string const& where, bool foreground) {
         fuse_session_destroy(session);
         return 1;
     }
-    fuse_daemonize(foreground ? 1 : 0);
-    std::atomic<bool> running = true;
-    std::thread clock([&] {
-        while (running) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(250));
-            store.tick();
-        }
-    });
+    ready();
     fuse_loop_config* config = fuse_loop_cfg_create();
     int const result = fuse_session_loop_mt(session, config);
     fuse_loop_cfg_destroy(config);
-    running = false;
-    clock.join();
     fuse_session_unmount(session);
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);
-    store.close();
-    return result < 0 || store.store().health() != Health::Stopped ? 1 : 0;
+    return store.close() && result >= 0 ? 0 : 1;
 }
 
 }  // namespace nemesis::fs::tools

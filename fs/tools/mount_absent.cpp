@@ -5,7 +5,7 @@
 
 namespace nemesis::fs::tools {
 
-int mount_store(HostStore&, std::string const&, bool) {
+int mount_store(HostStore&, std::string const&, void (*)()) {
     std::fprintf(stderr,
                  "pegasus_fs: built without libfuse3; install libfuse3-dev and build again\n");
     return 1;

@@ -1,325 +1,348 @@
 // pegasus_fs: a Pegasus store on five image files or block devices, from the command line.
 //
-// One process owns the disks while it runs (a lock on each image); a second is refused.
+// One process owns the disks (a lock on each image) and answers the other commands through a
+// control socket; a command that finds no owner opens the disks itself. This file has the table of
+// verbs; wrong input is told in one line and ends with 2.
 
+#include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
-#include <vector>
 
-#include "fs/check/check.h"
-#include "fs/tools/host_store.h"
+#include "fs/tools/verbs.h"
 
 namespace nemesis::fs::tools {
-namespace {
 
-constexpr char const* usage =
-    "pegasus_fs VERB DISK0 DISK1 DISK2 DISK3 DISK4 [ARGUMENTS] [--json]\n"
-    "  mkfs [--size BYTES] [--force]     make a store; --size makes or resizes image files\n"
-    "  mount DIRECTORY [--foreground]    mount through FUSE; ends cleanly on unmount and signals\n"
-    "  ls [PATH]   get PATH [FILE]   put FILE PATH   mkdir PATH   rm PATH\n"
-    "  status      clean      scrub      check\n"
-    "  fail N      declare disk N (0..4) dead\n"
-    "  replace N   rebuild disk N on the image in its place, which must be blank or stale\n";
+std::string Arguments::text(std::string const& name, std::string const& otherwise) const {
+    auto const i = option.find(name);
+    return i == option.end() ? otherwise : i->second;
+}
+u64 Arguments::number(std::string const& name, u64 otherwise) const {
+    auto const i = option.find(name);
+    return i == option.end() ? otherwise : std::strtoull(i->second.c_str(), nullptr, 0);
+}
+double Arguments::decimal(std::string const& name, double otherwise) const {
+    auto const i = option.find(name);
+    return i == option.end() ? otherwise : std::strtod(i->second.c_str(), nullptr);
+}
 
-struct Arguments {
-    std::vector<std::string> rest;
-    bool json = false;
-    bool force = false;
-    bool foreground = false;
-    u64 size = 0;
-};
+std::string quoted(std::string const& text) {
+    std::string out = "\"";
+    for (char c : text) {
+        if (static_cast<unsigned char>(c) < 32) {
+            char code[8];
+            std::snprintf(code, sizeof code, "\\u%04x", static_cast<unsigned>(c));
+            out += code;
+            continue;
+        }
+        if (c == '"' || c == '\\') out += '\\';
+        out += c;
+    }
+    return out + '"';
+}
 
-int complain(std::string const& text) {
+char const* text_of(Error e) {
+    switch (e) {
+        case Error::Damaged:
+            return "damaged beyond redundancy, or the owner of the disks has ended";
+        case Error::NoSpace:
+            return "no space is left; delete files, or run clean";
+        case Error::ReadOnly:
+            return "the store is read-only: more is lost than redundancy covers";
+        case Error::NoBandwidth:
+            return "the guarantee would not hold";
+        case Error::Busy:
+            return "is being recorded or changed by another command";
+        default:
+            return std::strerror(static_cast<int>(e));
+    }
+}
+
+int complain(Arguments const& a, std::string const& text) {
     std::fprintf(stderr, "pegasus_fs: %s\n", text.c_str());
+    if (a.json) std::printf("{\"error\":%s}\n", quoted(text).c_str());
     return 1;
 }
 
-int complain(std::string const& path, Error e) {
-    return complain(path + ": " + std::strerror(static_cast<int>(e)));
+int complain(Arguments const& a, std::string const& path, Error e) {
+    return complain(a, (path.empty() ? "/" : path) + ": " + text_of(e));
+}
+
+int refuse(Arguments const& a, std::string const& text) {
+    complain(a, text);
+    return 2;
 }
 
 bool split(std::string const& path, std::string* parent, std::string* name) {
-    std::size_t const slash = path.rfind('/');
-    *parent = slash == std::string::npos ? "" : path.substr(0, slash);
-    *name = slash == std::string::npos ? path : path.substr(slash + 1);
+    std::string trimmed = path;
+    while (!trimmed.empty() && trimmed.back() == '/') trimmed.pop_back();
+    std::size_t const slash = trimmed.rfind('/');
+    *parent = slash == std::string::npos ? "" : trimmed.substr(0, slash);
+    *name = slash == std::string::npos ? trimmed : trimmed.substr(slash + 1);
     return !name->empty();
 }
 
-int list(HostStore& s, std::string const& path, bool json) {
-    Attributes a;
-    if (Error const e = s.lookup(path, &a); e != Error::None) return complain(path, e);
-    std::vector<u8> buffer(65536);
-    bool first = true;
-    if (json) std::printf("[");
-    for (u64 cookie = 0;;) {
-        Request r;
-        r.op = Op::ReadDirectory;
-        r.pnode = a.pnode;
-        r.offset = cookie;
-        r.buffer = buffer.data();
-        r.length = buffer.size();
-        if (Error const e = s.call(r); e != Error::None) return complain(path, e);
-        if (r.count == 0) break;
-        for (u64 at = 0; at < r.count;) {
-            DirectoryItem item;
-            std::memcpy(&item, buffer.data() + at, sizeof item);
-            std::string const name(reinterpret_cast<char*>(buffer.data() + at + sizeof item),
-                                   item.name_length);
-            at += (sizeof item + item.name_length + 7) / 8 * 8;
-            cookie = item.cookie;
-            if (name == "." || name == "..") continue;
-            Request g;
-            g.op = Op::GetAttributes;
-            g.pnode = item.pnode;
-            if (Error const e = s.call(g); e != Error::None) return complain(name, e);
-            char const type = "?-dlbps-?"[static_cast<int>(g.attributes.type)];
-            unsigned long long const size = g.attributes.size;
-            if (json) {
-                std::string quoted;
-                for (char c : name) {
-                    if (c == '"' || c == '\\') quoted += '\\';
-                    if (static_cast<unsigned char>(c) >= 32) quoted += c;
-                }
-                std::printf("%s{\"name\":\"%s\",\"type\":\"%c\",\"size\":%llu}", first ? "" : ",",
-                            quoted.c_str(), type, size);
-            } else {
-                std::printf("%c%04o %5u %5u %12llu %s\n", type, g.attributes.mode, g.attributes.uid,
-                            g.attributes.gid, size, name.c_str());
-            }
-            first = false;
+namespace {
+
+enum class Takes { Nothing, Number, Bytes, Decimal, Text };
+
+struct Option {
+    char const* name;
+    Takes takes;
+    char const* help;
+};
+
+struct Verb {
+    char const* name;
+    char const* operands;  // after the five disks
+    std::size_t least;
+    std::size_t most;
+    bool disks;
+    int (*on_disks)(Arguments const&);
+    int (*on_store)(StoreAccess&, Arguments const&);
+    char const* help;
+    std::vector<Option> options;
+};
+
+std::vector<Verb> const& verbs() {
+    static constexpr std::size_t pairs = 2 * stream_set_max;
+    static std::vector<Verb> const table = {
+        {"mkfs",
+         "",
+         0,
+         0,
+         true,
+         make,
+         nullptr,
+         "make a store, and say how much it holds",
+         {{"size", Takes::Bytes,
+           "bytes of each disk; makes or resizes image files (1G, 500M, ...)"},
+          {"force", Takes::Nothing, "overwrite what the disks hold"}}},
+        {"mount",
+         "DIRECTORY",
+         1,
+         1,
+         true,
+         mount,
+         nullptr,
+         "mount through FUSE; ends cleanly on unmount and on signals",
+         {{"foreground", Takes::Nothing, "do not go to the background"},
+          {"streams", Takes::Number, "streams recorded or played at once (16)"}}},
+        {"ls", "[PATH]", 0, 1, true, nullptr, list, "list a directory", {}},
+        {"get",
+         "PATH [FILE]",
+         1,
+         2,
+         true,
+         nullptr,
+         get,
+         "copy a file out, to the output without FILE",
+         {}},
+        {"put", "FILE PATH", 2, 2, true, nullptr, put, "copy a file in; - is the input", {}},
+        {"mkdir", "PATH", 1, 1, true, nullptr, make_directory, "make a directory", {}},
+        {"rm", "PATH", 1, 1, true, nullptr, remove, "remove a file or an empty directory", {}},
+        {"record",
+         "INPUT PATH [INPUT PATH ...]",
+         2,
+         pairs,
+         true,
+         nullptr,
+         record,
+         "record Y4M, MJPEG or WAV, from files or - ; several as one set",
+         {{"rate", Takes::Bytes, "bytes a second to guarantee for each stream (0: none)"},
+          {"realtime", Takes::Nothing, "take frames at their times"},
+          {"fps", Takes::Decimal, "pictures a second of MJPEG (25)"},
+          {"control", Takes::Text, "file with the control stream of an input of any format"}}},
+        {"play",
+         "PATH [FILE] [PATH FILE ...]",
+         1,
+         pairs,
+         true,
+         nullptr,
+         play,
+         "write a stream out, or a set, to the output without FILE",
+         {{"at", Takes::Decimal, "seconds from the start (0; backwards: the end)"},
+          {"speed", Takes::Decimal, "times the recorded speed (1); negative: backwards"},
+          {"frames", Takes::Number, "end after so many frames of the first stream"},
+          {"realtime", Takes::Nothing, "at the frames' times, guaranteed; counts late frames"},
+          {"rate", Takes::Bytes, "bytes a second to guarantee (with --realtime: what it needs)"}}},
+        {"status", "", 0, 0, true, nullptr, status, "disks, space, owner, guarantees, damage", {}},
+        {"clean", "", 0, 0, true, nullptr, clean, "make free segments out of garbage", {}},
+        {"scrub", "", 0, 0, true, nullptr, scrub, "read all that is live and mend it", {}},
+        {"fail", "N", 1, 1, true, nullptr, fail, "declare disk N (0 to 4) dead", {}},
+        {"replace",
+         "N",
+         1,
+         1,
+         true,
+         nullptr,
+         replace,
+         "rebuild disk N on the image in its place, blank or stale",
+         {}},
+        {"calibrate",
+         "",
+         0,
+         0,
+         true,
+         nullptr,
+         calibrate,
+         "measure the disks and keep their model: without it no rate is guaranteed",
+         {}},
+        {"check",
+         "",
+         0,
+         0,
+         true,
+         check,
+         nullptr,
+         "prove the store sound, by an independent reader",
+         {}},
+        {"salvage",
+         "",
+         0,
+         0,
+         true,
+         salvage,
+         nullptr,
+         "copy out what can be read of a store, also beyond redundancy",
+         {{"to", Takes::Text, "an empty or new directory"}}},
+        {"simulate",
+         "",
+         0,
+         0,
+         false,
+         simulate,
+         nullptr,
+         "run a row of the proof (fs/README.md)",
+         {{"row", Takes::Number, "number of the row"},
+          {"seed", Takes::Number, "what everything follows from (1)"},
+          {"count", Takes::Number,
+           "states, workloads or seconds, as the row says (its short form)"},
+          {"length", Takes::Number, "steps of a workload, row 1 and 3 (2)"}}},
+    };
+    return table;
+}
+
+void print_verb(Verb const& v, std::FILE* out) {
+    std::fprintf(out, "  %s %s%s%s\n        %s\n", v.name, v.disks ? "DISKS" : "",
+                 v.disks && v.operands[0] ? " " : "", v.operands, v.help);
+    for (Option const& o : v.options) {
+        static char const* const forms[] = {"", " N", " BYTES", " X", " FILE"};
+        std::string const left = std::string("--") + o.name + forms[static_cast<int>(o.takes)];
+        std::fprintf(out, "        %-18s %s\n", left.c_str(), o.help);
+    }
+}
+
+void print_help() {
+    std::printf(
+        "usage: pegasus_fs VERB [DISK0 DISK1 DISK2 DISK3 DISK4] [OPERANDS] [OPTIONS]\n"
+        "A Pegasus store on five image files or block devices. While one process has the disks, "
+        "for\ninstance a mount, other commands go through it.\n"
+        "every verb takes --json (results as JSON on the output) and --help\n");
+    for (Verb const& v : verbs()) print_verb(v, stdout);
+    std::printf("exit codes: 0 done; 1 not, and one line says why; 2 wrong input\n");
+}
+
+/// Checks the text of an option, and writes sizes out as numbers. False: it is wrong.
+bool sound(Takes takes, std::string* text) {
+    if (takes == Takes::Text) return !text->empty();
+    char* end = nullptr;
+    errno = 0;
+    if (takes == Takes::Decimal) {
+        double const value = std::strtod(text->c_str(), &end);
+        return end != text->c_str() && *end == 0 && errno == 0 && std::isfinite(value);
+    }
+    if (text->empty() || (*text)[0] < '0' || (*text)[0] > '9') return false;
+    u64 value = std::strtoull(text->c_str(), &end, 0);
+    if (errno != 0) return false;
+    if (takes == Takes::Bytes && *end) {
+        static char const* const units = "KMGT";
+        char const* const unit = std::strchr(units, *end);
+        if (!unit || end[1] != 0) return false;
+        for (long i = 0; i <= unit - units; ++i) {
+            if (value > ~u64{0} / 1000) return false;
+            value *= 1000;
         }
+        *text = std::to_string(value);
+        return true;
     }
-    if (json) std::printf("]\n");
-    return 0;
-}
-
-int get(HostStore& s, std::string const& path, std::string const& file) {
-    Attributes a;
-    if (Error const e = s.lookup(path, &a); e != Error::None) return complain(path, e);
-    std::FILE* out = file.empty() ? stdout : std::fopen(file.c_str(), "wb");
-    if (!out) return complain(file + ": " + std::strerror(errno));
-    std::vector<u8> buffer(1 << 20);
-    for (u64 at = 0; at < a.size;) {
-        Request r;
-        r.op = Op::Read;
-        r.pnode = a.pnode;
-        r.offset = at;
-        r.length = buffer.size();
-        r.buffer = buffer.data();
-        if (Error const e = s.call(r); e != Error::None) return complain(path, e);
-        if (r.count == 0) break;
-        if (std::fwrite(buffer.data(), 1, r.count, out) != r.count)
-            return complain(file + ": write");
-        at += r.count;
-    }
-    if (out != stdout) std::fclose(out);
-    return 0;
-}
-
-int put(HostStore& s, std::string const& file, std::string const& path) {
-    std::FILE* in = file == "-" ? stdin : std::fopen(file.c_str(), "rb");
-    if (!in) return complain(file + ": " + std::strerror(errno));
-    std::string parent, name;
-    if (!split(path, &parent, &name)) return complain("put needs a file's name");
-    Attributes d;
-    if (Error const e = s.lookup(parent, &d); e != Error::None) return complain(parent, e);
-    Request c;
-    c.op = Op::Create;
-    c.pnode = d.pnode;
-    c.mode = 0644;
-    c.name = {name.data(), static_cast<u32>(name.size())};
-    Error e = s.call(c);
-    if (e == Error::Exists) {
-        c.op = Op::Lookup;
-        e = s.call(c);
-        Request t;
-        t.op = Op::Truncate;
-        t.pnode = c.attributes.pnode;
-        if (e == Error::None) e = s.call(t);
-    }
-    if (e != Error::None) return complain(path, e);
-    std::vector<u8> buffer(1 << 20);
-    u64 at = 0;
-    while (std::size_t const n = std::fread(buffer.data(), 1, buffer.size(), in)) {
-        Request r;
-        r.op = Op::Write;
-        r.pnode = c.attributes.pnode;
-        r.offset = at;
-        r.length = n;
-        r.buffer = buffer.data();
-        if (e = s.call(r); e != Error::None) return complain(path, e);
-        if (r.count != n) return complain(path, Error::NoSpace);
-        at += n;
-    }
-    if (in != stdin) std::fclose(in);
-    return 0;
-}
-
-int name_operation(HostStore& s, std::string const& verb, std::string const& path) {
-    std::string parent, name;
-    if (!split(path, &parent, &name)) return complain(verb + " needs a name");
-    Attributes d;
-    if (Error const e = s.lookup(parent, &d); e != Error::None) return complain(parent, e);
-    Request r;
-    r.op = verb == "mkdir" ? Op::Create : Op::Unlink;
-    r.type = PnodeType::Directory;
-    r.mode = 0755;
-    r.pnode = d.pnode;
-    r.name = {name.data(), static_cast<u32>(name.size())};
-    Error e = s.call(r);
-    if (verb == "rm" && e == Error::IsDirectory) {
-        r.op = Op::Rmdir;
-        e = s.call(r);
-    }
-    return e == Error::None ? 0 : complain(path, e);
-}
-
-int status(HostStore& s, bool json) {
-    static char const* const names[] = {"live", "dead", "rebuilding"};
-    Statistics const t = s.store().statistics();
-    bool const read_only = s.store().health() == Health::ReadOnly;
-    std::string disks_text;
-    for (u32 d = 0; d < disks; ++d) {
-        char const* const n = names[static_cast<int>(s.store().disk_state(d))];
-        disks_text +=
-            json ? std::string(d ? "," : "") + "\"" + n + "\"" : std::string(d ? " " : "") + n;
-    }
-    unsigned long long const total = t.segments << 20, free_bytes = t.segments_free << 20,
-                             reserved = t.segments_reserved << 20;
-    if (json) {
-        std::printf(
-            "{\"disks\":[%s],\"bytes\":%llu,\"free\":%llu,\"reserved\":%llu,\"read_only\":%s,"
-            "\"acknowledgement\":\"volatile\",\"rolled_forward\":%llu,\"damaged\":%u}\n",
-            disks_text.c_str(), total, free_bytes, reserved, read_only ? "true" : "false",
-            static_cast<unsigned long long>(t.rolled_forward), s.store().damage_count());
-    } else {
-        std::printf(
-            "disks      %s\nsize       %llu\nfree       %llu (%llu of it kept for deletion and "
-            "cleaning)\nstate      %s\nwrites     volatile until fsync: no UPS is configured\n",
-            disks_text.c_str(), total, free_bytes, reserved,
-            read_only ? "read-only: more is lost than redundancy covers" : "writable");
-        for (u32 i = 0; i < s.store().damage_count(); ++i) {
-            Store::Damage const& d = s.store().damage()[i];
-            std::printf("damaged    pnode %llu block %llu level %u\n",
-                        static_cast<unsigned long long>(d.owner),
-                        static_cast<unsigned long long>(d.index), d.level);
-        }
-    }
-    return 0;
-}
-
-int check_store(std::vector<std::string> const& paths, bool json) {
-    FileDisks port;
-    if (std::string const problem = port.open(paths); !problem.empty()) return complain(problem);
-    u64 blocks = 0;
-    for (u32 d = 0; d < disks; ++d) {
-        if (port.blocks(d) && (!blocks || port.blocks(d) < blocks)) blocks = port.blocks(d);
-    }
-    if (blocks <= segments_start) return complain("no disks to check");
-    check::Report const r = check::run(
-        [&](u32 d, u64 n, u8* out) { return n < port.blocks(d) && port.read(d, n, out); }, blocks);
-    if (json) {
-        std::printf(
-            "{\"clean\":%s,\"segments\":%llu,\"in_use\":%llu,\"written\":%llu,\"live\":%llu,"
-            "\"garbage\":%llu,\"pnodes\":%llu,\"problems\":%zu}\n",
-            r.clean ? "true" : "false", static_cast<unsigned long long>(r.segments),
-            static_cast<unsigned long long>(r.segments_in_use),
-            static_cast<unsigned long long>(r.written), static_cast<unsigned long long>(r.live),
-            static_cast<unsigned long long>(r.garbage), static_cast<unsigned long long>(r.pnodes),
-            r.problems.size());
-    } else {
-        std::printf(
-            "%llu of %llu segments in use, %llu blocks written = %llu live + %llu garbage, "
-            "%llu pnodes, %llu groups after the checkpoint\n",
-            static_cast<unsigned long long>(r.segments_in_use),
-            static_cast<unsigned long long>(r.segments), static_cast<unsigned long long>(r.written),
-            static_cast<unsigned long long>(r.live), static_cast<unsigned long long>(r.garbage),
-            static_cast<unsigned long long>(r.pnodes),
-            static_cast<unsigned long long>(r.groups_rolled));
-        for (std::string const& p : r.problems) std::printf("%s\n", p.c_str());
-        std::printf(r.clean ? "clean\n" : "NOT clean\n");
-    }
-    return r.clean ? 0 : 1;
+    return *end == 0;
 }
 
 int run(int argc, char** argv) {
     Arguments a;
-    for (int i = 1; i < argc; ++i) {
-        std::string const s = argv[i];
-        if (s == "--json")
-            a.json = true;
-        else if (s == "--force")
-            a.force = true;
-        else if (s == "--foreground")
-            a.foreground = true;
-        else if (s == "--size" && i + 1 < argc)
-            a.size = std::strtoull(argv[++i], nullptr, 0);
-        else
-            a.rest.push_back(s);
-    }
-    if (a.rest.size() < 1 + disks) {
-        std::fputs(usage, stderr);
-        return 2;
-    }
-    std::string const verb = a.rest[0];
-    std::vector<std::string> const paths(a.rest.begin() + 1, a.rest.begin() + 1 + disks);
-    std::vector<std::string> more(a.rest.begin() + 1 + disks, a.rest.end());
-    if (verb == "mkfs") {
-        u64 usable = 0;
-        if (std::string const p = make_store(paths, a.size, a.force, &usable); !p.empty()) {
-            return complain(p);
-        }
-        std::printf(a.json ? "{\"usable\":%llu}\n" : "usable: %llu bytes\n",
-                    static_cast<unsigned long long>(usable));
+    std::vector<std::string> words(argv + 1, argv + argc);
+    for (std::string const& w : words) a.json = a.json || w == "--json";
+    if (words.empty()) return refuse(a, "no verb is given; pegasus_fs --help lists them");
+    if (words[0] == "--help" || words[0] == "-h") {
+        print_help();
         return 0;
     }
-    if (verb == "check") return check_store(paths, a.json);
-    HostStore s;
-    if (std::string const p = s.open(paths); !p.empty()) return complain(p);
-    int result = 2;
-    more.resize(2);
-    if (verb == "mount") return more[0].empty() ? 2 : mount_store(s, more[0], a.foreground);
-    if (verb == "ls") result = list(s, more[0], a.json);
-    if (verb == "get") result = get(s, more[0], more[1]);
-    if (verb == "put") result = put(s, more[0], more[1]);
-    if (verb == "mkdir" || verb == "rm") result = name_operation(s, verb, more[0]);
-    if (verb == "status") result = status(s, a.json);
-    if (verb == "clean") {
-        s.store().clean();
-        u64 const before = s.store().statistics().segments_free;
-        result = s.wait(&Store::cleaning) ? 0 : 1;
-        std::printf(a.json ? "{\"freed\":%lld}\n" : "freed: %lld segments\n",
-                    static_cast<long long>(s.store().statistics().segments_free - before));
+    Verb const* verb = nullptr;
+    for (Verb const& v : verbs()) {
+        if (words[0] == v.name) verb = &v;
     }
-    if (verb == "scrub") {
-        s.store().scrub();
-        result = s.wait(&Store::scrubbing) && s.store().damage_count() == 0 ? 0 : 1;
-        Statistics const t = s.store().statistics();
-        std::printf(
-            a.json ? "{\"repaired\":%llu,\"damaged\":%u}\n" : "repaired: %llu, damaged: %u\n",
-            static_cast<unsigned long long>(t.repaired), s.store().damage_count());
+    if (!verb) return refuse(a, "unknown verb " + words[0] + "; pegasus_fs --help lists them");
+    a.verb = words[0];
+    for (std::size_t i = 1; i < words.size(); ++i) {
+        std::string const& w = words[i];
+        if (w == "--json") continue;
+        if (w == "--help" || w == "-h") {
+            print_verb(*verb, stdout);
+            return 0;
+        }
+        if (!w.starts_with("--")) {
+            a.rest.push_back(w);
+            continue;
+        }
+        Option const* option = nullptr;
+        for (Option const& o : verb->options) {
+            if (w.substr(2) == o.name) option = &o;
+        }
+        if (!option) return refuse(a, a.verb + " has no option " + w);
+        std::string value;
+        if (option->takes != Takes::Nothing) {
+            if (i + 1 == words.size()) return refuse(a, w + " needs a value");
+            value = words[++i];
+            if (!sound(option->takes, &value))
+                return refuse(a, w + ": " + value + " is no value for it");
+        }
+        a.option[option->name] = value;
     }
-    if ((verb == "fail" || verb == "replace") && more[0].size() == 1 && more[0][0] >= '0' &&
-        more[0][0] < '5') {
-        u32 const d = static_cast<u32>(more[0][0] - '0');
-        if (verb == "fail") {
-            s.store().fail_disk(d);
-            s.pump();
-            result = s.store().disk_state(d) == DiskState::Dead ? 0 : 1;
-        } else if (!s.store().replace_disk(d, d)) {
-            result = complain("disk " + more[0] + " is not dead, or its image is too small");
-        } else {
-            s.store().run();
-            result = s.wait(&Store::rebuilding) ? 0 : 1;
+    if (verb->disks) {
+        if (a.rest.size() < disks) {
+            return refuse(a, a.verb + " needs the five disks of a store, " +
+                                 std::to_string(a.rest.size()) + " given");
+        }
+        a.disk.assign(a.rest.begin(), a.rest.begin() + disks);
+        a.rest.erase(a.rest.begin(), a.rest.begin() + disks);
+        for (u32 i = 0; i < disks; ++i) {
+            for (u32 k = 0; k < i; ++k) {
+                if (a.disk[i] == a.disk[k]) return refuse(a, a.disk[i] + " is given twice");
+            }
         }
     }
-    if (result == 2) std::fputs(usage, stderr);
-    bool const writable = s.store().health() == Health::Mounted;
-    s.close();
-    if (writable && s.store().health() != Health::Stopped) {
-        return complain("the store could not be closed cleanly");
+    if (a.rest.size() < verb->least || a.rest.size() > verb->most) {
+        return refuse(a, a.verb + " takes " + (verb->disks ? "five disks" : "nothing") +
+                             (verb->operands[0] ? std::string(" and ") + verb->operands : ""));
+    }
+    if (a.verb == "simulate" && !a.has("row")) return refuse(a, "simulate needs --row N");
+    if (a.verb == "fail" || a.verb == "replace") {
+        std::string const& n = a.rest[0];
+        if (n.size() != 1 || n[0] < '0' || n[0] > '4') {
+            return refuse(a, n + " is no disk's number, which is 0 to 4");
+        }
+    }
+    if (verb->on_disks) return verb->on_disks(a);
+    OpenOptions options;
+    if (a.verb == "record" || a.verb == "play") options.streams = stream_set_max;
+    std::string problem;
+    std::unique_ptr<StoreAccess> const store = open_store(a.disk, options, &problem);
+    if (!store) return complain(a, problem);
+    int const result = verb->on_store(*store, a);
+    if (!store->close() && result == 0) {
+        return complain(a, "the store could not be closed cleanly; mount again to recover it");
     }
     return result;
 }
