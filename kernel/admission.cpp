@@ -91,12 +91,13 @@ void AdmissionTerm::unlink() {
 }
 
 void Admission::begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, Duration slice,
-                      Duration period, Duration deadline, Duration booked) {
+                      Duration period, Duration deadline, BookedCosts const& costs) {
     ASSERT(slice.ns() > 0);
     ASSERT(slice <= deadline);
     ASSERT(deadline <= period);
     ASSERT(period.ns() < time_max);
-    ASSERT(booked.ns() >= 0);
+    ASSERT(costs.per_job().ns() >= 0);
+    ASSERT(costs.blocking.ns() >= 0);
     *this = Admission{};
     ring_ = &ring;
     replaced_ = replaced;
@@ -105,10 +106,23 @@ void Admission::begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, 
     slice_ = wanted_ = slice.ns();
     period_ = period.ns();
     deadline_ = deadline.ns();
-    booked_ = booked.ns();
+    booked_ = costs.per_job().ns();
+    blocking_ = costs.blocking.ns();
     deadline_max_ = deadline_min_ = deadline_;
-    constrained_ = deadline_ < period_;
+    constrained_ = deadline_ < period_ || blocking_ > 0;
     hyperperiod_ = static_cast<std::uint64_t>(period_);
+}
+
+std::int64_t Admission::blocked_share(BookedCosts const& costs, std::uint64_t utilisation) {
+    if (costs.blocking.ns() == 0) return 0;
+    auto const dividend = static_cast<Wide>(static_cast<std::uint64_t>(costs.blocking.ns()))
+                          << unit_shift;
+    // Beyond the longest period nothing is kept anyway.
+    if (utilisation >= one || one - utilisation <= dividend >> 64) return INT64_MAX;
+    auto const quotient = divide_wide(dividend, one - utilisation).quotient;
+    return quotient >= static_cast<std::uint64_t>(time_max)
+               ? INT64_MAX
+               : static_cast<std::int64_t>(quotient) + 1;
 }
 
 void Admission::sum() {
@@ -135,6 +149,7 @@ void Admission::examine_utilisation() {
     total_ceiling_ = ceiling_ + u.ceiling;
     if (floor_ + u.floor > one) return answer(false);
     bool const decided = total_ceiling_ <= one;
+    if (decided && least_deadline_left() >= room_with_candidate()) return answer(true);
     if (!exact_ && (!decided || constrained_)) {
         at_ = ring_->next;
         phase_ = Phase::Terms;
@@ -207,15 +222,27 @@ void Admission::utilisation_known(bool holds) {
         answer(holds);
 }
 
+/// What of the least deadline is not used by the fluid demand, rounded down.
+std::uint64_t Admission::least_deadline_left() const {
+    auto const least = static_cast<Wide>(static_cast<std::uint64_t>(deadline_min_));
+    return static_cast<std::uint64_t>((least * (one - total_ceiling_)) >> unit_shift);
+}
+
+/// By how much the demand exceeds the fluid demand at most, and blocking: B + sum((P - D) Q'/P).
+std::uint64_t Admission::room_with_candidate() const {
+    return room_ + room_of(slice_ + booked_, period_, deadline_) +
+           static_cast<std::uint64_t>(blocking_);
+}
+
 /// An instant beyond which the demand cannot exceed the time: the lesser of
-/// sum((P - D) Q'/P) / (1 - sum(Q'/P)) and the hyperperiod, but not below the largest deadline.
+/// (B + sum((P - D) Q'/P)) / (1 - sum(Q'/P)) and the hyperperiod, but not below the largest
+/// deadline.
 std::int64_t Admission::horizon() const {
     auto const latest = static_cast<std::uint64_t>(time_max);
     std::uint64_t bound = latest;
     if (total_ceiling_ < one) {
         std::uint64_t const gap = one - total_ceiling_;
-        std::uint64_t const total = room_ + room_of(slice_ + booked_, period_, deadline_);
-        Wide const dividend = static_cast<Wide>(total) << unit_shift;
+        Wide const dividend = static_cast<Wide>(room_with_candidate()) << unit_shift;
         if (static_cast<std::uint64_t>(dividend >> 64) < gap)
             bound = std::min(bound, divide_wide(dividend, gap).quotient + 1);
     }
@@ -232,13 +259,14 @@ void Admission::add_demand(std::int64_t budget, std::int64_t period, std::int64_
 
 void Admission::begin_instant(std::int64_t t) {
     instant_ = t;
-    demand_ = before_ = 0;
+    demand_ = blocking_;
+    before_ = 0;
     at_ = ring_->next;
     phase_ = Phase::Demand;
     add_demand(slice_ + booked_, period_, deadline_);
 }
 
-/// The demand at `instant_` is known and not above it: where to look next.
+/// The demand with blocking at `instant_` is known and not above it: where to look next.
 void Admission::end_instant() {
     if (demand_ <= deadline_min_)
         answer(true);

@@ -4,10 +4,14 @@
 // A contract (slice, period, deadline) with its booked kernel costs is a sporadic task of budget
 // Q' = slice + booked, and the set holds under earliest deadline first exactly if
 //   sum of Q'/P <= 1, and
-//   h(t) = sum over contracts of max(0, floor((t - D) / P) + 1) * Q'  <=  t   for every t > 0.
-// If every deadline equals its period the first condition implies the second. Otherwise h is
+//   B + h(t) <= t  for every t at which a deadline may lie, where
+//   h(t) = sum over contracts of max(0, floor((t - D) / P) + 1) * Q'
+// and B is the blocking time: what the kernel and sections may do at once for those whose deadlines
+// are later. Without blocking, if every deadline equals its period, the first condition implies the
+// second; with it, it does if B is not more than what is left of the least deadline. Otherwise h is
 // examined by Quick Processor-demand Analysis (Zhang, Burns 2009): downwards from a bound L beyond
-// which nothing can go wrong, jumping from t to h(t), which skips only instants that cannot fail.
+// which nothing can go wrong, jumping from t to B + h(t), which skips only instants that cannot
+// fail.
 //
 // Exactness: utilisations are summed as fixed point, rounded down and up. When the two sums lie on
 // different sides of 1 the reduced fractions are added exactly over their common denominator. If
@@ -32,6 +36,9 @@ struct BookedCosts {
     Duration per_timer{};
     Duration per_event{};
     Duration per_release{};
+    /// Not paid by anybody: how long an urgent job may wait for what cannot be interrupted or comes
+    /// as an interrupt, whoever it is for, once in each stretch of busy time.
+    Duration blocking{};
 
     constexpr Duration per_job() const {
         return per_switch * 2 + per_timer + per_event + per_release;
@@ -94,10 +101,14 @@ public:
     /// Begin. `ring` is the head of the ring (itself no contract); `replaced` may be null.
     /// requires: 0 < slice, slice + booked fits 62 bits, slice <= deadline <= period
     void begin(AdmissionTerm const& ring, AdmissionTerm const* replaced, Duration slice,
-               Duration period, Duration deadline, Duration booked);
+               Duration period, Duration deadline, BookedCosts const& costs);
 
     /// Do at most `max_work` units of work. context: 400 instructions a unit.
     AdmissionVerdict step(std::uint32_t max_work);
+
+    /// How long until as much is left free as the booked blocking, in a set of that utilisation
+    /// (fixed point); never if nothing is.
+    static std::int64_t blocked_share(BookedCosts const& costs, std::uint64_t utilisation);
 
     /// After Refused: the largest slice that is admitted, 0 if none.
     Duration largest_slice() const { return Duration::ns(fits_); }
@@ -129,6 +140,8 @@ private:
     void extend_hyperperiod();
     void utilisation_known(bool holds);
     std::int64_t horizon() const;
+    std::uint64_t least_deadline_left() const;
+    std::uint64_t room_with_candidate() const;
     void begin_instant(std::int64_t t);
     void examine_demand();
     void add_demand(std::int64_t budget, std::int64_t period, std::int64_t deadline);
@@ -150,7 +163,8 @@ private:
     std::uint64_t floor_ = 0, ceiling_ = 0;  ///< utilisation, 2^61 = 1
     std::uint64_t room_ = 0;                 ///< upper bound of sum (P - D) Q / P, ns
     std::int64_t deadline_max_ = 0, deadline_min_ = 0;
-    bool constrained_ = false;  ///< some deadline is before its period
+    bool constrained_ = false;  ///< some deadline is before its period, or there is blocking
+    std::int64_t blocking_ = 0;
 
     // The same exactly, from when on `exact_`.
     bool exact_ = false;

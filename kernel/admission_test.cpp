@@ -25,7 +25,8 @@ struct Answer {
 };
 
 /// The last task is the candidate.
-Answer ask(std::vector<Task> const& tasks, std::int64_t booked = 0, std::uint32_t work = 1000) {
+Answer ask(std::vector<Task> const& tasks, std::int64_t booked = 0, std::uint32_t work = 1000,
+           std::int64_t blocking = 0) {
     AdmissionTerm ring;
     std::vector<std::unique_ptr<AdmissionTerm>> terms;
     for (std::size_t i = 0; i + 1 < tasks.size(); i++) {
@@ -36,7 +37,7 @@ Answer ask(std::vector<Task> const& tasks, std::int64_t booked = 0, std::uint32_
     Admission a;
     Task const& t = tasks.back();
     a.begin(ring, nullptr, Duration::ns(t.budget), Duration::ns(t.period), Duration::ns(t.deadline),
-            Duration::ns(booked));
+            {.per_event = Duration::ns(booked), .blocking = Duration::ns(blocking)});
     AdmissionVerdict verdict = AdmissionVerdict::Again;
     while (verdict == AdmissionVerdict::Again) verdict = a.step(work);
     return {verdict == AdmissionVerdict::Admitted, a.largest_slice().ns()};
@@ -138,6 +139,62 @@ TEST(Admission, AgreesWithTheDemandAtEveryInstant) {
         ASSERT_EQ(a.largest, largest) << "round " << round;
     }
     EXPECT_GT(admitted, 100);
+}
+
+/// Earliest deadline first, tick by tick, all released at 0, when the processor is not theirs for
+/// `blocking`: does every job end in time?
+bool holds_when_blocked(std::vector<Task> const& tasks, std::int64_t blocking) {
+    struct Job {
+        std::int64_t due, left;
+    };
+    std::vector<Job> jobs;
+    std::int64_t hyperperiod = 1;
+    for (Task const& t : tasks) hyperperiod = std::lcm(hyperperiod, t.period);
+    for (std::int64_t now = 0; now <= 2 * hyperperiod + blocking + 12; now++) {
+        for (Task const& t : tasks)
+            if (now % t.period == 0) jobs.push_back({now + t.deadline, t.budget});
+        for (Job const& j : jobs)
+            if (j.left > 0 && j.due <= now) return false;
+        std::erase_if(jobs, [](Job const& j) { return j.left == 0; });
+        if (now < blocking || jobs.empty()) continue;
+        std::ranges::min_element(jobs, {}, &Job::due)->left--;
+    }
+    return true;
+}
+
+TEST(Admission, WithBlockingItAgreesWithRunningTheSet) {
+    std::mt19937_64 random(77);
+    int admitted = 0, only_unblocked = 0;
+    for (int round = 0; round < 3000; round++) {
+        std::vector<Task> tasks;
+        double u = 0;
+        bool const implicit = random() % 2 == 0;
+        for (std::size_t n = 1 + random() % 4; n > 0; n--) {
+            auto const period = static_cast<std::int64_t>(3 + random() % 10);
+            auto const deadline = implicit ? period : 2 + static_cast<std::int64_t>(random()) % 2;
+            auto const budget = static_cast<std::int64_t>(1 + random() % 3);
+            if (budget > deadline || deadline > period || deadline < 1) continue;
+            u += static_cast<double>(budget) / static_cast<double>(period);
+            tasks.push_back({budget, period, deadline});
+        }
+        if (tasks.empty() || u > 1) continue;
+        auto const blocking = static_cast<std::int64_t>(random() % 5);
+        std::vector<Task> others(tasks.begin(), tasks.end() - 1);
+        if (!others.empty() && !holds_when_blocked(others, blocking)) continue;
+        bool const expected = holds_when_blocked(tasks, blocking);
+        ASSERT_EQ(ask(tasks, 0, 1000, blocking).admitted, expected) << "round " << round;
+        admitted += expected && blocking > 0;
+        only_unblocked += !expected && holds_when_blocked(tasks, 0);
+    }
+    EXPECT_GT(admitted, 100);
+    EXPECT_GT(only_unblocked, 100);
+}
+
+TEST(Admission, BlockingLeavesTheLargestSliceThatHolds) {
+    Answer const a = ask({{3, 10, 10}, {5, 40, 40}, {20, 20, 20}}, 0, 1000, 2);
+    EXPECT_FALSE(a.admitted);
+    EXPECT_EQ(a.largest, 10);  // at 40: 12 + 5 + 2 * 10 + 2 = 39; with 11 each it would be 41
+    EXPECT_TRUE(ask({{3, 10, 10}, {5, 40, 40}, {10, 20, 20}}, 0, 1000, 2).admitted);
 }
 
 TEST(Admission, ManyContractsWithUnrelatedPeriodsAreSummedWithoutLoss) {

@@ -170,33 +170,56 @@ void arm_timer(Instant until) {
     arm(cpu, decision.until, decision.until - now);
 }
 
-/// As Scheduler::decide, when the payer of the time so far has donated it. True: the donation's
-/// end has changed who is ready.
+/// As Scheduler::decide, when the payer of the time so far has donated it. False also when the
+/// donation's end has changed who is ready.
 [[gnu::noinline]] static bool decide_after_donation(Cpu& cpu, Instant now) {
     auto& donor = *cpu.payer;
     auto const allocated = cpu.decision.kind == TimeKind::Allocated;
-    cpu.scheduler().decide(now, cpu.decision);
+    auto const decided = cpu.scheduler().decide(now, cpu.decision);
     // Only decide turns a spent budget into the next release.
-    return allocated && donor.entity.release() > now && events::donation_spent(donor, now);
+    auto const spent =
+        allocated && donor.entity.release() > now && events::donation_spent(donor, now);
+    return decided && !spent;
+}
+
+/// How long the first part of an entry may be before interrupts are let through. units:
+/// instructions, taken as ns
+inline constexpr std::int64_t kLongPartNs = 300;
+
+/// Between two parts of a long entry: an interrupt that comes through makes the decision that this
+/// one was to make, and does not come back. Returns the time.
+[[gnu::noinline]] static Instant let_interrupts_through(Cpu& cpu) {
+    auto const now = arch::clock::now();
+    note_entry(cpu, cpu.entered, now);
+    cpu.entered = now;
+    arch::open_interrupt_window(cpu.mode, MODE_IDLE, MODE_USER);
+    return now;
 }
 
 /// Asks the scheduler and runs its choice, or waits. The kernel was entered at `entered`; what ran
 /// has been charged.
 [[noreturn]] NO_WAY_BACK static void decide_and_enter(Cpu& cpu, Instant entered, Instant now) {
     cpu.entered = entered;
-    for (;; now = arch::clock::now()) {
+    if ((now - entered).ns() > kLongPartNs) [[unlikely]]
+        now = let_interrupts_through(cpu);
+    for (;;) {
         cpu.reschedule = false;
-        if (cpu.payer != nullptr && cpu.payer->donates_to != nullptr) [[unlikely]] {
-            if (decide_after_donation(cpu, now)) continue;
-        } else {
-            cpu.scheduler().decide(now, cpu.decision);
+        auto const donated = cpu.payer != nullptr && cpu.payer->donates_to != nullptr;
+        auto const decided =
+            donated ? decide_after_donation(cpu, now) : cpu.scheduler().decide(now, cpu.decision);
+        if (!decided) [[unlikely]] {
+            now = let_interrupts_through(cpu);
+            continue;
         }
         if (cpu.decision.entity == nullptr) idle(cpu, now);
         arm_for_decision(cpu);
         auto* runner = cpu.payer = domain_of(cpu.decision.entity);
         if (runner->donates_to != nullptr) [[unlikely]] {
             runner = &events::runner_for(*runner, now);
-            if (cpu.reschedule) continue;  // a donation has ended: somebody else woke
+            if (cpu.reschedule) {  // a donation has ended: somebody else woke
+                now = let_interrupts_through(cpu);
+                continue;
+            }
         }
         if (!cpu.fpu_off || runner->fpu) [[unlikely]]
             prepare_floating_point(cpu, *runner);
@@ -329,7 +352,8 @@ extern "C" [[noreturn]] NO_WAY_BACK void suspend_current(Domain* d, Instant unti
     ++d->serve_epoch;  // whatever was donated to it ends
     ++d->ro->deactivations;
     dispatch::block_entity(cpu, d->entity, entered, until);
-    dispatch::decide_and_enter(cpu, entered, entered);
+    auto const now = until == Instant::never() ? entered : arch::clock::now();
+    dispatch::decide_and_enter(cpu, entered, now);
 }
 
 /// The running domain gives the processor up until it is chosen again.
@@ -368,8 +392,9 @@ extern "C" [[noreturn]] NO_WAY_BACK void interrupt_from_user(abi::ContextSlot* s
     save_bases(cpu, slot);
     auto const entered = arch::clock::at(cpu.entry_tsc);
     interrupts::handle(static_cast<std::uint8_t>(vector));
-    if (!cpu.reschedule) {
-        auto const now = arch::clock::now();
+    auto const now = arch::clock::now();
+    // A long one is followed by a decision, before which others come through.
+    if (!cpu.reschedule && (now - entered).ns() <= dispatch::kLongPartNs) {
         dispatch::note_interrupt(cpu, entered, now);
         if ((d.rw->activations_on & 1) != 0 && d.rw->pending_summary != 0) {
             if (d.fpu) dispatch::fpu_save(slot);
@@ -379,7 +404,7 @@ extern "C" [[noreturn]] NO_WAY_BACK void interrupt_from_user(abi::ContextSlot* s
     }
     if (d.fpu) dispatch::fpu_save(slot);
     dispatch::charge(cpu, entered, false);
-    dispatch::decide_and_enter(cpu, entered, arch::clock::now());
+    dispatch::decide_and_enter(cpu, entered, now);
 }
 
 /// Entry from the idle loop.

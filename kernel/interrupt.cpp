@@ -25,16 +25,13 @@ struct Source {
     std::uint64_t count;
 };
 
-/// What serving an interrupt costs, charged to its driver's contract. units: instructions as ns, as
-/// measured by `peg bench irq_to_domain` without the switch that follows.
-constexpr auto kInterruptCost = Duration::ns(300);
-
 // Guarded by: one processor, interrupts off.
 Source sources[kSourcesMax];
 
 /// Which source stands for a line or message: chains of sources by a hash of what they mean.
 constexpr std::uint8_t kNone = 255;
 static_assert(kSourcesMax <= kNone);
+static_assert(apic::kDeviceVectorLast - apic::kDeviceVectorFirst + 1 == kSourcesMax);
 std::uint8_t chains[256];
 std::uint8_t first_free = 0;
 

@@ -12,7 +12,14 @@
 
 namespace nemesis::kernel::interrupts {
 
-inline constexpr std::uint32_t kSourcesMax = 0xef - 0x30 + 1;
+/// Admission keeps time free for an interrupt of every source (costs.h): hence not as many as there
+/// are vectors.
+inline constexpr std::uint32_t kSourcesMax = 32;
+
+/// What an interrupt costs, charged to its driver's contract, and one of a masked source, which is
+/// only noted. units: instructions as ns, the longest entry of a device interrupt
+inline constexpr auto kInterruptCost = Duration::ns(1'000);
+inline constexpr auto kNotedCost = Duration::ns(250);
 
 /// No source is bound. Boot only.
 void initialise();

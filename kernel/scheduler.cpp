@@ -117,8 +117,8 @@ void Scheduler::release_at(SchedulingEntity& e, std::int64_t t) {
 
 /// The wake rule: may what is left keep its deadline at `t`?
 bool Scheduler::keeps(SchedulingEntity const& e, std::int64_t t) const {
-    return keep_allowed_ && static_cast<__int128>(e.remaining_) * e.period_ <=
-                                static_cast<__int128>(e.deadline_ - t) * e.slice_;
+    return e.deadline_ - t >= keep_span_ && static_cast<__int128>(e.remaining_) * e.period_ <=
+                                                static_cast<__int128>(e.deadline_ - t) * e.slice_;
 }
 
 /// A domain becomes runnable at `t`: the budget it then has. requires: the head has something left
@@ -251,14 +251,13 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
     if (changed_ == &e && change_ != Change::None) {
         if (change_ == Change::AwaitsIdle && constrained(wanted_)) constrained_--;
         change_ = Change::None;
-        idle_seen_ = false;
     }
     unfile_for_good(e);
     if (e.slice_ > 0) {
         std::int64_t const last = last_available(e, now.ns());
         bool const was_constrained = constrained(e.contract_);
         constrained_ -= was_constrained;
-        e.term_.unlink();
+        unlink_term(e);
         freed(last, was_constrained);
         if (change_ == Change::Analysed) start_analysis();
     }
@@ -409,12 +408,30 @@ bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
            spare_node(woken).deadline < spare_node(*current_).deadline;
 }
 
-void Scheduler::decide(Instant at, Dispatch& decision) {
+/// The slice of the last decision's entity is used up.
+void Scheduler::end_of_slice(std::int64_t now) {
+    current_kind_ = TimeKind::None;
+    exhausted(*current_, now);
+}
+
+/// So is its quantum.
+void Scheduler::end_of_request() {
+    current_kind_ = TimeKind::None;
+    next_request(*current_);
+}
+
+bool Scheduler::decide(Instant at, Dispatch& decision) {
     std::int64_t const now = at.ns();
     if (current_kind_ == TimeKind::Allocated) {
-        if (current_->remaining_ <= 0) exhausted(*current_, now);
+        if (current_->remaining_ <= 0) {
+            end_of_slice(now);
+            return false;
+        }
     } else if (current_kind_ == TimeKind::Extra) {
-        if (current_->spare_used_ >= quantum_scaled_) next_request(*current_);
+        if (current_->spare_used_ >= quantum_scaled_) {
+            end_of_request();
+            return false;
+        }
     }
     if (!guarantees_on_) [[unlikely]]
         return decide_spare(now, decision);
@@ -428,7 +445,7 @@ void Scheduler::decide(Instant at, Dispatch& decision) {
         timed_out(e);
     if (e.remaining_ <= 0) [[unlikely]] {  // used up by what was done on its behalf
         exhausted(e, now);
-        return decide_again(at, decision);
+        return false;
     }
     std::int64_t const deadline = e.deadline_;
     current_ = &e;
@@ -439,9 +456,8 @@ void Scheduler::decide(Instant at, Dispatch& decision) {
         next = contracts_.first_key_before(deadline);
     decision = {&e, TimeKind::Allocated, Instant::ns(next), Instant::ns(deadline),
                 Duration::ns(e.remaining_)};
+    return true;
 }
-
-void Scheduler::decide_again(Instant now, Dispatch& decision) { decide(now, decision); }
 
 // ---- Spare time ----
 
@@ -539,9 +555,8 @@ void Scheduler::end_request(SchedulingEntity& e) {
 }
 
 /// Make one domain runnable whose time-out is due and which has no allocation then.
-void Scheduler::take_timeout(std::int64_t now) {
+void Scheduler::take_timeout() {
     TreeNode* const node = timeouts_.first();
-    if (node->deadline > now) return;
     timeouts_.remove(*node);
     node->place = TreeNode::Place::None;
     SchedulingEntity& e = *of_spare(node);
@@ -564,23 +579,26 @@ TreeNode* Scheduler::pick_spare() {
     return node;
 }
 
-void Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
-    if (await_idle_ || change_ == Change::AwaitsIdle) [[unlikely]] {
+bool Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
+    if (await_idle_ || (change_ == Change::AwaitsIdle && now >= kept_until_)) [[unlikely]] {
         guarantees_idle(now);
-        if (guarantees_on_ && contracts_.pick(now) != nullptr)
-            return decide_again(Instant::ns(now), decision);
+        return false;
     }
-    if (timeouts_.first()->deadline <= now) [[unlikely]]
-        take_timeout(now);
+    if (timeouts_.first()->deadline <= now && !timeout_taken_) [[unlikely]] {
+        take_timeout();
+        timeout_taken_ = true;
+        return false;
+    }
     if (!guarantees_on_ && spare_.empty()) [[unlikely]] {
         // Not every entity has been filed anew since guarantees were switched off.
-        if (TreeNode* const node = contracts_.pick(now); node != nullptr)
+        if (TreeNode* const node = contracts_.pick(now); node != nullptr) {
             refile(*of_contract(node), now);
-        take_timeout(now);
+            timeout_taken_ = false;
+            return false;
+        }
     }
+    timeout_taken_ = false;
     std::int64_t until = guarantees_on_ ? contracts_.first_key() : never;
-    if (idle_seen_) [[unlikely]]
-        until = now + 1;
     if (std::int64_t const next = timeouts_.first()->deadline; next < until)
         until = next > now ? next : std::min(until, now + catch_up.ns());
     urgency_ = never;
@@ -589,7 +607,7 @@ void Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
         current_ = nullptr;
         current_kind_ = TimeKind::None;
         decision = {nullptr, TimeKind::None, Instant::ns(until), Instant::never(), Duration()};
-        return;
+        return true;
     }
     SchedulingEntity& e = *of_spare(node);
     current_ = &e;
@@ -597,6 +615,7 @@ void Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
     std::int64_t const left =
         std::max<std::int64_t>((quantum_scaled_ - e.spare_used_) >> virtual_shift, 1);
     decision = {&e, TimeKind::Extra, Instant::ns(until), Instant::never(), Duration::ns(left)};
+    return true;
 }
 
 // ---- Contract changes ----
@@ -611,10 +630,15 @@ Result<void, ContractError> Scheduler::begin(SchedulingEntity& e, Contract const
     return {};
 }
 
+void Scheduler::unlink_term(SchedulingEntity& e) {
+    e.term_.unlink();
+    utilisation_ -= e.term_.utilisation_ceiling;
+}
+
 void Scheduler::start_analysis() {
     if (wanted_.slice.ns() == 0) return;
     admission_.begin(terms_, changed_->slice_ > 0 ? &changed_->term_ : nullptr, wanted_.slice,
-                     wanted_.period, wanted_.deadline, options_.costs.per_job());
+                     wanted_.period, wanted_.deadline, options_.costs);
 }
 
 Scheduler::Step Scheduler::step(std::uint32_t max_work) {
@@ -654,7 +678,15 @@ std::int64_t Scheduler::last_available(SchedulingEntity const& e, std::int64_t n
 void Scheduler::freed(std::int64_t when, bool was_constrained) {
     drained_at_ = std::max(drained_at_, when);
     if (was_constrained || constrained_ > 0) await_idle_ = true;
-    keep_allowed_ = constrained_ == 0 && !await_idle_;
+    allow_keeping(false);
+}
+
+/// The set of contracts has changed. may_shrink: nobody has more left than these promise.
+void Scheduler::allow_keeping(bool may_shrink) {
+    std::int64_t const span = constrained_ > 0 || await_idle_
+                                  ? never
+                                  : Admission::blocked_share(options_.costs, utilisation_);
+    keep_span_ = may_shrink ? span : std::max(keep_span_, span);
 }
 
 bool Scheduler::settle_before_commit(Instant at) {
@@ -695,7 +727,7 @@ Instant Scheduler::commit(Instant at) {
         if (gives_back) freed(own, constrained(old));
         return wanted_.slice.ns() > 0 && gives_back ? Instant::ns(own) : at;
     }
-    keep_allowed_ = constrained_ == 0 && !await_idle_;
+    if (constrained_ > 0 || await_idle_) keep_span_ = never;
     if (constrained_ == 0 && !mixed_before && !await_idle_) {
         std::int64_t const start = std::max({now, own, drained_at_});
         install(e, wanted_, start, now);
@@ -715,19 +747,11 @@ void Scheduler::guarantees_idle(std::int64_t now) {
     await_idle_ = false;
     drained_at_ = std::min(drained_at_, now);
     if (change_ == Change::AwaitsIdle && now >= kept_until_) {
-        // Not beside what else an entry may have to do: decide_spare asks to be called again at
-        // once.
-        bool const only = current_kind_ == TimeKind::Extra || spare_.empty();
-        if (!idle_seen_ || !only) {
-            idle_seen_ = true;
-            return;
-        }
-        idle_seen_ = false;
         constrained_ -= constrained(changed_->contract_);
         change_ = Change::None;
         install(*changed_, wanted_, now, now);
     }
-    keep_allowed_ = constrained_ == 0 && !await_idle_;
+    allow_keeping(true);
 }
 
 /// Give `e` the contract from `start` on; what was released of the old one may be used until then.
@@ -743,7 +767,7 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
     set_spare_weight(e);
     std::int64_t const slice = contract.slice.ns();
     if (slice == 0) {
-        if (e.slice_ > 0) e.term_.unlink();
+        if (e.slice_ > 0) unlink_term(e);
         e.slice_ = e.size_ = e.remaining_ = 0;
         e.deadline_ = never;
         e.chunk_count_ = 0;
@@ -766,8 +790,11 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
             e.remaining_ = had ? std::min<std::int64_t>(e.remaining_, 0) : 0;
             next_chunk(e);
         }
+        if (had) unlink_term(e);
         e.term_.take_numbers(prepared_);
-        if (!had) e.term_.link_before(terms_);
+        e.term_.link_before(terms_);
+        utilisation_ += e.term_.utilisation_ceiling;
+        allow_keeping(drained_at_ <= now);
     }
     e.contracted_ = e.filed_on_ && e.slice_ > 0;
     if (!spare_node(e).queued())

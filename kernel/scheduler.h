@@ -5,10 +5,12 @@
 //     charge(dispatched, ran);          what the last dispatched has used
 //     block(...) / wake(...)                 in any number and order
 //     Dispatch d = decide(now);              run d.entity, set the timer to d.until
-// `preempts` tells cheaply, after a wake, whether decide is worth calling. The time is always an
-// argument and never goes back: the same source runs in the kernel, in the tests, in the exhaustive
-// check and in the simulator. Nothing allocates; every call has a bound independent of how many
-// releases or time-outs fall due at once.
+// A decision is made in steps, between which the kernel lets interrupts through: what an ended
+// slice or request, a time-out or a changed contract asks for are steps of their own. `preempts`
+// tells cheaply, after a wake, whether decide is worth calling. The time is always an argument and
+// never goes back: the same source runs in the kernel, in the tests, in the exhaustive check and in
+// the simulator. Nothing allocates; every call has a bound independent of how many releases or
+// time-outs fall due at once.
 //
 // Guarantees. A contract is a budget of `slice` ns, cut into chunks. A chunk released at r may be
 // used until r + deadline and is released again at r + period at the earliest, whatever its domain
@@ -21,7 +23,9 @@
 //   deadline t + D, and the part already used becomes available a period after its own release.
 // Keeping (q, d) is sound only if every contract has deadline = period: slice 2, period 4 that kept
 // (1, 4) at time 2 makes a neighbour with slice 2, deadline 2, period 4 miss, although the two are
-// admissible. So the rule looks at the whole set, not at the contract alone.
+// admissible. So the rule looks at the whole set, not at the contract alone. A deadline so near
+// that what is left free of the processor until then is less than the booked blocking is not kept
+// either: (q, d) is one of those who may be kept waiting.
 //
 // Spare time: earliest eligible virtual deadline first (Stoica, Abdel-Wahab 1995) among the
 // runnable that have no allocation left and a weight. A domain joins when its allocation is
@@ -211,12 +215,15 @@ public:
     /// The entity of the last decision lets others go first: in spare time its request ends with
     /// what it has used; an allocation stays its own. context: O(log n).
     void yield(SchedulingEntity& entity);
-    /// The dispatch ends at `until`, or when `left` has been used.
-    HOT_PATH void decide(Instant now, Dispatch& decision);
-    /// As above, for one whose time begins at once: `until` is the end.
+    /// One step of a decision. Returns true when `decision` is made; false: call again, with any
+    /// number of wakes and `charge_to` in between. The dispatch ends at `until`, or when `left` has
+    /// been used. context: O(log n) a step; steps bounded by what has ended since the last decision
+    HOT_PATH bool decide(Instant now, Dispatch& decision);
+    /// All steps, for one whose time begins at once: `until` is the end.
     Dispatch decide(Instant now) {
         Dispatch decision;
-        decide(now, decision);
+        while (!decide(now, decision)) {
+        }
         if (decision.entity != nullptr && now + decision.left < decision.until)
             decision.until = now + decision.left;
         return decision;
@@ -315,9 +322,10 @@ private:
     void lose_weight(std::int64_t weight);
     void retire(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);
-    [[gnu::noinline]] void decide_again(Instant now, Dispatch& decision);
-    [[gnu::noinline]] void decide_spare(std::int64_t now, Dispatch& decision);
-    RARELY_CALLED void take_timeout(std::int64_t now);
+    [[gnu::noinline]] bool decide_spare(std::int64_t now, Dispatch& decision);
+    RARELY_CALLED void end_of_slice(std::int64_t now);
+    RARELY_CALLED void end_of_request();
+    RARELY_CALLED void take_timeout();
     TreeNode* pick_spare();
 
     // Contract changes.
@@ -326,7 +334,9 @@ private:
     RARELY_CALLED void guarantees_idle(std::int64_t now);
     void refile(SchedulingEntity& e, std::int64_t now);
     void freed(std::int64_t when, bool constrained);
+    void allow_keeping(bool may_shrink);
     void start_analysis();
+    void unlink_term(SchedulingEntity& e);
     static std::int64_t last_available(SchedulingEntity const& e, std::int64_t now);
 
     EligibleQueue<Tournament> contracts_;
@@ -334,11 +344,14 @@ private:
     std::int64_t urgency_ = INT64_MAX;     ///< its deadline if its time is allocated
     TimeKind current_kind_ = TimeKind::None;
     bool guarantees_on_ = true;
-    bool keep_allowed_ = true;  ///< every contract that can still demand has deadline = period
-    bool await_idle_ = false;   ///< bandwidth was freed that counts as used until an idle instant
+    bool await_idle_ = false;  ///< bandwidth was freed that counts as used until an idle instant
+    /// How far a deadline must lie ahead to be kept; never unless every contract that can still
+    /// demand has deadline = period.
+    std::int64_t keep_span_ = 0;
 
     EligibleQueue<Tree<Order::Deadline>> spare_;
     Tree<Order::Deadline> timeouts_;  ///< spare nodes, by the instant of the time-out
+    bool timeout_taken_ = false;      ///< by the decision that is being made
     std::int64_t virtual_time_ = 0;
     std::int64_t advanced_to_ = INT64_MIN;  ///< where it went last without service
     Tree<Order::Deadline> ahead_;           ///< not competing, served ahead of their share
@@ -351,9 +364,9 @@ private:
     SchedulingEntity* changed_ = nullptr;
     Contract wanted_{};
     Admission admission_;
-    AdmissionTerm prepared_;  ///< of what was admitted
-    bool idle_seen_ = false;  ///< while a change awaits idle: it comes into force at the next such
-    AdmissionTerm terms_;     ///< head of the ring of contracts
+    AdmissionTerm prepared_;         ///< of what was admitted
+    AdmissionTerm terms_;            ///< head of the ring of contracts
+    std::uint64_t utilisation_ = 0;  ///< of all contracts, rounded up, as in an AdmissionTerm
     std::uint32_t constrained_ = 0;  ///< contracts with deadline < period
     std::int64_t drained_at_;        ///< when all freed bandwidth has stopped to count
     std::int64_t kept_until_;        ///< latest deadline that the wake rule has kept

@@ -214,6 +214,49 @@ TEST(Scheduler, NobodyKeepsADeadlineBesideAContractWhoseDeadlineIsBeforeItsPerio
     EXPECT_EQ(first.deadline(), at(6));
 }
 
+TEST(Scheduler, ADeadlineNearerThanTheBookedBlockingNeedsIsNotKept) {
+    // Half of the processor is free, so 20 ns of blocking need 40 ns.
+    for (std::int64_t const wake : {59, 60, 61}) {
+        Machine m({.costs = {.blocking = ns(20)}});
+        SchedulingEntity& e = m.add(promise(50, 100, 100));
+        m.wake(e);
+        m.decide();
+        m.run(ns(49));
+        m.block(e);
+        m.decide();
+        m.now = at(wake);
+        m.wake(e);
+        m.decide();
+        EXPECT_EQ(e.deadline(), wake < 60 ? at(100) : at(wake + 100)) << wake;
+    }
+}
+
+TEST(Scheduler, BlockingIsKeptFreeAtTheLeastDeadline) {
+    Machine m({.costs = {.blocking = ns(20)}});
+    SchedulingEntity& a = m.add(promise(450, 1000, 1000));
+    SchedulingEntity& b = m.add();
+    EXPECT_EQ(a.contract().slice, ns(450));
+    Scheduler::Step const step = m.request(b, promise(540, 1000, 1000));
+    EXPECT_EQ(step.verdict, AdmissionVerdict::Refused);
+    EXPECT_EQ(step.largest_slice, ns(530));
+}
+
+TEST(Scheduler, ADecisionIsMadeInStepsAndAWakeBetweenThemCounts) {
+    Machine m;
+    SchedulingEntity& hog = m.add(promise(4, 10, 10, 1));
+    SchedulingEntity& urgent = m.add(promise(1, 5, 5));
+    m.wake(hog);
+    m.decide();
+    m.run(ns(4));
+    Dispatch decision{};
+    EXPECT_FALSE(m.scheduler.decide(m.now, decision));  // the end of the slice is a step
+    m.wake(urgent);
+    while (!m.scheduler.decide(m.now, decision)) {
+    }
+    EXPECT_EQ(decision.entity, &urgent);
+    m.scheduler.check_invariants();
+}
+
 TEST(Scheduler, AWakeAfterTheDeadlineBringsTheWholeSlice) {
     Machine m;
     SchedulingEntity& e = m.add(promise(4, 10, 10));

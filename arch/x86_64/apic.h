@@ -13,7 +13,7 @@ namespace nemesis::arch::apic {
 inline constexpr std::uint8_t kTimerVector = 0xf0;  ///< priority class 15: passes CR8 = 14
 inline constexpr std::uint8_t kSpuriousVector = 0xff;
 inline constexpr std::uint8_t kDeviceVectorFirst = 0x30;
-inline constexpr std::uint8_t kDeviceVectorLast = 0xef;
+inline constexpr std::uint8_t kDeviceVectorLast = 0x4f;
 
 extern std::uint32_t volatile* local;
 

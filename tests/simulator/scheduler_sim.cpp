@@ -57,6 +57,7 @@ struct Oracle {
     Time slice = 0, period = 0, deadline = 0;
     bool job = false, last_of_contract = false;
     Time released = 0, due = 0, left = 0, size = 0, debt = 0;
+    Time keep_span = 0;       // so far must a deadline lie ahead, if there is blocking
     std::vector<Part> parts;  // in the order of free_at; at most four beside a job
 
     void add(Time free_at, Time amount, std::size_t limit) {
@@ -108,7 +109,7 @@ struct Oracle {
     }
 
     bool keeps(Time now) const {
-        return job && now < due &&
+        return job && now < due && due - now >= keep_span &&
                static_cast<long double>(left) * static_cast<long double>(period) <=
                    static_cast<long double>(due - now) * static_cast<long double>(slice);
     }
@@ -185,8 +186,14 @@ public:
     Run(std::uint64_t seed, Totals& totals) : totals_(totals), seed_(seed) {
         random_.engine.seed(seed);
         costs_on_ = seed % 3 == 2;
-        if (costs_on_)
+        domains_count_ = static_cast<std::size_t>(random_.chance(5) ? random_.between(50, 120)
+                                                                    : random_.between(2, 9));
+        if (costs_on_) {
             costs_ = {Duration::ns(700), Duration::ns(900), Duration::ns(500), Duration::ns(300)};
+            // Of those with later deadlines: one switch, one late timer, and an event for each.
+            costs_.blocking = costs_.per_switch + costs_.per_timer +
+                              costs_.per_event * static_cast<std::int64_t>(domains_count_);
+        }
         seats_.resize(seat_bytes(domains_max));
         scheduler_ = std::make_unique<Scheduler>(
             Scheduler::Options{costs_, Duration::ns(quantum), seats_.data(), domains_max});
@@ -262,7 +269,8 @@ private:
         if (start == Instant::never()) {
             pending_ = &d;
             pending_contract_ = c;
-            constrained_++;  // as if: no deadline is kept until it is in force
+            set_weight(d, c.weight);  // that holds at once
+            constrained_++;           // as if: no deadline is kept until it is in force
         } else {
             install(d, c, old, start.ns());
             bool const constrained_before = old.slice.ns() > 0 && old.deadline < old.period;
@@ -304,8 +312,7 @@ private:
     void build() {
         int const flavour = static_cast<int>(random_.upto(3));  // random, harmonic, co-prime, equal
         bool const implicit = random_.chance(60);
-        auto const n = static_cast<std::size_t>(random_.chance(5) ? random_.between(50, 120)
-                                                                  : random_.between(2, 9));
+        auto const n = domains_count_;
         static constexpr Time primes[] = {1009, 1511, 2003, 3001,  4001,
                                           5003, 7001, 9001, 11003, 13001};
         double rest = random_.chance(50) ? 1.0 : 0.4 + 0.6 * random_.real();
@@ -349,6 +356,17 @@ private:
                      {Duration::ns(slice), Duration::ns(period), Duration::ns(deadline), weight});
             if (d.oracle.slice == 0 && d.entity.contract().weight != weight)
                 contract(d, {Duration{}, Duration{}, Duration{}, weight});
+        }
+        if (costs_on_) {
+            long double used = 0;
+            for (auto const& d : domains_)
+                if (d->oracle.slice > 0)
+                    used += static_cast<long double>(d->oracle.slice + costs_.per_job().ns()) /
+                            static_cast<long double>(d->oracle.period);
+            auto const span = static_cast<long double>(costs_.blocking.ns()) / (1 - used);
+            for (auto& d : domains_)
+                d->oracle.keep_span =
+                    used < 1 && span < 1e15L ? static_cast<Time>(span) + 1 : never;
         }
         for (auto& d : domains_) d->event = random_.chance(60) ? 0 : random_.upto(5'000'000);
     }
@@ -709,6 +727,7 @@ private:
     Random random_;
     bool costs_on_ = false;
     BookedCosts costs_{};
+    std::size_t domains_count_ = 0;
     std::vector<std::byte> seats_;
     std::unique_ptr<Scheduler> scheduler_;
     std::vector<std::unique_ptr<Domain>> domains_;

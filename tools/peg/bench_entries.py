@@ -41,7 +41,7 @@ class Watch:
                 + ", ".join(f"{count} {name}" for name, count in self.functions(lines[3:])))
         return row
 
-    def functions(self, lines, most=6):
+    def functions(self, lines, most=12):
         """Functions of the longest entry and their shares."""
         symbols = bench_breakdown.Symbols()
         counts = collections.Counter(symbols.of(int(line, 16), None) for line in lines if line)
