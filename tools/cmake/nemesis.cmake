@@ -29,6 +29,10 @@
 #       Target only: puts FILE where peg looks for what a machine boots: build/x86_64/boot/BOOT_NAME
 #       (kernel.elf, boot.archive, BOOTX64.EFI).
 #
+#   nemesis_interface(NAME FILES a.if ... [DEPENDS other interfaces])
+#       Runs stubgen on interface files of this folder. NAME is used like a library without sources:
+#       who depends on it includes "FOLDER/a.if.h".
+#
 # Interface targets (x86_64 only) that carry the flags: nemesis_kernel_flags, nemesis_segment_flags,
 # nemesis_domain_flags. NEMESIS_TARGET is true in the x86_64 configuration.
 
@@ -61,6 +65,36 @@ add_compile_options(
     $<$<COMPILE_LANGUAGE:C,CXX>:-no-canonical-prefixes>)
 # Generated headers (interface stubs) are included by the path of their source.
 include_directories(${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+
+function(nemesis_interface name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "FILES;DEPENDS")
+    if(NEMESIS_TARGET)
+        nemesis_host_program(stubgen)
+        set(stubgen ${NEMESIS_HOST_BIN}/stubgen)
+        set(needed ${stubgen} host_stubgen)
+    else()
+        set(stubgen $<TARGET_FILE:stubgen>)
+        set(needed stubgen)
+    endif()
+    set(headers)
+    foreach(file ${arg_FILES})
+        file(RELATIVE_PATH path ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+        set(header ${PROJECT_BINARY_DIR}/generated/${path}.h)
+        add_custom_command(OUTPUT ${header} BYPRODUCTS ${PROJECT_BINARY_DIR}/generated/${path}.md
+            COMMAND ${stubgen} ${path} --root ${PROJECT_SOURCE_DIR}
+                --out ${PROJECT_BINARY_DIR}/generated --depfile ${header}.d
+            DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${file} ${needed} DEPFILE ${header}.d
+            COMMENT "Stubs of ${path}" VERBATIM)
+        list(APPEND headers ${header})
+    endforeach()
+    add_custom_target(${name}_stubs DEPENDS ${headers})
+    nemesis_library(${name} DEPENDS nemesis_invocation ${arg_DEPENDS})
+    foreach(target ${name} ${name}_kernel ${name}_segment ${name}_domain)
+        if(TARGET ${target})
+            add_dependencies(${target} ${name}_stubs)
+        endif()
+    endforeach()
+endfunction()
 
 if(NEMESIS_TARGET)
     include(${CMAKE_CURRENT_LIST_DIR}/target.cmake)

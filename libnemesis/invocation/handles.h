@@ -1,0 +1,79 @@
+#pragma once
+// Handles in messages: an object's handle becomes a number of somebody's table, and a number
+// becomes a handle again.
+//
+// On the wire a handle says whose object it is. One that the sender owns, or has, is entered into
+// the sender's table, and the receiver makes a maillon to a proxy for it; the calls go over the
+// same connection. One that the receiver owns comes back as its number in the receiver's table and
+// becomes the direct pointer again.
+
+#include <cstdint>
+
+#include "libnemesis/invocation/interface.h"
+#include "libnemesis/invocation/maillon.h"
+#include "libnemesis/marshal/codec.h"
+
+namespace nemesis::invocation {
+
+/// Whose table a wire handle's number is of.
+enum class HandleOwner : std::uint32_t { Nobody = 0, Sender = 1, Receiver = 2 };
+
+/// A handle in a message. shape: 16 bytes
+struct WireHandle {
+    HandleOwner owner = HandleOwner::Nobody;
+    std::uint32_t number = 0;
+    std::uint64_t hash = 0;  ///< low half of the interface's
+};
+static_assert(sizeof(WireHandle) == 16);
+
+/// One side of a connection, as far as handles go. A call for each handle that travels.
+class HandleTable {
+public:
+    /// Makes `handle` nameable for the peer. errors: NoMemory (table full), Unreachable
+    [[nodiscard]] virtual Result<WireHandle, Failure> give(AnyMaillon handle,
+                                                           InterfaceInfo const& info) = 0;
+    /// What the peer named. errors: NoSuchObject, WrongInterface, NoMemory
+    [[nodiscard]] virtual Result<AnyMaillon, Failure> take(WireHandle const& wire,
+                                                           InterfaceInfo const& info) = 0;
+
+protected:
+    ~HandleTable() = default;
+};
+
+}  // namespace nemesis::invocation
+
+namespace nemesis::marshal {
+
+/// A handle: 16 bytes, no tail. An unset maillon travels as nobody's.
+template <typename Interface>
+struct Codec<invocation::Maillon<Interface>> {
+    static constexpr std::uint32_t size = 16, align = 8;
+    static constexpr std::uint64_t tail_max = 0;
+    static bool put(Writer& w, std::uint32_t at, invocation::Maillon<Interface> const& value) {
+        invocation::WireHandle wire;
+        if (!(value == invocation::Maillon<Interface>())) {
+            if (w.handles() == nullptr) return false;
+            auto const given = w.handles()->give(value, Interface::info);
+            if (!given) return false;
+            wire = *given;
+        }
+        w.store(at, wire);
+        return true;
+    }
+    static bool get(Reader& r, std::uint32_t at, invocation::Maillon<Interface>& value) {
+        invocation::WireHandle wire;
+        auto const first = r.load<std::uint64_t>(at);
+        wire.owner = static_cast<invocation::HandleOwner>(static_cast<std::uint32_t>(first));
+        wire.number = static_cast<std::uint32_t>(first >> 32);
+        wire.hash = r.load<std::uint64_t>(at + 8);
+        value = {};
+        if (wire.owner == invocation::HandleOwner::Nobody) return true;
+        if (r.handles() == nullptr) return false;
+        auto const taken = r.handles()->take(wire, Interface::info);
+        if (!taken) return false;
+        value = invocation::Maillon<Interface>(*taken);
+        return true;
+    }
+};
+
+}  // namespace nemesis::marshal

@@ -1,0 +1,656 @@
+// The generated header. Names that the language cannot contain end in an underscore, so that they
+// never meet an argument's.
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "tools/stubgen/form.h"
+#include "tools/stubgen/writers.h"
+
+namespace nemesis::stubgen {
+namespace {
+
+std::string replaced(std::string text, std::string_view from, std::string_view to) {
+    for (std::size_t at = 0; (at = text.find(from, at)) != text.npos; at += to.size())
+        text.replace(at, from.size(), to);
+    return text;
+}
+
+std::string space_of(std::string const& space) { return "nemesis::" + replaced(space, ".", "::"); }
+
+std::string cpp_name(Declaration const& d) { return "::" + space_of(d.space) + "::" + d.name; }
+
+/// like_this to LikeThis.
+std::string pascal(std::string_view name) {
+    std::string out;
+    bool up = true;
+    for (char c : name) {
+        if (c == '_') {
+            up = true;
+            continue;
+        }
+        out += up && c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+        up = false;
+    }
+    return out;
+}
+
+/// LikeThis to like_this.
+std::string snake(std::string_view name) {
+    std::string out;
+    for (std::size_t i = 0; i < name.size(); ++i) {
+        char const c = name[i];
+        bool const upper = c >= 'A' && c <= 'Z';
+        if (upper && i > 0 && !(name[i - 1] >= 'A' && name[i - 1] <= 'Z')) out += '_';
+        out += upper ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+    return out;
+}
+
+std::string scalar_type(Kind kind) {
+    static constexpr char const* words[] = {"bool",          "std::uint8_t",  "std::uint16_t",
+                                            "std::uint32_t", "std::uint64_t", "std::int8_t",
+                                            "std::int16_t",  "std::int32_t",  "std::int64_t",
+                                            "float",         "double"};
+    return words[static_cast<std::size_t>(kind)];
+}
+
+std::string value_type(Type const& t) {
+    auto const n = std::to_string(t.bound);
+    switch (t.kind) {
+        case Kind::String:
+            return "::nemesis::marshal::String<" + n + ">";
+        case Kind::Bytes:
+            return "::nemesis::marshal::Bytes<" + n + ">";
+        case Kind::Sequence:
+            return "::nemesis::marshal::Sequence<" + value_type(*t.item) + ", " + n + ">";
+        case Kind::Array:
+            return "std::array<" + value_type(*t.item) + ", " + n + ">";
+        case Kind::Optional:
+            return "std::optional<" + value_type(*t.item) + ">";
+        case Kind::Handle:
+            return "::nemesis::invocation::Maillon<" + cpp_name(*t.target) + ">";
+        case Kind::Named:
+            return cpp_name(*t.target);
+        default:
+            return scalar_type(t.kind);
+    }
+}
+
+std::string in_type(Type const& t) {
+    switch (t.kind) {
+        case Kind::String:
+            return "std::string_view";
+        case Kind::Bytes:
+            return "::nemesis::ByteView";
+        case Kind::Sequence:
+            return is_number(t.item->kind)
+                       ? "::nemesis::marshal::SequenceView<" + value_type(*t.item) + ">"
+                       : "std::span<" + value_type(*t.item) + " const>";
+        case Kind::Named:
+            if (t.target->kind == DeclarationKind::Enum) return value_type(t);
+            [[fallthrough]];
+        case Kind::Array:
+        case Kind::Optional:
+        case Kind::Handle:
+            return value_type(t) + " const&";
+        default:
+            return scalar_type(t.kind);
+    }
+}
+
+/// Whether the dispatcher leaves the argument where it is.
+bool is_in_place(Type const& t) {
+    return t.kind == Kind::Bytes || (t.kind == Kind::Sequence && is_number(t.item->kind));
+}
+
+bool has_handles(Type const& t);
+bool has_handles(std::vector<Field> const& fields) {
+    return std::ranges::any_of(fields,
+                               [](Field const& f) { return f.type && has_handles(*f.type); });
+}
+bool has_handles(Type const& t) {
+    return t.kind == Kind::Handle || (t.item && has_handles(*t.item)) ||
+           (t.kind == Kind::Named && has_handles(t.target->fields));
+}
+
+std::string doc_lines(std::string const& doc, std::string_view indent) {
+    std::string out;
+    for (std::size_t at = 0; !doc.empty() && at <= doc.size();) {
+        auto const end = std::min(doc.find('\n', at), doc.size());
+        out += std::string(indent) + "/// " + doc.substr(at, end - at) + "\n";
+        at = end + 1;
+    }
+    return out;
+}
+
+std::string error_type(Declaration const& d) { return cpp_name(d) + "Error"; }
+
+std::string result_value(Declaration const& owner, Operation const& o) {
+    if (o.out.empty()) return "void";
+    if (o.out.size() == 1) return value_type(*o.out[0].type);
+    return cpp_name(owner) + "::" + pascal(o.name) + "Result";
+}
+
+std::string result_type(Declaration const& owner, Operation const& o) {
+    return "::nemesis::Result<" + result_value(owner, o) + ", " + error_type(owner) + ">";
+}
+
+std::string parameters(Operation const& o, bool names) {
+    std::string text;
+    for (Field const& f : o.in) {
+        if (!text.empty()) text += ", ";
+        text += in_type(*f.type);
+        if (names) text += " " + f.name;
+    }
+    return text;
+}
+
+/// The condition that encodes `fields`, whose values are `prefix` + name, and the zeroing of gaps.
+struct Encoding {
+    std::string gaps, condition;
+};
+Encoding encoding(std::vector<Field> const& fields, std::string_view prefix, std::string_view base,
+                  std::uint64_t size) {
+    auto const places = places_of(fields);
+    Encoding e;
+    std::uint64_t used = 0;
+    auto const gap = [&](std::uint64_t to) {
+        if (to > used)
+            e.gaps +=
+                form("{}w_.zero({}{}, {});", e.gaps.empty() ? "" : " ", base, used, to - used);
+    };
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+        gap(places.offsets[i]);
+        used = places.offsets[i] + layout_of(*fields[i].type).size;
+        if (!e.condition.empty()) e.condition += " && ";
+        e.condition +=
+            form("::nemesis::marshal::Codec<{}>::put(w_, {}{}, {}{})", value_type(*fields[i].type),
+                 base, places.offsets[i], prefix, fields[i].name);
+    }
+    gap(size);
+    return e;
+}
+
+std::string decoding(std::vector<Field> const& fields, std::string_view prefix,
+                     std::string_view base) {
+    auto const places = places_of(fields);
+    std::string condition;
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+        if (!condition.empty()) condition += " && ";
+        condition +=
+            form("::nemesis::marshal::Codec<{}>::get(r_, {}{}, {}{})", value_type(*fields[i].type),
+                 base, places.offsets[i], prefix, fields[i].name);
+    }
+    return condition;
+}
+
+std::uint64_t body_max(std::vector<Field> const& fields) {
+    auto const places = places_of(fields);
+    return (places.end + 7) / 8 * 8 + places.whole.tail_max;
+}
+
+class Header {
+public:
+    explicit Header(File const& file) : file_(file) {}
+
+    std::string run() {
+        line("#pragma once");
+        line("// Made by stubgen from {}; not to be edited. Meaning of the parts:", file_.path);
+        line("// docs/formats/interface_language.md, \"What is generated\".");
+        line("// clang-format off");
+        line(
+            "#include <array>\n#include <cstddef>\n#include <cstdint>\n#include "
+            "<iterator>\n#include <new>");
+        line("#include <optional>");
+        line("#include <span>\n#include <string_view>\n");
+        for (std::string const& used : file_.uses) line("#include \"{}.h\"", used);
+        line("#include \"libnemesis/base/result.h\"");
+        line("#include \"libnemesis/invocation/handles.h\"");
+        line("#include \"libnemesis/invocation/interface.h\"");
+        line("#include \"libnemesis/invocation/maillon.h\"");
+        line("#include \"libnemesis/marshal/codec.h\"\n");
+        line("namespace {} {{", space_of(file_.space));
+        for (auto const& [name, value] : file_.constants)
+            line("inline constexpr std::uint64_t {} = {}u;", name, value);
+        for (auto const& d : file_.declarations) {
+            if (d->kind == DeclarationKind::Interface) line("class {};", d->name);
+        }
+        line("}}  // namespace {}\n", space_of(file_.space));
+        for (auto const& d : file_.declarations) {
+            switch (d->kind) {
+                case DeclarationKind::Enum:
+                    enumeration(*d);
+                    break;
+                case DeclarationKind::Record:
+                    record(*d);
+                    break;
+                case DeclarationKind::Choice:
+                    choice(*d);
+                    break;
+                case DeclarationKind::Interface:
+                    interface(*d);
+                    break;
+            }
+        }
+        for (auto const& d : file_.declarations) {
+            if (d->kind == DeclarationKind::Interface) stubs(*d);
+        }
+        return std::move(out_);
+    }
+
+private:
+    template <typename... Values>
+    void line(std::string_view shape, Values const&... values) {
+        out_ += form(shape, values...) + "\n";
+    }
+    void open() { line("namespace {} {{", space_of(file_.space)); }
+    void close() { line("}}  // namespace {}\n", space_of(file_.space)); }
+
+    void begin_codec(Declaration const& d) {
+        auto const l = layout_of(d);
+        line("template <>\nstruct nemesis::marshal::Codec<{}> {{", cpp_name(d));
+        line("    static constexpr std::uint32_t size = {}, align = {};", l.size, l.align);
+        line("    static constexpr std::uint64_t tail_max = {};", l.tail_max);
+    }
+
+    void enumeration(Declaration const& d) {
+        open();
+        out_ += doc_lines(d.doc, "");
+        auto const type = scalar_type(d.underlying);
+        line("enum class {} : {} {{", d.name, type);
+        for (Enumerator const& e : d.enumerators) {
+            out_ += doc_lines(e.doc, "    ");
+            line("    {} = {},", e.name, e.value);
+        }
+        line("}};");
+        line("/// The enumerator's name; empty when the value is none.");
+        line("constexpr std::string_view name_of({} value_) {{", d.name);
+        line("    switch (value_) {{");
+        for (Enumerator const& e : d.enumerators)
+            line("        case {}::{}: return \"{}\";", d.name, e.name, e.name);
+        line("    }}\n    return {{}};\n}}");
+        close();
+        begin_codec(d);
+        line("    static bool put(Writer& w_, std::uint32_t at_, {} value_) {{", cpp_name(d));
+        line("        w_.store(at_, static_cast<{}>(value_));\n        return true;\n    }}", type);
+        line("    static bool get(Reader& r_, std::uint32_t at_, {}& value_) {{", cpp_name(d));
+        line("        auto const word_ = r_.load<{}>(at_);", type);
+        line("        switch (word_) {{");
+        for (Enumerator const& e : d.enumerators) line("            case {}u:", e.value);
+        line("                value_ = static_cast<{}>(word_);\n                return true;",
+             cpp_name(d));
+        line("            default: return false;\n        }}\n    }}\n}};\n");
+    }
+
+    void record(Declaration const& d) {
+        open();
+        out_ += doc_lines(d.doc, "");
+        line("struct {} {{", d.name);
+        for (Field const& f : d.fields) {
+            out_ += doc_lines(f.doc, "    ");
+            line("    {} {}{{}};", value_type(*f.type), f.name);
+        }
+        line("    friend bool operator==({0} const& a_, {0} const& b_) {{", d.name);
+        std::string same;
+        for (Field const& f : d.fields) {
+            if (!same.empty()) same += " && ";
+            same += form("a_.{0} == b_.{0}", f.name);
+        }
+        line("        return {};\n    }}\n}};", same);
+        close();
+        begin_codec(d);
+        auto const e = encoding(d.fields, "value_.", "at_ + ", layout_of(d).size);
+        line("    static bool put(Writer& w_, std::uint32_t at_, {} const& value_) {{",
+             cpp_name(d));
+        if (!e.gaps.empty()) line("        {}", e.gaps);
+        line("        return {};\n    }}", e.condition);
+        line("    static bool get(Reader& r_, std::uint32_t at_, {}& value_) {{", cpp_name(d));
+        line("        return {};\n    }}\n}};\n", decoding(d.fields, "value_.", "at_ + "));
+    }
+
+    void choice(Declaration const& d) {
+        open();
+        out_ += doc_lines(d.doc, "");
+        bool any = false;
+        line("struct {} {{\n    enum class Tag : std::uint16_t {{", d.name);
+        for (std::size_t i = 0; i < d.fields.size(); ++i) {
+            line("        {} = {},", pascal(d.fields[i].name), i);
+            any = any || d.fields[i].type;
+        }
+        line("    }};\n    Tag tag = Tag::{};", pascal(d.fields[0].name));
+        if (any) {
+            line("    union {{");
+            std::string first;
+            for (Field const& f : d.fields) {
+                if (!f.type) continue;
+                if (first.empty()) first = f.name;
+                out_ += doc_lines(f.doc, "        ");
+                line("        {} {};", value_type(*f.type), f.name);
+            }
+            line("    }};\n    {}() : {}{{}} {{}}", d.name, first);
+        }
+        for (Field const& f : d.fields) {
+            if (f.type) {
+                line("    static {} make_{}({} const& value_) {{", d.name, f.name,
+                     value_type(*f.type));
+                line("        {} made_;\n        made_.tag = Tag::{};\n        made_.{} = value_;",
+                     d.name, pascal(f.name), f.name);
+            } else {
+                line("    static {} make_{}() {{", d.name, f.name);
+                line("        {} made_;\n        made_.tag = Tag::{};", d.name, pascal(f.name));
+            }
+            line("        return made_;\n    }}");
+        }
+        line("    friend bool operator==({0} const& a_, {0} const& b_) {{", d.name);
+        line("        if (a_.tag != b_.tag) return false;\n        switch (a_.tag) {{");
+        for (Field const& f : d.fields)
+            line("            case Tag::{}: return {};", pascal(f.name),
+                 f.type ? form("a_.{0} == b_.{0}", f.name) : "true");
+        line("        }}\n        return false;\n    }}\n}};");
+        close();
+        auto const l = layout_of(d);
+        begin_codec(d);
+        line("    static bool put(Writer& w_, std::uint32_t at_, {} const& value_) {{",
+             cpp_name(d));
+        line("        w_.zero(at_, size);");
+        line("        w_.store(at_, static_cast<std::uint16_t>(value_.tag));");
+        line("        switch (value_.tag) {{");
+        for (Field const& f : d.fields) {
+            line("            case {}::Tag::{}: return {};", cpp_name(d), pascal(f.name),
+                 f.type ? form("Codec<{}>::put(w_, at_ + {}, value_.{})", value_type(*f.type),
+                               l.align, f.name)
+                        : "true");
+        }
+        line("        }}\n        return false;\n    }}");
+        line("    static bool get(Reader& r_, std::uint32_t at_, {}& value_) {{", cpp_name(d));
+        line("        switch (r_.load<std::uint16_t>(at_)) {{");
+        for (std::size_t i = 0; i < d.fields.size(); ++i) {
+            Field const& f = d.fields[i];
+            line("            case {}:", i);
+            if (f.type) {
+                line("                value_ = {}::make_{}({}{{}});", cpp_name(d), f.name,
+                     value_type(*f.type));
+                line("                return Codec<{}>::get(r_, at_ + {}, value_.{});",
+                     value_type(*f.type), l.align, f.name);
+            } else {
+                line("                value_ = {}::make_{}();\n                return true;",
+                     cpp_name(d), f.name);
+            }
+        }
+        line("            default: return false;\n        }}\n    }}\n}};\n");
+    }
+
+    void interface(Declaration const& d) {
+        open();
+        line("/// Errors of {}: the failures of every call, then its own.", d.name);
+        line("enum class {}Error : std::uint16_t {{", d.name);
+        static constexpr char const* failures[] = {
+            "Unreachable",     "PeerDead",     "TimedOut", "Cancelled", "BadMessage",
+            "NoSuchOperation", "NoSuchObject", "TooLong",  "Busy",      "WrongInterface",
+            "Refused",         "NoMemory",     "Threw"};
+        for (auto const* f : failures)
+            line("    {0} = static_cast<std::uint16_t>(::nemesis::invocation::Failure::{0}),", f);
+        for (auto const& e : all_errors(d)) {
+            out_ += doc_lines(e.error->doc, "    ");
+            line("    {} = {},", e.error->name, e.error->number);
+        }
+        line("}};\n");
+        out_ += doc_lines(d.doc, "");
+        line("class {}{} {{\npublic:", d.name, d.base ? " : public " + cpp_name(*d.base) : "");
+        line("    using Error = {}Error;", d.name);
+        line("    static ::nemesis::invocation::InterfaceInfo const info;\n");
+        for (Operation const& o : d.operations) {
+            if (o.out.size() > 1) {
+                line("    struct {}Result {{", pascal(o.name));
+                for (Field const& f : o.out) {
+                    out_ += doc_lines(f.doc, "        ");
+                    line("        {} {}{{}};", value_type(*f.type), f.name);
+                }
+                line("    }};");
+            }
+            out_ += doc_lines(o.doc, "    ");
+            if (!o.fails.empty()) {
+                std::string errors;
+                for (auto const& e : o.fails) errors += (errors.empty() ? "" : ", ") + e;
+                line("    /// errors: {}", errors);
+            }
+            line("    virtual {} {}({}) = 0;\n", result_type(d, o), o.name, parameters(o, true));
+        }
+        line("protected:\n    ~{}() = default;\n}};", d.name);
+        close();
+    }
+
+    void declared_errors(Declaration const& d, Operation const& o) {
+        // A status that the interface does not allow is a broken peer, not an error of the object.
+        line("        if (in_->status != 0) [[unlikely]] {{");
+        line("            auto status_ = in_->status;\n            transport_->done(*in_);");
+        std::string known =
+            "status_ <= static_cast<std::uint16_t>(::nemesis::invocation::Failure::Threw)";
+        for (auto const& name : o.fails) {
+            for (auto const& e : all_errors(d)) {
+                if (e.error->name == name) known += form(" || status_ == {}", e.error->number);
+            }
+        }
+        line("            if (!({})) status_ = static_cast<std::uint16_t>({}::BadMessage);", known,
+             error_type(d));
+        line("            return ::nemesis::fail(static_cast<{}>(status_));\n        }}",
+             error_type(d));
+    }
+
+    void proxy_operation(Declaration const& owner, Operation const& o, std::size_t number) {
+        auto const error = error_type(owner);
+        auto const places = places_of(o.in);
+        line("    {} {}({}) override {{", result_type(owner, o), o.name, parameters(o, true));
+        line("        auto const out_ = transport_->begin({});", body_max(o.in));
+        line(
+            "        if (!out_) [[unlikely]] return "
+            "::nemesis::fail(static_cast<{}>(out_.error()));",
+            error);
+        line("        ::nemesis::marshal::Writer w_(out_->body, {}{});", places.end,
+             has_handles(o.in) ? ", transport_->handles()" : "");
+        auto const e = encoding(o.in, "", "", places.end);
+        if (!e.gaps.empty()) line("        {}", e.gaps);
+        if (!e.condition.empty()) {
+            line("        if (!({})) [[unlikely]] {{", e.condition);
+            line("            transport_->abandon(*out_);");
+            line("            return ::nemesis::fail({}::TooLong);\n        }}", error);
+        }
+        if (o.announcement) {
+            line(
+                "        auto const sent_ = transport_->announce(*out_, {{object_, {}}}, "
+                "w_.size());",
+                number);
+            line("        if (!sent_) return ::nemesis::fail(static_cast<{}>(sent_.error()));",
+                 error);
+            line("        return {{}};\n    }}");
+            return;
+        }
+        line(
+            "        auto const in_ = transport_->call(*out_, {{object_, {}}}, w_.size(), until_);",
+            number);
+        line("        if (!in_) [[unlikely]] return ::nemesis::fail(static_cast<{}>(in_.error()));",
+             error);
+        declared_errors(owner, o);
+        auto const out_places = places_of(o.out);
+        line("        ::nemesis::marshal::Reader r_(in_->body{});",
+             has_handles(o.out) ? ", transport_->handles()" : "");
+        std::string decode = form("r_.begin({})", out_places.end);
+        if (o.out.size() == 1) {
+            line("        {} result_{{}};", value_type(*o.out[0].type));
+            decode += form(" && ::nemesis::marshal::Codec<{}>::get(r_, 0, result_)",
+                           value_type(*o.out[0].type));
+        } else if (o.out.size() > 1) {
+            line("        {} result_{{}};", result_value(owner, o));
+            decode += " && " + decoding(o.out, "result_.", "");
+        }
+        line("        bool const sound_ = {} && r_.at_end();", decode);
+        line("        transport_->done(*in_);");
+        line("        if (!sound_) [[unlikely]] return ::nemesis::fail({}::BadMessage);", error);
+        line("        return {};\n    }}", o.out.empty() ? "{}" : "result_");
+    }
+
+    void dispatch_operation(Declaration const& owner, Operation const& o, std::size_t number) {
+        (void)owner;
+        line("        case {}: {{", number);
+        auto const places = places_of(o.in);
+        line("            ::nemesis::marshal::Reader r_(body_, handles_);");
+        std::string call;
+        for (Field const& f : o.in) {
+            line("            {} {}{{}};",
+                 is_in_place(*f.type) ? in_type(*f.type) : value_type(*f.type), f.name);
+            if (!call.empty()) call += ", ";
+            call += f.name;
+            if (f.type->kind == Kind::String) call += ".view()";
+            if (f.type->kind == Kind::Sequence && !is_in_place(*f.type)) call += ".span()";
+        }
+        auto const get = decoding(o.in, "", "");
+        line("            if (!(r_.begin({}){}{} && r_.at_end()))", places.end,
+             get.empty() ? "" : " && ", get);
+        line(
+            "                return ::nemesis::invocation::served(::nemesis::invocation::Failure::"
+            "BadMessage);");
+        if (o.announcement) {
+            line("            (void)self.{}({});\n            return {{0, 0}};\n        }}", o.name,
+                 call);
+            return;
+        }
+        line("            auto const result_ = self.{}({});", o.name, call);
+        line(
+            "            if (!result_) return {{static_cast<std::uint16_t>(result_.error()), 0}};");
+        auto const out_places = places_of(o.out);
+        line("            ::nemesis::marshal::Writer w_(reply_, {}, handles_);", out_places.end);
+        if (o.out.size() == 1) {
+            line("            if (!::nemesis::marshal::Codec<{}>::put(w_, 0, *result_))",
+                 value_type(*o.out[0].type));
+        } else if (o.out.size() > 1) {
+            auto const e = encoding(o.out, "result_->", "", out_places.end);
+            if (!e.gaps.empty()) line("            {}", e.gaps);
+            line("            if (!({}))", e.condition);
+        }
+        if (!o.out.empty())
+            line(
+                "                return ::nemesis::invocation::served(::nemesis::invocation::"
+                "Failure::TooLong);");
+        line("            return {{0, w_.size()}};\n        }}");
+    }
+
+    void stubs(Declaration const& d) {
+        auto const all = all_operations(d);
+        auto const lower = snake(d.name);
+        open();
+        // The implementation that only fails.
+        line("/// What a maillon that leads nowhere leads to: every operation fails.");
+        line("class {0}Failing final : public {0} {{\npublic:", d.name);
+        line(
+            "    constexpr explicit {}Failing(::nemesis::invocation::Failure failure_)"
+            " : failed_(failure_) {{}}",
+            d.name);
+        for (auto const& [owner, o] : all) {
+            line("    {} {}({}) override {{", result_type(*owner, *o), o->name,
+                 parameters(*o, false));
+            line("        return ::nemesis::fail(static_cast<{}>(failed_));\n    }}",
+                 error_type(*owner));
+        }
+        line("\nprivate:\n    ::nemesis::invocation::Failure failed_;\n}};\n");
+        line(
+            "/// The way to an object elsewhere: over protected calls, or over datagrams; domains "
+            "and");
+        line("/// host tools use the same. owner: the transport outlives it");
+        line("template <typename Transport = ::nemesis::invocation::Transport>");
+        line("class {0}Proxy final : public {0} {{\npublic:", d.name);
+        line(
+            "    explicit {}Proxy(Transport& transport_in_, std::uint32_t object_in_ = 0)"
+            " : transport_(&transport_in_), object_(object_in_) {{}}",
+            d.name);
+        line("    /// For calls from now on: after that instant they fail with TimedOut.");
+        line("    void set_until(::nemesis::Instant when_) {{ until_ = when_; }}");
+        for (std::size_t i = 0; i < all.size(); ++i)
+            proxy_operation(*all[i].owner, *all[i].operation, i);
+        line("\nprivate:\n    Transport* transport_;\n    std::uint32_t object_;");
+        line("    ::nemesis::Instant until_ = ::nemesis::Instant::never();\n}};\n");
+        line("/// Serves one call on an object. As invocation::Dispatch.");
+        line(
+            "inline ::nemesis::invocation::Served dispatch_{}(void* object_, std::uint16_t "
+            "operation_,",
+            lower);
+        line("        std::span<std::byte const> body_, std::span<std::byte> reply_,");
+        line("        ::nemesis::invocation::HandleTable* handles_) {{");
+        line("    [[maybe_unused]] auto& self = *static_cast<{}*>(object_);", d.name);
+        line("    (void)body_, (void)reply_, (void)handles_;");
+        line("#if defined(__cpp_exceptions)\n    try {{\n#endif");
+        line("    switch (operation_) {{");
+        for (std::size_t i = 0; i < all.size(); ++i)
+            dispatch_operation(*all[i].owner, *all[i].operation, i);
+        line("        default: break;\n    }}");
+        line("#if defined(__cpp_exceptions)\n    }} catch (...) {{");
+        line(
+            "        return ::nemesis::invocation::served(::nemesis::invocation::Failure::Threw);");
+        line("    }}\n#endif");
+        line(
+            "    return "
+            "::nemesis::invocation::served(::nemesis::invocation::Failure::NoSuchOperation);");
+        line("}}\n");
+        description(d, lower);
+        info(d, lower, all);
+        close();
+    }
+
+    void description(Declaration const& d, std::string const& lower) {
+        auto const bytes = write_description(d);
+        line("inline constexpr std::uint8_t {}_description[] = {{", lower);
+        std::string row;
+        for (std::size_t i = 0; i < bytes.size(); ++i) {
+            row += form("{},", bytes[i]);
+            if (row.size() > 90 || i + 1 == bytes.size()) {
+                line("    {}", row);
+                row.clear();
+            }
+        }
+        line("}};\n");
+    }
+
+    void info(Declaration const& d, std::string const& lower,
+              std::vector<OwnedOperation> const& all) {
+        std::uint64_t request = 0, reply = 0;
+        for (auto const& o : all) {
+            request = std::max(request, body_max(o.operation->in));
+            reply = std::max(reply, body_max(o.operation->out));
+        }
+        line("inline void* failing_{}(::nemesis::invocation::Failure failure_) {{", lower);
+        line("    using F_ = ::nemesis::invocation::Failure;");
+        line("    static constinit {}Failing all_[] = {{", d.name);
+        for (auto const* f : {"Unreachable", "Unreachable", "PeerDead", "TimedOut", "Cancelled",
+                              "BadMessage", "NoSuchOperation", "NoSuchObject", "TooLong", "Busy",
+                              "WrongInterface", "Refused", "NoMemory", "Threw"})
+            line("        {}Failing(F_::{}),", d.name, f);
+        line("    }};\n    auto const n_ = static_cast<std::size_t>(failure_);");
+        line("    {}* const found_ = &all_[n_ < std::size(all_) ? n_ : 5];", d.name);
+        line("    return found_;\n}}");
+        line(
+            "inline void* make_{}_proxy(void* place_, ::nemesis::invocation::Transport& "
+            "transport_,",
+            lower);
+        line("        std::uint32_t object_) {{");
+        line("    {0}* const made_ = new (place_) {0}Proxy<>(transport_, object_);", d.name);
+        line("    return made_;\n}}");
+        line("inline constinit ::nemesis::invocation::InterfaceInfo const {}::info = {{", d.name);
+        line("    .name = \"{}\", .version = {},", d.qualified(), d.version);
+        line("    .hash = {{0x{x}u, 0x{x}u}},", d.hash_low, d.hash_high);
+        line("    .operations = {}, .request_max = {}, .reply_max = {},", all.size(), request,
+             reply);
+        line("    .description = {}_description,", lower);
+        line("    .base = {},", d.base ? "&" + cpp_name(*d.base) + "::info" : "nullptr");
+        line("    .dispatch = &dispatch_{0}, .make_proxy = &make_{0}_proxy,", lower);
+        line("    .proxy_bytes = sizeof({}Proxy<>), .failing = &failing_{},\n}};", d.name, lower);
+    }
+
+    File const& file_;
+    std::string out_;
+};
+
+}  // namespace
+
+std::string write_header(File const& file) { return Header(file).run(); }
+
+}  // namespace nemesis::stubgen
