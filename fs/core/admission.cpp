@@ -15,8 +15,6 @@ Duration transfer(DiskModel const& m, u64 bytes) {
     return Duration::ns(static_cast<i64>(bytes * 1'000'000 / m.bytes_per_second * 1000 + 1000));
 }
 
-RoundLoad sum(RoundLoad a, RoundLoad b) { return {a.segments + b.segments, a.blocks + b.blocks}; }
-
 }  // namespace
 
 u64 square_root(u64 n) {
@@ -32,7 +30,7 @@ Duration round_time(DiskModel const& m, RoundLoad load) {
     // A disk gets a quarter of the single blocks: mean and deviations of a binomial distribution.
     u64 blocks = (load.blocks + 3) / 4 + deviations * (square_root(load.blocks * 3 / 16) + 1);
     if (blocks > load.blocks) blocks = load.blocks;
-    u64 const n = load.segments + blocks;
+    u64 const n = load.requests + blocks;
     Duration t = transfer(m, column_bytes) * static_cast<i64>(load.segments) +
                  transfer(m, block_bytes) * static_cast<i64>(blocks);
     // In hundredths of a turn; a uniform delay's variance is a twelfth of a turn squared.
@@ -45,11 +43,35 @@ Duration round_time(DiskModel const& m, RoundLoad load) {
     return t + m.seek_max + m.rotation + transfer(m, column_bytes);
 }
 
-RoundLoad load_of(u64 rate, Duration round, bool record) {
+namespace {
+
+u64 bytes_of(u64 rate, Duration round) {
     u64 const ms = static_cast<u64>(round.ns() / 1'000'000);
-    u64 const bytes = rate / 1000 * ms + rate % 1000 * ms / 1000;
-    u64 const segments = (bytes + payload_bytes - 1) / payload_bytes;
-    return record ? RoundLoad{segments + 1, 0} : RoundLoad{segments, segments + (segments + 1) / 2};
+    return rate / 1000 * ms + rate % 1000 * ms / 1000;
+}
+
+}  // namespace
+
+u64 segments_of(u64 rate, Duration round) {
+    return (bytes_of(rate, round) + payload_bytes - 1) / payload_bytes;
+}
+
+u64 requests_of(u64 segments, u32 run) {
+    if (run <= 1) return segments;
+    if (segments <= run) return run % segments == 0 ? 1 : 2;
+    return segments % run == 0 ? segments / run : segments / run + 2;
+}
+
+RoundLoad load_of(u64 rate, Duration round, StreamShape shape) {
+    u64 const segments = segments_of(rate, round);
+    if (segments == 0) return {};
+    if (shape.record) return {segments + 1, segments + 1, 0};
+    u64 blocks = 0;
+    if (shape.frame_bytes > 0) {
+        u64 const frames = (bytes_of(rate, round) + shape.frame_bytes - 1) / shape.frame_bytes;
+        blocks = (frames + index_records_per_block - 1) / index_records_per_block;
+    }
+    return {requests_of(segments, shape.run), segments, blocks};
 }
 
 bool fits(DiskModel const& m, RoundLoad load, Duration round, u32 reserve_percent) {
@@ -57,10 +79,11 @@ bool fits(DiskModel const& m, RoundLoad load, Duration round, u32 reserve_percen
     return round_time(m, load) <= Duration::ns(round.ns() / 100 * (100 - reserve_percent));
 }
 
-u64 largest_rate(DiskModel const& m, RoundLoad load, Duration round, u32 reserve, bool record) {
+u64 largest_rate(DiskModel const& m, RoundLoad load, Duration round, u32 reserve,
+                 StreamShape shape) {
     u64 rate = 0;
     for (u64 bit = u64{1} << 32; bit > 0; bit >>= 1) {
-        if (fits(m, sum(load, load_of(rate | bit, round, record)), round, reserve)) rate |= bit;
+        if (fits(m, load + load_of(rate | bit, round, shape), round, reserve)) rate |= bit;
     }
     return rate;
 }

@@ -153,6 +153,21 @@ void Store::fail_disk(u32 disk) {
     disk_failed(disk);
 }
 
+/// The disk has not answered in time: nothing of it is waited for any more, and the writer ejects
+/// it.
+void Store::give_up(u32 disk) {
+    port_.abandon(position_[disk]);
+    disk_failed(disk);
+    // Those that it does not have yet first, so that none of them is sent meanwhile.
+    for (u32 pass = 0; pass < 2; ++pass) {
+        bool const waiting = pass == 0;
+        for (u32 k = 0; k < io_count(options_); ++k) {
+            bool const its = ios_[k].used && ios_[k].disk == disk && ios_[k].waiting == waiting;
+            if (its) disk_done(k, DiskStatus::Error);
+        }
+    }
+}
+
 void Store::advance(Instant now) {
     now_ = now;
     bool const look = now_ - timeouts_looked_at_ >= options_.disk_timeout / 64;
@@ -160,17 +175,7 @@ void Store::advance(Instant now) {
     for (u32 i = 0; look && i < io_count(options_); ++i) {
         Io& io = ios_[i];
         if (!io.used || io.waiting || now_ - io.issued < options_.disk_timeout) continue;
-        u8 const disk = io.disk;
-        port_.abandon(position_[disk]);
-        disk_failed(disk);
-        for (u32 k = 0; k < io_count(options_); ++k) {
-            if (ios_[k].used && ios_[k].waiting && ios_[k].disk == disk) {
-                disk_done(k, DiskStatus::Error);
-            }
-        }
-        for (u32 k = 0; k < io_count(options_); ++k) {
-            if (ios_[k].used && ios_[k].disk == disk) disk_done(k, DiskStatus::Error);
-        }
+        give_up(io.disk);
     }
     for (u32 i = 0; i < options_.media_streams; ++i) {
         if (sessions_ && sessions_[i].used && sessions_[i].round_end <= now_) wake();

@@ -78,13 +78,25 @@ void Store::clean() {
     wake();
 }
 
+/// Segments that guaranteed recordings fill in thirty-two rounds: a pass has to end before them.
+u64 Store::recorded_ahead() const {
+    u64 n = 0;
+    for (u32 i = 0; i < options_.media_streams && guaranteed_ > 0; ++i) {
+        MediaSession const& s = sessions_[i];
+        if (s.used && s.guaranteed && !s.playing) n += s.load.segments * 32;
+    }
+    u64 const most = superblock_.segments / 8;
+    return n < most ? n : most;
+}
+
 Task Store::clean_task() {
     for (;;) {
         if (health_ == Health::ReadOnly || health_ == Health::Stopped || unmount_wanted_) co_return;
         u64 const percent = superblock_.segments * options_.reserve_percent / 100;
         u64 const reserve =
             percent > options_.reserve_segments ? percent : options_.reserve_segments;
-        bool const low = options_.clean_automatically && segments_free_ < 2 * reserve + 4 &&
+        bool const low = options_.clean_automatically &&
+                         segments_free_ < 2 * reserve + 4 + recorded_ahead() &&
                          garbage_entries() > useless_garbage_ + 64;
         if (!clean_wanted_ && !low) {
             co_await changed();

@@ -85,8 +85,8 @@ struct Pnode {
     u64 number;
     u32 generation;
     PnodeType type;
-    u8 reserved0;
-    u16 mode;  // permission bits only
+    u8 stream_run;  // of a stream: its segments lie side by side in aligned runs of so many; 0: 1
+    u16 mode;       // permission bits only
     u32 nlink;
     u32 uid;
     u32 gid;
@@ -328,6 +328,7 @@ static_assert(sizeof(XattrBlock) == block_bytes);
 /// height stream_height from the start.
 inline constexpr u32 stream_height = 3;
 inline constexpr u64 stream_index_block = u64{1} << 26;  // 256 GiB of data at most
+inline constexpr u32 stream_run_max = 8;                 // segments in a run
 inline constexpr u32 stream_set_max = 8;                 // streams recorded together
 
 /// One frame in the control stream: what a device says of the data it sends, in order.

@@ -59,6 +59,23 @@ u64 Store::allocate_segment() {
     return 0;
 }
 
+/// So many free segments side by side, the first one's number a multiple of their count, now
+/// reserved; no_segment: there are none.
+u64 Store::allocate_run(u32 count) {
+    u64 const runs = superblock_.segments / count;
+    for (u64 i = 0; i < runs; ++i) {
+        u64 const first = ((segment_scan_ + count - 1) / count + i) % runs * count;
+        bool free = true;
+        for (u64 s = first; s < first + count; ++s) free = free && segments_[s] == 0;
+        if (!free) continue;
+        for (u64 s = first; s < first + count; ++s) segments_[s] = reserved_flag;
+        segments_free_ -= count;
+        segment_scan_ = first + count;
+        return first;
+    }
+    return no_segment;
+}
+
 bool Store::unlogged() const {
     if (ring_logged_ != ring_end_ || stream_mark_count_ > 0) return true;
     for (u32 i = 0; i < client_count_; ++i) {

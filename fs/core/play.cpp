@@ -1,15 +1,14 @@
-// Playing streams at a guaranteed rate.
+// Playing streams at a guaranteed rate: sessions, frames and rounds.
 //
-// A playing stream has up to three loads: segments, or what a segment holds of it, each read with
-// one command to every disk. A load is ready as soon as four of the five columns have come and the
-// checksums of its blocks are right, so one dead, slow or wrong disk costs no time. Rounds: at the
-// start of one, each guaranteed stream asks for as many loads as were admitted for it, if frames
-// that wait for the client leave it the memory; they have to be ready when the round ends. Blocks
-// of the index and of the tree are read a round ahead. Nothing of a stream's data goes through the
-// cache.
+// The index says in which segments a frame lies; these are read whole (loads.cpp), as a run where
+// they lie side by side. Rounds: at the start of one, each guaranteed stream asks for as many
+// segments, with as many requests, as were admitted for it, if frames that wait for the client
+// leave it the memory; they have to be ready when the round ends. Blocks of the index are read a
+// round ahead. Nothing of a stream's data goes through the cache, but for what is not where the
+// index says.
 //
 // A frame is asked for in the order of play: forwards, backwards, every nth one when the speed is
-// above 1. Then, too, a stream reads no more loads in a round: it shows frames of the segment at
+// above 1. Then, too, a stream makes no more requests in a round: it shows frames of the segment at
 // the beginning of each slot of time and skips to the next slot.
 
 #include <cstring>
@@ -19,17 +18,17 @@
 namespace nemesis::fs {
 
 /// The session's load beside what is admitted already. errors: see op_open_streams
-bool Store::admit(Request& r, bool record, RoundLoad* load) {
+bool Store::admit(Request& r, StreamShape const* shape, RoundLoad* load) {
     *load = RoundLoad{};
     bool any = false;
+    Duration const round = options_.media_round;
     for (u32 i = 0; i < r.streams_count; ++i) {
         if (r.streams[i].rate == 0) continue;
         any = true;
-        RoundLoad const one = load_of(r.streams[i].rate, options_.media_round, record);
-        load->segments += one.segments;
-        load->blocks += one.blocks;
-        if (one.segments > buffers_per_stream - 2 && !record) {
-            r.count = r.streams[i].rate / one.segments * (buffers_per_stream - 2);
+        *load = *load + load_of(r.streams[i].rate, round, shape[i]);
+        u64 const segments = segments_of(r.streams[i].rate, round);
+        if (segments > options_.media_run && !shape[i].record) {
+            r.count = r.streams[i].rate / segments * options_.media_run;
             r.error = Error::NoBandwidth;  // more than its memory holds
             return false;
         }
@@ -39,12 +38,11 @@ bool Store::admit(Request& r, bool record, RoundLoad* load) {
         r.error = Error::NotSupported;
         return false;
     }
-    RoundLoad const all{admitted_.segments + load->segments, admitted_.blocks + load->blocks};
-    if (fits(options_.disk_model, all, options_.media_round, options_.media_reserve_percent)) {
+    if (fits(options_.disk_model, admitted_ + *load, round, options_.media_reserve_percent)) {
         return true;
     }
-    r.count = largest_rate(options_.disk_model, admitted_, options_.media_round,
-                           options_.media_reserve_percent, record);
+    r.count = largest_rate(options_.disk_model, admitted_, round, options_.media_reserve_percent,
+                           shape[0]);
     r.error = Error::NoBandwidth;
     return false;
 }
@@ -56,8 +54,7 @@ void Store::recount_guarantees() {
         MediaSession const& s = sessions_[i];
         if (!s.used || !s.guaranteed) continue;
         ++guaranteed_;
-        admitted_.segments += s.load.segments;
-        admitted_.blocks += s.load.blocks;
+        admitted_ = admitted_ + s.load;
     }
     for (u32 d = 0; d < disks; ++d) next_io(d);
 }
@@ -74,7 +71,7 @@ bool Store::op_seek(Request& r) {
         m.frame_count = 0;
         m.sought = m.issue_ended = false;
         m.poke = true;
-        m.asking_bytes = 0;
+        m.asking = SegmentRange{};
         if (s->guaranteed) m.spent = m.budget;  // its share of this round would come too late
         m.slot_end = INT64_MIN;
     }
@@ -98,28 +95,37 @@ bool Store::op_play_frame(Request& r) {
     IndexRecord const f = m.frames[0];
     r.count = f.bytes;
     if (f.bytes > r.length) return finish(r, Error::Invalid);
-    u64 const first = f.offset / block_bytes;
-    u64 const last = (f.offset + f.bytes - 1) / block_bytes;
+    for (u32 i = 0; i < buffers_per_stream(options_); ++i) {
+        Load const* l = m.own[i];
+        if (l && !l->ready && !l->failed && needs(m, m.needed[0], l->segment)) return false;
+    }
     bool failed = false;
-    for (u64 b = first; b <= last; ++b) {
-        Load* load = load_of_block(m, b);
-        ASSERT(load);
-        failed = failed || load->failed;
-        if (!load->ready && !load->failed) return false;
-    }
-    u64 done = 0;
-    for (u64 b = first; b <= last && !failed; ++b) {
-        Load const& load = *load_of_block(m, b);
-        u32 const at = load.pointers[b - load.first].address.block();
-        u64 const from = b == first ? f.offset % block_bytes : 0;
-        u64 const rest = f.bytes - done;
+    while (r.progress < f.bytes && !failed) {
+        u64 const at = f.offset + r.progress;
+        u64 const from = at % block_bytes;
+        u64 const rest = f.bytes - r.progress;
         u64 const n = block_bytes - from < rest ? block_bytes - from : rest;
-        std::memcpy(r.buffer + done, load.at(at % columns, at / columns) + from, n);
-        done += n;
+        Load const* l = load_of_block(m, at / block_bytes);
+        u8 const* block = nullptr;
+        if (l) {
+            Address const a = l->pointers[at / block_bytes - l->first].address;
+            block = l->at(a.column(), a.row());
+        } else {
+            // Moved by the cleaner, or beyond what the segment's other disks can make good.
+            ++run_;
+            Frame const* frame = get(m.pnode, BlockKind::Data, 0, at / block_bytes);
+            if (!frame && fault_ == Error::None) return false;
+            failed = !frame;
+            block = frame ? frame->data : nullptr;
+        }
+        if (block) std::memcpy(r.buffer + r.progress, block + from, n);
+        r.progress += n;
     }
+    fault_ = Error::None;
     r.time_ns = f.time_ns;
     --m.frame_count;
     std::memmove(m.frames, m.frames + 1, m.frame_count * sizeof(IndexRecord));
+    std::memmove(m.needed, m.needed + 1, m.frame_count * sizeof(SegmentRange));
     if (!s->guaranteed) m.poke = true;
     wake();
     return finish(r, failed ? Error::Damaged : Error::None);
@@ -160,182 +166,6 @@ Store::Found Store::next_frame(MediaSession const& s, MediaStream const& m, u64 
     return Found::Yes;
 }
 
-Store::Load* Store::load_of_block(MediaStream const& m, u64 block) {
-    for (Load* l : m.own) {
-        if (l && block >= l->first && block - l->first < l->blocks) return l;
-    }
-    return nullptr;
-}
-
-/// Whether frames that wait, or the one being asked for, need the load.
-bool Store::pinned(MediaStream const& m, Load const& l) const {
-    auto const overlaps = [&](u64 offset, u64 bytes) {
-        return bytes > 0 && offset / block_bytes < l.first + l.blocks &&
-               (offset + bytes - 1) / block_bytes >= l.first;
-    };
-    for (u32 i = 0; i < m.frame_count; ++i) {
-        if (overlaps(m.frames[i].offset, m.frames[i].bytes)) return true;
-    }
-    return overlaps(m.asking_offset, m.asking_bytes);
-}
-
-/// Gives the load's memory back once no disk writes to it.
-void Store::drop_load(Load& l) {
-    for (u32 d = 0; d < disks; ++d) {
-        for (Io* io = waiting_io_[d]; io;) {
-            Io* const next = io->next;
-            if (io->load == &l) {
-                withdraw(*io);
-                io->used = false;
-                io->next = free_ios_;
-                free_ios_ = io;
-                --l.in_flight;
-            }
-            io = next;
-        }
-    }
-}
-
-/// Memory for one more load of the stream; null: all of its own are needed.
-Store::Load* Store::free_load(MediaStream& m) {
-    u32 place = 0;
-    while (place < buffers_per_stream && m.own[place]) ++place;
-    if (place == buffers_per_stream) {
-        for (u32 i = 0; i < buffers_per_stream; ++i) {
-            if (pinned(m, *m.own[i])) continue;
-            if (place == buffers_per_stream || m.own[i]->newest < m.own[place]->newest) place = i;
-        }
-        if (place == buffers_per_stream) return nullptr;
-        Load& old = *m.own[place];
-        drop_load(old);
-        old.used = false;
-        m.own[place] = nullptr;
-        if (old.in_flight == 0) return m.own[place] = &old;
-    }
-    for (u32 i = 0; i < load_count_; ++i) {
-        Load& l = loads_[i];
-        if (!l.used && l.in_flight == 0 && !buffers_[i].used) return m.own[place] = &l;
-    }
-    return nullptr;
-}
-
-/// Asks the disks for what the block's segment holds of the stream. No: there is no memory, or
-/// fault_ says what is wrong.
-Store::Found Store::plan_load(MediaSession& s, MediaStream& m, u64 block) {
-    u64 const blocks = (m.size + block_bytes - 1) / block_bytes;
-    auto const pointer_of = [&](u64 b, Pointer* out) {
-        if (!lookup_pointer(m.pnode, BlockKind::Data, 0, b, out)) {
-            return fault_ == Error::None ? Found::Pending : Found::No;
-        }
-        return Found::Yes;
-    };
-    Pointer at;
-    Found found = pointer_of(block, &at);
-    if (found != Found::Yes) return found;
-    u64 const segment = at.address.segment();
-    if (at.hole() || segment >= superblock_.segments || at.address.block() >= segment_blocks) {
-        fault_ = Error::Damaged;
-        return Found::No;
-    }
-    // The blocks before and after it in the same segment, in order.
-    u64 first = block;
-    Pointer edge = at;
-    for (Pointer p; first > 0; --first, edge = p) {
-        found = pointer_of(first - 1, &p);
-        if (found != Found::Yes) return found;
-        if (p.address.segment() != segment || p.address.block() >= edge.address.block()) break;
-    }
-    u32 const row = edge.address.row();
-    u64 end = block + 1;
-    edge = at;
-    for (Pointer p; end < blocks; ++end, edge = p) {
-        found = pointer_of(end, &p);
-        if (found != Found::Yes) return found;
-        bool const after = p.address.segment() == segment &&
-                           p.address.block() > edge.address.block() &&
-                           p.address.block() < segment_blocks;
-        if (!after) break;
-    }
-    Load* const l = free_load(m);
-    if (!l) return Found::No;
-    u8* const data = l->data;
-    Pointer* const pointers = l->pointers;
-    *l = Load{};
-    l->data = data;
-    l->pointers = pointers;
-    l->used = true;
-    l->pnode = m.pnode;
-    l->stream = &m;
-    l->guaranteed = s.guaranteed;
-    l->round = media_round_;
-    l->segment = segment;
-    l->first = first;
-    l->blocks = static_cast<u32>(end - first);
-    l->row = row;
-    l->rows = edge.address.row() - row + 1;
-    l->newest = ++load_use_;
-    for (u64 b = first; b < end; ++b) {
-        found = pointer_of(b, &l->pointers[b - first]);
-        ASSERT(found == Found::Yes);
-    }
-    ++statistics_.stream_loads;
-    for (u32 d = 0; d < disks; ++d) {
-        if (!present(d, segment)) continue;
-        Io* io = begin_io(DiskOperation::Read, d, disk_block(segment, row));
-        if (!io) continue;
-        for (u32 r = row; r < row + l->rows; ++r) io->data[io->count++] = l->at(d, r);
-        io->load = l;
-        io->urgency = s.guaranteed ? Urgency::Guaranteed : Urgency::Other;
-        ++l->in_flight;
-        send_io(*io);
-    }
-    if (l->in_flight == 0) l->failed = true;
-    return Found::Yes;
-}
-
-void Store::column_done(Load& l, u32 disk, DiskStatus status) {
-    --l.in_flight;
-    if (!l.used || l.ready) return;
-    if (status == DiskStatus::Good) l.arrived |= static_cast<u8>(1u << disk);
-    u32 count = 0;
-    for (u32 d = 0; d < disks; ++d) count += l.arrived >> d & 1;
-    if (count >= columns) check_load(l);
-    if (!l.ready && l.in_flight == 0) {
-        l.failed = true;
-        ++statistics_.damaged;
-        note_damage(l.pnode, l.first, 0);
-    }
-    // Four are enough: the fifth, if it has not begun, is not read.
-    if (l.ready) drop_load(l);
-}
-
-/// Compares every block with its checksum, and makes one wrong block of a row from the others.
-void Store::check_load(Load& l) {
-    u32 absent = disks;
-    for (u32 d = 0; d < disks; ++d) {
-        if (!(l.arrived >> d & 1)) absent = d;
-    }
-    bool mended = false;
-    for (u32 i = 0; i < l.blocks; ++i) {
-        Pointer const& p = l.pointers[i];
-        u32 const column = p.address.column();
-        u32 const row = p.address.row();
-        u8* const block = l.at(column, row);
-        if (column != absent && crc32c_block(block) == p.crc) continue;
-        if (absent != disks && absent != column) return;
-        u8 const* others[columns];
-        u32 n = 0;
-        for (u32 d = 0; d < disks; ++d) {
-            if (d != column) others[n++] = l.at(d, row);
-        }
-        parity_of(block, others);
-        if (crc32c_block(block) != p.crc) return;
-        mended = true;
-    }
-    if (mended) ++statistics_.stream_mended;
-    l.ready = true;
-}
-
 /// One step towards the next frame; true: there may be more to do at once.
 bool Store::ask_frame(MediaSession& s, MediaStream& m) {
     if (m.issue_ended || m.frames_all == 0) {
@@ -354,52 +184,72 @@ bool Store::ask_frame(MediaSession& s, MediaStream& m) {
     }
     IndexRecord f;
     if (index_record(m, m.issue, &f) != Found::Yes) return false;
-    m.asking_offset = f.offset;
-    m.asking_bytes = f.bytes;
-    u64 const last = (f.offset + f.bytes - 1) / block_bytes;
-    for (u64 b = f.offset / block_bytes; b <= last; ++b) {
-        Load* have = load_of_block(m, b);
-        if (have) {
-            have->newest = ++load_use_;
-            continue;
-        }
-        bool const fast = s.speed >= 2000 || s.speed <= -2000;
-        bool const skip = fast && m.slot_end != INT64_MIN && b == f.offset / block_bytes &&
-                          (s.speed > 0 ? f.time_ns < m.slot_end : f.time_ns > m.slot_end);
-        if (skip) {
-            u64 n = 0;
-            if (find_time(m, m.slot_end, &n) != Found::Yes) return false;
-            if (n != m.issue && (s.speed > 0) == (n > m.issue)) {
-                m.issue = n;
-                return true;
-            }
-        }
-        if (m.spent >= m.budget) {
-            // The round's share is used up; what the next one needs of tree and index may come.
-            Pointer ahead;
-            lookup_pointer(m.pnode, BlockKind::Data, 0, b, &ahead);
-            u64 const far = (s.speed > 0 ? b + segment_blocks : b - segment_blocks);
-            if (far < m.size / block_bytes) {
-                lookup_pointer(m.pnode, BlockKind::Data, 0, far, &ahead);
-            }
-            m.poke = false;
-            return false;
-        }
-        Found const found = plan_load(s, m, b);
-        if (found == Found::No && fault_ == Error::None) {
-            if (s.guaranteed) m.spent = m.budget;
-            m.poke = false;
-        }
-        if (found != Found::Yes) return false;
-        if (s.guaranteed) ++m.spent;
-        if (fast) {
-            i64 const slot = options_.media_round.ns() / m.budget / 1000 * s.speed;
-            m.slot_end = f.time_ns + slot;
-        }
+    SegmentRange range{f.address.segment(), f.address.segment(), true};
+    if (m.issue + 1 < m.frames_all) {
+        IndexRecord after;
+        if (index_record(m, m.issue + 1, &after) != Found::Yes) return false;
+        range.last = after.address.segment();
     }
+    // Not in a stream's segment: moved, so op_play_frame follows the tree.
+    auto const streams = [&](u64 n) {
+        return n < superblock_.segments && SegmentEntry{segments_[n]}.use() == SegmentUse::Stream;
+    };
+    range.any = streams(range.first) && streams(range.last);
+    bool const one_run = range.first / m.run == range.last / m.run;
+    if (one_run && range.last < range.first) range.any = false;
+    m.asking = range;
+    for (u64 n = range.first; range.any;) {
+        if (!ask_segment(s, m, n, f.time_ns)) return m.issue_moved;
+        if (n == range.last) break;
+        bool const run_ends = n / m.run != range.last / m.run && n % m.run + 1 == m.run;
+        n = run_ends ? range.last - range.last % m.run : n + 1;
+    }
+    m.needed[m.frame_count] = range;
     m.frames[m.frame_count++] = f;
     if (next_frame(s, m, m.issue, &m.issue) != Found::Yes) m.issue_ended = true;
-    m.asking_bytes = 0;
+    m.asking = SegmentRange{};
+    return true;
+}
+
+/// Sees to it that a segment of the frame at `time_ns` is there or on its way. False: it waits, or
+/// (m.issue_moved) another frame is next.
+bool Store::ask_segment(MediaSession& s, MediaStream& m, u64 segment, i64 time_ns) {
+    m.issue_moved = false;
+    if (Load* have = load_of_segment(m, segment)) {
+        have->newest = ++load_use_;
+        return true;
+    }
+    bool const fast = s.speed >= 2000 || s.speed <= -2000;
+    bool const skip = fast && m.slot_end != INT64_MIN && segment == m.asking.first &&
+                      (s.speed > 0 ? time_ns < m.slot_end : time_ns > m.slot_end);
+    if (skip) {
+        u64 n = 0;
+        if (find_time(m, m.slot_end, &n) != Found::Yes) return false;
+        if (n != m.issue && (s.speed > 0) == (n > m.issue)) {
+            m.issue = n;
+            m.issue_moved = true;
+            return false;
+        }
+    }
+    if (m.spent >= m.budget || m.spent_requests >= m.budget_requests) {
+        // The round's share is used up; what the next one needs of the index may come.
+        u64 const far =
+            s.speed > 0 ? m.issue + index_records_per_block : m.issue - index_records_per_block;
+        IndexRecord ahead;
+        if (far < m.frames_all) index_record(m, far, &ahead);
+        m.poke = false;
+        return false;
+    }
+    Found const found = plan_load(s, m, segment, fast);
+    if (found == Found::No) {
+        if (s.guaranteed) m.spent = m.budget;
+        m.poke = false;
+    }
+    if (found != Found::Yes) return false;
+    if (fast) {
+        i64 const slot = options_.media_round.ns() / m.budget_requests / 1000 * s.speed;
+        m.slot_end = time_ns + slot;
+    }
     return true;
 }
 
@@ -430,18 +280,10 @@ void Store::end_round() {
         bool const due = l.used && l.guaranteed && !l.ready && l.round <= media_round_;
         if (due) ++statistics_.stream_late;
     }
-    for (u32 i = 0; i < io_count(options_); ++i) {
-        // A disk that cannot keep up with what is recorded would hold up all that is made durable.
-        Io const& io = ios_[i];
-        bool const behind = io.used && io.operation == DiskOperation::Write &&
-                            io.urgency == Urgency::Guaranteed &&
-                            now_ - io.asked > options_.media_round * 2;
-        if (behind) disk_failed(io.disk);
-    }
     ++media_round_;
     while (media_round_end_ <= now_) media_round_end_ += options_.media_round;
     for (u32 i = 0; i < options_.media_streams; ++i) {
-        media_[i].spent = 0;
+        media_[i].spent = media_[i].spent_requests = 0;
         media_[i].poke = true;
     }
 }
@@ -449,18 +291,31 @@ void Store::end_round() {
 void Store::close_play(MediaSession& s) {
     for (u32 i = 0; i < s.count; ++i) {
         MediaStream& m = *s.stream[i];
-        for (Load*& l : m.own) {
+        for (u32 k = 0; k < buffers_per_stream(options_); ++k) {
+            Load* const l = m.own[k];
             if (!l) continue;
+            m.own[k] = nullptr;
             drop_load(*l);
-            l->used = false;
-            l = nullptr;
         }
         m.pnode = 0;
         m.frame_count = 0;
     }
 }
 
-/// The rounds of all that plays.
+/// A disk that cannot keep up with what is recorded would hold up all that is made durable, and
+/// then the recorder: what is asked for in one round is done at the end of the next, or the disk
+/// goes.
+void Store::leave_late_disks() {
+    for (u32 i = 0; i < io_count(options_); ++i) {
+        Io const& io = ios_[i];
+        bool const behind = io.used && io.operation == DiskOperation::Write &&
+                            io.urgency == Urgency::Guaranteed &&
+                            now_ - io.asked > options_.media_round * 2;
+        if (behind && live(io.disk) && !failing_[io.disk]) give_up(io.disk);
+    }
+}
+
+/// The rounds of all that plays or is recorded at a guaranteed rate.
 Task Store::play_task() {
     play_task_runs_ = true;
     media_round_end_ = now_ + options_.media_round;
@@ -469,13 +324,15 @@ Task Store::play_task() {
         if (now_ >= media_round_end_) end_round();
         if (now_ >= media_look_) {
             pass_by_slow_disks();
+            leave_late_disks();
             media_look_ = now_ + options_.media_round / 8;
         }
         bool any = false;
         for (u32 i = 0; i < options_.media_streams; ++i) {
             MediaSession& s = sessions_[i];
-            if (!s.used || !s.playing || s.ended) continue;
+            if (!s.used || s.ended || (!s.playing && !s.guaranteed)) continue;
             any = true;
+            if (!s.playing) continue;
             for (u32 k = 0; k < s.count && s.error == Error::None; ++k) {
                 if (s.stream[k]->poke) top_up(s, *s.stream[k]);
             }

@@ -29,11 +29,12 @@ constexpr std::size_t buffer_bytes = std::size_t{disks} * rows_per_segment * blo
 std::size_t Store::media_memory(Options const& o) {
     std::size_t const n = o.media_streams;
     if (n == 0) return 0;
-    std::size_t const each = sizeof(MediaStream) + sizeof(MediaSession) +
-                             sealed_max * sizeof(Pointer) + marks_max * sizeof(StreamMark) +
-                             frames_max * sizeof(IndexRecord) + block_bytes +
-                             buffers_per_stream * (buffer_bytes + sizeof(SegmentBuffer) +
-                                                   sizeof(Load) + segment_blocks * sizeof(Pointer));
+    std::size_t const each =
+        sizeof(MediaStream) + sizeof(MediaSession) + sealed_max * sizeof(Pointer) +
+        marks_max * sizeof(StreamMark) + frames_max * (sizeof(IndexRecord) + sizeof(SegmentRange)) +
+        block_bytes +
+        buffers_per_stream(o) * (sizeof(Load*) + buffer_bytes + sizeof(SegmentBuffer) +
+                                 sizeof(Load) + segment_blocks * sizeof(Pointer));
     return n * each + stream_marks_max * sizeof(StreamMark) + 4 * block_bytes;
 }
 
@@ -42,7 +43,7 @@ bool Store::carve_media() {
     if (n == 0) return true;
     sessions_ = arena_.carve<MediaSession>(n);
     media_ = arena_.carve<MediaStream>(n);
-    buffer_count_ = n * buffers_per_stream;
+    buffer_count_ = n * buffers_per_stream(options_);
     buffers_ = arena_.carve<SegmentBuffer>(buffer_count_);
     stream_marks_ = arena_.carve<StreamMark>(stream_marks_max);
     load_count_ = buffer_count_;
@@ -51,6 +52,8 @@ bool Store::carve_media() {
     Pointer* sealed = arena_.carve<Pointer>(std::size_t{n} * sealed_max);
     StreamMark* marks = arena_.carve<StreamMark>(std::size_t{n} * marks_max);
     IndexRecord* frames = arena_.carve<IndexRecord>(std::size_t{n} * frames_max);
+    SegmentRange* needed = arena_.carve<SegmentRange>(std::size_t{n} * frames_max);
+    Load** own = arena_.carve<Load*>(load_count_);
     u8* tails = arena_.carve<u8>(std::size_t{n} * block_bytes, block_bytes);
     u8* data = arena_.carve<u8>(buffer_count_ * buffer_bytes, block_bytes);
     if (arena_.exhausted()) return false;
@@ -60,6 +63,8 @@ bool Store::carve_media() {
         media_[i].sealed = sealed + std::size_t{i} * sealed_max;
         media_[i].marks = marks + std::size_t{i} * marks_max;
         media_[i].frames = frames + std::size_t{i} * frames_max;
+        media_[i].needed = needed + std::size_t{i} * frames_max;
+        media_[i].own = own + std::size_t{i} * buffers_per_stream(options_);
         media_[i].tail = tails + std::size_t{i} * block_bytes;
     }
     for (u32 i = 0; i < buffer_count_; ++i) {
@@ -91,6 +96,7 @@ bool Store::op_open_streams(Request& r) {
     u32 generation[stream_set_max];
     u64 frames[stream_set_max];
     u64 size[stream_set_max];
+    StreamShape shape[stream_set_max];
     for (u32 i = 0; i < r.streams_count; ++i) {
         Pnode* p = live_pnode(r, r.streams[i].pnode);
         if (!p) return false;
@@ -104,6 +110,10 @@ bool Store::op_open_streams(Request& r) {
             return finish(r, Error::Damaged);
         }
         generation[i] = p->generation;
+        // Aligned runs hold aligned shorter ones of any length that divides theirs.
+        u32 run = p->stream_run > 0 && p->stream_run <= stream_run_max ? p->stream_run : 1;
+        while (run > options_.media_run || p->stream_run % run != 0) --run;
+        shape[i] = {record, run > 0 ? run : 1, frames[i] > 0 ? size[i] / frames[i] : 0};
         for (u32 k = 0; k < i; ++k) {
             if (r.streams[k].pnode == r.streams[i].pnode) return finish(r, Error::Invalid);
         }
@@ -115,7 +125,7 @@ bool Store::op_open_streams(Request& r) {
     for (u32 i = 0; i < options_.media_streams; ++i) free += media_[i].pnode == 0;
     if (free < r.streams_count) return finish(r, Error::TooManyOpen);
     RoundLoad load{};
-    if (!admit(r, record, &load)) return true;
+    if (!admit(r, shape, &load)) return true;
     u32 id = 0;
     while (sessions_[id].used) ++id;
     MediaSession& s = sessions_[id];
@@ -130,6 +140,9 @@ bool Store::op_open_streams(Request& r) {
         fresh.marks = m.marks;
         fresh.frames = m.frames;
         fresh.tail = m.tail;
+        fresh.needed = m.needed;
+        fresh.own = m.own;
+        std::memset(fresh.own, 0, buffers_per_stream(options_) * sizeof(Load*));
         fresh.pnode = r.streams[s.count].pnode;
         fresh.generation = generation[s.count];
         fresh.rate = r.streams[s.count].rate;
@@ -137,10 +150,12 @@ bool Store::op_open_streams(Request& r) {
         fresh.size = size[s.count];
         fresh.slot_end = INT64_MIN;
         fresh.poke = true;
+        fresh.run = shape[s.count].run;
+        fresh.run_least = options_.media_run;
+        RoundLoad const share = load_of(fresh.rate, options_.media_round, shape[s.count]);
+        fresh.budget = fresh.rate ? static_cast<u32>(share.segments) : buffers_per_stream(options_);
+        fresh.budget_requests = fresh.rate ? static_cast<u32>(share.requests) : fresh.budget;
         fresh.spent = fresh.rate ? fresh.budget : 0;  // its first round is the next one
-        fresh.budget =
-            fresh.rate ? static_cast<u32>(load_of(fresh.rate, options_.media_round, false).segments)
-                       : buffers_per_stream;
         fresh.last_time = INT64_MIN;
         m = fresh;
         s.stream[s.count++] = &m;
@@ -152,11 +167,8 @@ bool Store::op_open_streams(Request& r) {
     s.load = load;
     s.guaranteed = load.segments > 0;
     recount_guarantees();
-    if (record) {
-        record_task(s).detach();
-    } else if (!play_task_runs_) {
-        play_task().detach();
-    }
+    if (record) record_task(s).detach();
+    if ((s.playing || s.guaranteed) && !play_task_runs_) play_task().detach();
     wake();
     return finish(r, Error::None);
 }
@@ -165,11 +177,33 @@ void Store::drop_buffer(SegmentBuffer& b) {
     if (!b.building && b.in_flight == 0) b.used = false;
 }
 
+/// A table is full: the round ends early. Woken once only, for its end waits for the disks.
+void Store::hurry(MediaSession& s) {
+    if (!s.hurry) wake();
+    s.hurry = true;
+}
+
+/// The stream's next segment: of its run, of a new run, or a single one where no run is free.
+u64 Store::next_segment(MediaStream& m) {
+    if (m.run_next == m.run_end) {
+        u32 const run = options_.media_run;
+        bool const room = run > 1 && space_for(u64{run} * segment_blocks, false);
+        m.run_next = room ? allocate_run(run) : no_segment;
+        if (m.run_next == no_segment) {
+            m.run_next = allocate_segment();
+            m.run_end = m.run_next + 1;
+            m.run_least = 1;
+        } else {
+            m.run_end = m.run_next + run;
+        }
+    }
+    return m.run_next++;
+}
+
 /// Lays one whole block out in the stream's segment. False: there is no room now, or s.error.
 bool Store::place_block(MediaSession& s, MediaStream& m, u8 const* data) {
     if (m.sealed_count + summary_slots > sealed_max || m.mark_count + 4 > marks_max) {
-        s.hurry = true;
-        wake();
+        hurry(s);
         return false;
     }
     bool const full =
@@ -191,7 +225,7 @@ bool Store::place_block(MediaSession& s, MediaStream& m, u8 const* data) {
         }
         b->used = b->building = true;
         m.buffer = b;
-        m.segment = allocate_segment();
+        m.segment = next_segment(m);
         m.birth = group_ + 1;
         m.row = m.blocks = m.named = m.pieces = 0;
     }
@@ -247,8 +281,7 @@ bool Store::op_record(Request& r) {
             for (u32 i = 0; i < s->count; ++i) {
                 if (s->stream[i]->last_time < m.frames[0].time_ns) return finish(r, Error::Busy);
             }
-            s->hurry = true;
-            wake();
+            hurry(*s);
             return false;
         }
         for (u32 i = 0; i < r.control_count; ++i) {
@@ -516,6 +549,7 @@ bool Store::commit_round(MediaSession& s, bool final) {
         if (p.tree.size > m.bytes) p.tree.size = m.bytes;
         p.entries = m.frames_committed;
         p.stream_set = s.stream[0]->pnode;
+        p.stream_run = static_cast<u8>(m.run_least);
         p.directory_free = m.rate;
         stamp(p, true);
         for (u32 k = 0; k < m.marks_ready; ++k) {
@@ -561,6 +595,10 @@ void Store::end_session(MediaSession& s) {
             }
             m.buffer->building = false;
             drop_buffer(*m.buffer);
+        }
+        for (; m.run_next < m.run_end; ++m.run_next) {
+            segments_[m.run_next] = 0;
+            ++segments_free_;
         }
         m.buffer = nullptr;
         m.pnode = 0;

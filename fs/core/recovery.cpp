@@ -21,7 +21,9 @@ u32 hash_size_for(u32 frames) {
     return n;
 }
 
-constexpr std::size_t frame_pool_bytes = 768 * 1024;
+std::size_t frame_pool_for(Options const& o) {
+    return 768 * 1024 + std::size_t{o.media_streams} * 4096;
+}
 
 u32 pending_for(Options const& o) { return o.frames / 2 / 60 + 16 + o.garbage_ring / 200; }
 
@@ -35,12 +37,12 @@ std::size_t Store::memory_needed(Options const& o, u64 segments) {
     n += std::size_t{disks} * rows_per_segment * block_bytes;  // scratch
     n += std::size_t{reconstructions_max} * columns * block_bytes;
     n += (1 + disks * 2 + 2) * block_bytes;
-    n += io_count(o) * sizeof(Io);
+    n += io_count(o) * (sizeof(Io) + io_blocks(o) * sizeof(u8*));
     n += std::size_t{pending_for(o)} * block_bytes;
     n +=
         std::size_t{o.garbage_ring} * sizeof(Record) + std::size_t{o.sort_entries} * sizeof(Record);
     n += sizeof(Candidate) * candidates_max;
-    n += o.held_max * 2 * sizeof(Held) + pending_free_max * 8 + frame_pool_bytes;
+    n += o.held_max * 2 * sizeof(Held) + pending_free_max * 8 + frame_pool_for(o);
     n += segments * 8 + segments / 512 / 8 + 64 + media_memory(o);
     return n + 4 * block_bytes;
 }
@@ -53,7 +55,7 @@ Store::Store(Arena arena, DiskPort& port, Options options)
 
 bool Store::carve_all() {
     u32 const n = options_.frames;
-    if (!frame_pool_.carve(arena_, frame_pool_bytes)) return false;
+    if (!frame_pool_.carve(arena_, frame_pool_for(options_))) return false;
     frames_ = arena_.carve<Frame>(n);
     u8* data = arena_.carve<u8>(std::size_t{n} * block_bytes, block_bytes);
     hash_size_ = hash_size_for(n);
@@ -69,6 +71,7 @@ bool Store::carve_all() {
     checkpoint_ = arena_.carve<Checkpoint>(1, block_bytes);
     checkpoint_in_ = arena_.carve<Checkpoint>(1, block_bytes);
     ios_ = arena_.carve<Io>(io_count(options_));
+    u8** io_data = arena_.carve<u8*>(std::size_t{io_count(options_)} * io_blocks(options_));
     pending_max_ = pending_for(options_);
     pending_ = arena_.carve<Summary>(pending_max_, block_bytes);
     ring_ = arena_.carve<Record>(options_.garbage_ring);
@@ -95,6 +98,7 @@ bool Store::carve_all() {
     std::memset(zero_block_, 0, block_bytes);
     for (u32 i = 0; i < io_count(options_); ++i) {
         Io* io = new (&ios_[i]) Io;
+        io->data = io_data + std::size_t{i} * io_blocks(options_);
         io->next = free_ios_;
         free_ios_ = io;
     }

@@ -46,7 +46,8 @@ struct Options {
     u32 clean_threshold =
         32;  // blocks of garbage below which a segment is carried over; 0: all cleaned
     bool clean_automatically = true;
-    u32 media_streams = 0;  // streams recorded or played at once; each costs 3.9 MiB
+    u32 media_streams = 0;  // streams recorded or played at once
+    u32 media_run = 1;      // segments that a stream writes side by side and reads in one request
     Duration media_round = Duration::s(1);
     DiskModel disk_model{};          // without one no rate is guaranteed
     u32 media_reserve_percent = 15;  // of each round, for all other work
@@ -94,7 +95,8 @@ struct Frame {
 };
 
 class Store {
-    static constexpr u32 buffers_per_stream = 3;
+    /// A round's share is played while the next one is read, and neither begins at a border.
+    static constexpr u32 buffers_per_stream(Options const& o) { return 2 * o.media_run + 1; }
 
 public:
     Store(Arena arena, DiskPort& port, Options options);
@@ -208,16 +210,17 @@ private:
         bool waiting = false;   // in waiting_io_ of its disk
         bool may_pass = false;  // a single guaranteed block, which the other disks can yield too
         Urgency urgency = Urgency::Other;
-        Load* load = nullptr;  // its completion is told to this, not to a batch
+        Load* load = nullptr;  // its completion is told to this and those after it, not to a batch
         u32 count = 0;
         u64 block = 0;
         Io* next = nullptr;
-        u8* data[rows_per_segment];
+        u8** data = nullptr;  // io_blocks of them
     };
     static constexpr u32 ios_max = 256;  // and one for each column of each load
     static u32 io_count(Options const& o) {
-        return ios_max + o.media_streams * buffers_per_stream * disks;
+        return ios_max + o.media_streams * buffers_per_stream(o) * disks;
     }
+    static u32 io_blocks(Options const& o) { return rows_per_segment * o.media_run; }
     Io* begin_io(DiskOperation operation, u32 disk, u64 block);
     void start_io(Io& io, Batch& batch, DiskStatus* status, Urgency urgency = Urgency::Other);
     void send_io(Io& io);
@@ -227,6 +230,7 @@ private:
     bool present(u32 disk, u64 segment) const;
     u32 live_count() const;
     void disk_failed(u32 disk);
+    void give_up(u32 disk);
     Task eject();
     Task write_superblocks(bool* good);
     Task flush_disks(Urgency urgency = Urgency::Log);
@@ -330,6 +334,11 @@ private:
         u32 rows;
         u32 blocks;
     };
+    struct SegmentRange {  // segments where a frame begins and ends
+        u64 first;
+        u64 last;
+        bool any;
+    };
     struct MediaStream {
         u64 pnode;
         u32 generation;
@@ -361,17 +370,24 @@ private:
         u64 frames_all;
         u64 size;
         u64 issue;   // the frame whose blocks are asked for next
-        u32 budget;  // segments in a round
+        u32 run;     // its segments lie side by side in aligned runs of so many
+        u32 budget;  // segments in a round, and requests
+        u32 budget_requests;
         u32 spent;
-        u64 asking_offset;  // of the frame whose blocks are being asked for
-        u64 asking_bytes;
+        u32 spent_requests;
+        SegmentRange asking;   // of the frame whose segments are being asked for
+        SegmentRange* needed;  // of each frame that waits
         i64 slot_end;  // faster than 1: no other segment is read for frames before this time
         bool issue_ended;
-        bool sought;  // `issue` is known
-        bool poke;    // something has changed for it, or it waits for index or tree
-        Load* own[buffers_per_stream];
+        bool issue_moved;  // by a skip
+        bool sought;       // `issue` is known
+        bool poke;         // something has changed for it, or it waits for index or tree
+        Load** own;        // buffers_per_stream places
+        u64 run_next;      // of the run being recorded: the segments that are left
+        u64 run_end;
+        u32 run_least;  // the shortest run that was to be had
     };
-    /// A segment, or the part of one, that a playing stream reads.
+    /// A segment that a playing stream reads; those of one request are a chain.
     struct Load {
         bool used = false;
         bool ready = false;   // all blocks are there and right
@@ -380,14 +396,13 @@ private:
         u8 in_flight = 0;
         bool guaranteed = false;
         u64 pnode = 0;
-        MediaStream const* stream = nullptr;
         u64 round = 0;
         u64 segment = 0;
-        u32 row = 0;
         u32 rows = 0;
-        u64 first = 0;  // block of the stream
+        u64 first = 0;  // block of the stream; known when it is ready
         u32 blocks = 0;
-        u64 newest = 0;  // order of use
+        u64 newest = 0;        // order of use
+        Load* next = nullptr;  // of the same request
         u8* data = nullptr;
         Pointer* pointers = nullptr;  // of its blocks
         u8* at(u32 disk, u32 r) const {
@@ -424,6 +439,8 @@ private:
     MediaSession* session_of(Request& r);
     bool take_bytes(MediaSession& s, MediaStream& m, u8 const* data, u64 bytes, u64* taken);
     bool place_block(MediaSession& s, MediaStream& m, u8 const* data);
+    void hurry(MediaSession& s);
+    u64 next_segment(MediaStream& m);
     void seal_piece(MediaSession& s, MediaStream& m, bool final);
     void drop_buffer(SegmentBuffer& b);
     Task write_piece(MediaSession& s, SegmentBuffer& b, u64 segment, u32 row, u32 rows);
@@ -440,22 +457,32 @@ private:
     void close_play(MediaSession& s);
     bool op_play_frame(Request& r);
     bool op_seek(Request& r);
-    bool admit(Request& r, bool record, RoundLoad* load);
+    bool admit(Request& r, StreamShape const* shape, RoundLoad* load);
     void recount_guarantees();
     Found index_record(MediaStream const& m, u64 n, IndexRecord* out);
     Found find_time(MediaStream const& m, i64 time, u64* n);
     Found next_frame(MediaSession const& s, MediaStream const& m, u64 from, u64* n);
-    Found plan_load(MediaSession& s, MediaStream& m, u64 block);
     bool ask_frame(MediaSession& s, MediaStream& m);
     void top_up(MediaSession& s, MediaStream& m);
+    bool ask_segment(MediaSession& s, MediaStream& m, u64 segment, i64 time_ns);
+
+    // --- segments that are played (loads.cpp) --------------------------------------------------
+    Found plan_load(MediaSession& s, MediaStream& m, u64 segment, bool single);
+    static bool needs(MediaStream const& m, SegmentRange range, u64 segment);
     Load* free_load(MediaStream& m);
     bool pinned(MediaStream const& m, Load const& load) const;
     void drop_load(Load& load);
+    void take_back(Load& load);
+    Load* load_of_segment(MediaStream const& m, u64 segment);
     Load* load_of_block(MediaStream const& m, u64 block);
     void column_done(Load& load, u32 disk, DiskStatus status);
     void check_load(Load& load);
+    bool read_names(Load& load, u32 absent, bool* wrong);
+    bool mend_block(Load& load, u32 column, u32 row, u32 absent);
+    void check_column(Load& load, u32 disk);
     Task play_task();
     void end_round();
+    void leave_late_disks();
 
     struct Entry {
         u64 key = 0;
@@ -497,6 +524,8 @@ private:
     bool may_change(Request const& r) const;
     bool space_for(u64 blocks, bool freeing) const;
     u64 allocate_segment();
+    static constexpr u64 no_segment = ~u64{0};
+    u64 allocate_run(u32 segments);
     void set_segment(u64 segment, SegmentEntry entry);
     bool need_flush() const;
     bool unlogged() const;
@@ -555,6 +584,7 @@ private:
     void carry(u64 segment, DeadBlocks dead, u64 group);
     void free_segment(u64 segment);
     u64 garbage_entries() const;
+    u64 recorded_ahead() const;
     bool space_may_come();
     bool system_frames_busy(u64 file) const;
     void forget_file(u64 file);
@@ -694,6 +724,7 @@ private:
     Load* loads_ = nullptr;
     u32 load_count_ = 0;
     u64 load_use_ = 0;
+    u32 load_scan_ = 0;
     u64 media_round_ = 0;
     Instant media_round_end_ = Instant::never();
     Instant media_look_ = Instant::never();  // when slow disks are looked for

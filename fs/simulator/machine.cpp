@@ -18,6 +18,7 @@ Options small_options() {
     o.reserve_segments = 8;
     o.clean_threshold = 0;
     o.media_streams = 2;
+    o.media_run = 2;
     return o;
 }
 
@@ -406,7 +407,13 @@ Error Client::play(u32 stream, std::string* out, i64* time_ns) {
     out->resize(1 << 20);
     r.buffer = reinterpret_cast<u8*>(out->data());
     r.length = out->size();
-    Error const e = run(r);
+    Error e = run(r);
+    if (e == Error::Invalid && r.count > out->size()) {
+        out->resize(r.count);
+        r.buffer = reinterpret_cast<u8*>(out->data());
+        r.length = out->size();
+        e = run(r);
+    }
     out->resize(e == Error::None ? r.count : 0);
     *time_ns = r.time_ns;
     return e;

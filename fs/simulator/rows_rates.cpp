@@ -19,13 +19,18 @@ constexpr i64 frame_ns = 40'000'000;
 constexpr u64 rate = 500'000;
 constexpr u32 films = 4;
 constexpr u32 film_frames = 40 * 25;
-constexpr Duration round_length = Duration::ms(1900);
-constexpr u64 disk_segments = 512;
+constexpr u64 disk_segments = 640;
+constexpr u32 reserve_percent = 10;  // of each round, for files, cleaning and rebuilding
+constexpr u32 recorders = 2;
+constexpr u32 recording_frames = 20 * 25;  // then it is deleted, and the next one begins
 
 struct Drive {
     char const* name;
     DiskModel real;
-    u32 streams_least;
+    u32 run;         // segments side by side
+    Duration round;  // in which a stream of 0.5 MB/s takes as many
+    u64 streams_least;
+    u32 percent_least;  // of brute force
 };
 
 /// What a client knows of the picture.
@@ -51,6 +56,23 @@ struct Player {
     Instant again;  // when it asks for the next frame
 };
 
+/// A client that records films at the promised rate, one after the other into one name.
+struct Recorder {
+    enum class Step : u8 { Create, Open, Record, Close, Delete };
+    Request request;
+    Step step = Step::Create;
+    std::string name;
+    std::vector<u8> frame = std::vector<u8>(frame_bytes);
+    ControlRecord control{};
+    StreamAsk ask{};
+    u64 session = 0;
+    u64 next = 0;
+    Instant start;
+    bool asking = false;
+    Instant asked;
+    Instant again;
+};
+
 class Rates {
 public:
     Rates(Drive const& drive, u64 seed, Duration length)
@@ -67,7 +89,9 @@ private:
         o.garbage_ring = 16384;
         o.sort_entries = 65536;
         o.media_streams = streams;
-        o.media_round = round_length;
+        o.media_round = drive.round;
+        o.media_run = drive.run;
+        o.media_reserve_percent = reserve_percent;
         o.disk_model = {drive.real.rotation, drive.real.seek_min, drive.real.seek_max,
                         drive.real.bytes_per_second};
         return o;
@@ -77,6 +101,8 @@ private:
     void step_to(Instant limit);
     void players_ask();
     void files_ask();
+    void recorders_ask();
+    void recorder_next(Recorder& r);
     u64 brute_force();
 
     Drive const& drive_;
@@ -89,6 +115,8 @@ private:
     std::optional<Client> c_;
     std::vector<u64> number_;
     std::vector<std::unique_ptr<Player>> players_;
+    std::vector<std::unique_ptr<Recorder>> recorders_;
+    u64 recorded_ = 0;  // frames
     Request file_;
     std::vector<u8> file_data_ = std::vector<u8>(200'000, 'f');
     std::vector<u64> files_;
@@ -115,7 +143,7 @@ std::string Rates::make_films() {
             ControlRecord const r{static_cast<i64>(n) * frame_ns, frame_bytes,
                                   n % 12 == 0 ? frame_key : 0u};
             if (c_->record(0, {r}, data) != Error::None) return "record";
-            if (n % 47 == 46) m_->later(round_length);
+            if (n % 47 == 46) m_->later(drive_.round);
         }
         if (c_->close_streams() != Error::None) return "close";
     }
@@ -161,7 +189,7 @@ void Rates::players_ask() {
                 if (p.start == Instant::never()) {
                     // The first segment may hold one frame only: the next one is there a round
                     // later.
-                    p.start = p.done + round_length * 2;
+                    p.start = p.done + drive_.round * 2;
                     p.base = p.next;
                 }
                 Instant const due =
@@ -189,6 +217,91 @@ void Rates::players_ask() {
             p.asking = true;
             m_->store().submit(p.request);
         }
+    }
+}
+
+/// What the recorder asks for next, after what was asked for is done.
+void Rates::recorder_next(Recorder& r) {
+    using Step = Recorder::Step;
+    r.request = Request{};
+    Request& q = r.request;
+    switch (r.step) {
+        case Step::Create:
+        case Step::Delete:
+            q.op = r.step == Step::Create ? Op::Create : Op::Unlink;
+            q.type = PnodeType::Stream;
+            q.pnode = root_directory;
+            q.name = {r.name.data(), static_cast<u32>(r.name.size())};
+            break;
+        case Step::Open:
+            q.op = Op::OpenStreams;
+            q.streams = &r.ask;
+            q.streams_count = 1;
+            break;
+        case Step::Record:
+            q.op = Op::Record;
+            q.pnode2 = r.session;
+            paint(1000, r.next, r.frame.data());
+            r.control = {static_cast<i64>(r.next) * frame_ns, frame_bytes, 0};
+            q.buffer = r.frame.data();
+            q.length = frame_bytes;
+            q.control = &r.control;
+            q.control_count = 1;
+            break;
+        case Step::Close:
+            q.op = Op::CloseStreams;
+            q.pnode2 = r.session;
+            break;
+    }
+    r.asking = true;
+    r.asked = m_->now;
+    m_->store().submit(q);
+}
+
+void Rates::recorders_ask() {
+    using Step = Recorder::Step;
+    for (auto& recorder : recorders_) {
+        Recorder& r = *recorder;
+        if (r.asking && r.request.done) {
+            r.asking = false;
+            if (r.request.error != Error::None) {
+                problem_ = "recorder: error " + std::to_string(static_cast<int>(r.request.error)) +
+                           " at step " + std::to_string(static_cast<int>(r.step));
+                return;
+            }
+            r.again = m_->now;
+            switch (r.step) {
+                case Step::Create:
+                    r.ask = {r.request.attributes.pnode, rate};
+                    r.step = Step::Open;
+                    break;
+                case Step::Open:
+                    r.session = r.request.count;
+                    r.next = 0;
+                    r.start = m_->now;
+                    r.step = Step::Record;
+                    break;
+                case Step::Record:
+                    // A camera has memory for two rounds: as long as a disk may be late before it
+                    // goes, less what the store's own buffers hold.
+                    if (m_->now - r.asked > drive_.round * 2) {
+                        ++late_clients_;
+                        worst_wait_ = std::max(worst_wait_, m_->now - r.asked);
+                    }
+                    ++recorded_;
+                    ++r.next;
+                    r.again = r.start + Duration::ns(static_cast<i64>(r.next) * frame_ns);
+                    if (r.next == recording_frames) r.step = Step::Close;
+                    break;
+                case Step::Close:
+                    r.step = Step::Delete;
+                    break;
+                case Step::Delete:
+                    r.step = Step::Create;
+                    break;
+            }
+        }
+        if (!r.asking && m_->now >= r.again) recorder_next(r);
     }
 }
 
@@ -236,6 +349,9 @@ void Rates::step_to(Instant limit) {
         for (auto const& p : players_) {
             if (!p->asking && p->again < next) next = p->again;
         }
+        for (auto const& r : recorders_) {
+            if (!r->asking && r->again < next) next = r->again;
+        }
         if (limit < next) next = limit;
         if (m_->disks.busy() && m_->disks.next_completion() <= next) {
             m_->disks.step();
@@ -247,6 +363,7 @@ void Rates::step_to(Instant limit) {
         m_->store().advance(m_->now);
         m_->store().run();
         players_ask();
+        recorders_ask();
         files_ask();
         m_->store().run();
     }
@@ -294,10 +411,11 @@ u64 Rates::brute_force() {
             Duration t;
             for (u64 p : places) {
                 t += Disks::transfer_time(drive_.real, image_.blocks_per_disk, head, p,
-                                          rows_per_segment, static_cast<u32>(random_.below(1000)));
-                head = p + rows_per_segment;
+                                          rows_per_segment * drive_.run,
+                                          static_cast<u32>(random_.below(1000)));
+                head = p + rows_per_segment * drive_.run;
             }
-            if (t > round_length) return best;
+            if (t > drive_.round) return best;
         }
         best = n;
     }
@@ -318,6 +436,14 @@ std::string Rates::run() {
         if (c_->lookup("f" + std::to_string(i), &a) != Error::None) return "lookup";
         files_.push_back(a.pnode);
     }
+    for (u32 i = 0; i < recorders; ++i) {
+        auto r = std::make_unique<Recorder>();
+        r->name = "recording" + std::to_string(i);
+        recorders_.push_back(std::move(r));
+    }
+    // Their sessions are admitted first; between two films others cannot take their place, since
+    // no more players come then.
+    step_to(m_->now + drive_.round);
     u64 fitting = 0;
     for (;;) {
         auto p = std::make_unique<Player>();
@@ -332,24 +458,26 @@ std::string Rates::run() {
         p->again = m_->now;
         players_.push_back(std::move(p));
     }
-    admitted = players_.size();
+    admitted = players_.size() + recorders_.size();
     u64 const sustained = brute_force();
-    char text[300];
-    std::snprintf(text, sizeof text,
-                  "\n %s: %llu streams of 0.5 MB/s admitted, one more refused (%llu bytes/s fit), "
-                  "%llu by brute force (%.0f %%); rounds of %.1f s, shown after 4 rounds at most, "
-                  "buffers of %llu MiB",
-                  drive_.name, static_cast<unsigned long long>(admitted),
-                  static_cast<unsigned long long>(fitting),
-                  static_cast<unsigned long long>(sustained),
-                  100.0 * static_cast<double>(admitted) / static_cast<double>(sustained),
-                  static_cast<double>(round_length.ns()) / 1e9,
-                  static_cast<unsigned long long>(admitted * 15 / 4));
+    char text[400];
+    std::snprintf(
+        text, sizeof text,
+        "\n %s: %llu streams of 0.5 MB/s admitted (%u of them recorded), one more refused "
+        "(%llu bytes/s fit), %llu by brute force (%.0f %%); rounds of %.1f s, shown after "
+        "4 rounds (%.1f s) at most, buffers of %llu MiB, %u %% of a round kept for others",
+        drive_.name, static_cast<unsigned long long>(admitted), recorders,
+        static_cast<unsigned long long>(fitting), static_cast<unsigned long long>(sustained),
+        100.0 * static_cast<double>(admitted) / static_cast<double>(sustained),
+        static_cast<double>(drive_.round.ns()) / 1e9, static_cast<double>(drive_.round.ns()) * 4e-9,
+        static_cast<unsigned long long>(admitted * (2 * drive_.run + 1) * 5 / 4), reserve_percent);
     report += text;
-    if (admitted < drive_.streams_least) return "too few streams are admitted";
+    if (admitted < drive_.streams_least || admitted * 100 < sustained * drive_.percent_least) {
+        return "too few streams are admitted";
+    }
     if (fitting >= rate) return "a refusal names a rate that should have been admitted";
     // The first rounds fill the buffers.
-    step_to(m_->now + round_length * 4);
+    step_to(m_->now + drive_.round * 4);
     late_clients_ = 0;
     Duration const part = length_ / 5;
     problem = play(part, "healthy");
@@ -369,6 +497,10 @@ std::string Rates::run() {
     if (!problem.empty()) return problem;
     m_->disks.faults.slower[3] = 50;
     problem = play(part, "slow disk");
+    char end[80];
+    std::snprintf(end, sizeof end, "\n  %llu frames recorded",
+                  static_cast<unsigned long long>(recorded_));
+    report += end;
     return problem;
 }
 
@@ -379,9 +511,15 @@ RowResult row_rates(RowOptions const& o) {
     static Drive const drives[] = {
         {"1994: 5400 rpm, 5 MB/s",
          {true, Duration::us(11111), Duration::ms(2), Duration::ms(18), 5'000'000},
-         10},
+         1,
+         Duration::ms(1900),
+         10,
+         60},
         {"7200 rpm, 150 MB/s",
          {true, Duration::us(8333), Duration::ms(1), Duration::ms(16), 150'000'000},
+         2,
+         Duration::ms(3800),
+         200,
          60},
     };
     RowResult result;

@@ -108,6 +108,7 @@ std::string HostStore::open(std::vector<std::string> const& paths, u32 streams, 
     options.frames = 8192;
     options.garbage_ring = 65536;
     options.media_streams = streams_ = streams;
+    options.media_run = stream_run_max;
     std::size_t const bytes = Store::memory_needed(options, largest / rows_per_segment + 1);
     memory_ = std::make_unique_for_overwrite<u8[]>(bytes);
     store_.emplace(Arena(memory_.get(), bytes), disks_, options);

@@ -535,21 +535,63 @@ TEST(Admission, the_bound_is_no_less_than_the_sum_of_its_parts_and_the_answer_fi
     EXPECT_EQ(square_root(99), 9u);
     EXPECT_EQ(square_root(100), 10u);
     // One request alone: a full turn each for it and what is under way, two sweeps, two transfers.
-    EXPECT_GE(round_time(m, {1, 0}), Duration::us(2 * 11111 + 2 * 18000 + 2 * 52428));
+    EXPECT_GE(round_time(m, {1, 1, 0}), Duration::us(2 * 11111 + 2 * 18000 + 2 * 52428));
+    StreamShape const shape{false, 1, 20'000};
     RoundLoad load{};
     u32 streams = 0;
     for (;; ++streams) {
-        RoundLoad const one = load_of(500'000, round, false);
-        if (!fits(m, {load.segments + one.segments, load.blocks + one.blocks}, round, 20)) break;
-        load = {load.segments + one.segments, load.blocks + one.blocks};
+        RoundLoad const one = load_of(500'000, round, shape);
+        if (!fits(m, load + one, round, 20)) break;
+        load = load + one;
     }
     EXPECT_GE(streams, 10u);
-    u64 const rate = largest_rate(m, {5, 10}, round, 20, false);
-    RoundLoad const most = load_of(rate, round, false);
-    RoundLoad const more = load_of(rate + 1, round, false);
-    EXPECT_TRUE(fits(m, {5 + most.segments, 10 + most.blocks}, round, 20));
-    EXPECT_FALSE(fits(m, {5 + more.segments, 10 + more.blocks}, round, 20));
-    EXPECT_FALSE(fits(fs::DiskModel{}, {1, 0}, round, 20));
+    u64 const rate = largest_rate(m, {5, 5, 10}, round, 20, shape);
+    RoundLoad const most = load_of(rate, round, shape);
+    RoundLoad const more = load_of(rate + 1, round, shape);
+    EXPECT_TRUE(fits(m, RoundLoad{5, 5, 10} + most, round, 20));
+    EXPECT_FALSE(fits(m, RoundLoad{5, 5, 10} + more, round, 20));
+    EXPECT_FALSE(fits(fs::DiskModel{}, {1, 1, 0}, round, 20));
+    // A share that divides its run never crosses a border; any other may.
+    EXPECT_EQ(requests_of(3, 1), 3u);
+    EXPECT_EQ(requests_of(2, 4), 1u);
+    EXPECT_EQ(requests_of(3, 4), 2u);
+    EXPECT_EQ(requests_of(8, 4), 2u);
+    EXPECT_EQ(requests_of(9, 4), 4u);
+}
+
+/// Frames larger than a segment, runs of segments, at a guaranteed rate and backwards.
+TEST_F(Streams, frames_of_several_segments_play_in_runs_at_a_guaranteed_rate) {
+    start(192);
+    Options o = small_options();
+    o.media_streams = 4;
+    o.media_run = 4;
+    o.media_round = Duration::s(1);
+    o.disk_model = {Duration::us(8333), Duration::ms(1), Duration::ms(16), 150'000'000};
+    mount(o);
+    u64 const frames = 25;
+    record("v", 1, 2'500'001);
+    std::string out;
+    i64 time = 0;
+    auto const at = [](u64 n) { return static_cast<i64>(n) * 40'000'000; };
+    u64 fitting = 0;
+    EXPECT_EQ(client->open_streams({"v"}, stream_play, 9'000'000, 0, 1000, &fitting),
+              Error::NoBandwidth);
+    EXPECT_LT(fitting, 9'000'000u);
+    for (u64 const rate : {0u, 1'500'000u, 3'500'000u}) {
+        ASSERT_EQ(client->open_streams({"v"}, stream_play, rate), Error::None);
+        for (u64 n = 0; n < frames; ++n) {
+            ASSERT_EQ(client->play(0, &out, &time), Error::None) << n;
+            ASSERT_EQ(time, at(n));
+            ASSERT_EQ(out, picture(n, 2'500'001)) << n;
+        }
+        ASSERT_EQ(client->seek(at(frames - 1), -1000), Error::None);
+        for (u64 n = frames; n-- > 0;) {
+            ASSERT_EQ(client->play(0, &out, &time), Error::None) << n;
+            ASSERT_EQ(out, picture(n, 2'500'001)) << n;
+        }
+        ASSERT_EQ(client->close_streams(), Error::None);
+    }
+    EXPECT_EQ(machine->store().damage_count(), 0u);
 }
 
 TEST_F(Streams, a_rate_is_refused_without_a_model_and_beyond_it_with_the_largest_that_fits) {
