@@ -33,6 +33,14 @@ constexpr std::uint32_t kInlineEndpoints =
     (kInlineBytes - kInlineStretches * sizeof(Stretch)) / sizeof(Endpoint);
 static_assert(kInlineEndpoints >= 16);
 
+/// Does one of `all` hold each of `wanted`?
+template <unsigned long n>
+bool hold(abi::DeviceGrant const (&all)[n], abi::DeviceGrant const (&wanted)[n]) {
+    for (auto const& w : wanted)
+        if (w.count != 0 && !holds(all, w.first, w.count)) return false;
+    return true;
+}
+
 bool valid(Domain const& creator, abi::DomainParameters const& p) {
     auto const ro = abi::dib_ro_pages(static_cast<std::uint32_t>(p.endpoints));
     auto const rw = abi::dib_rw_pages(static_cast<std::uint32_t>(p.context_slots));
@@ -42,7 +50,9 @@ bool valid(Domain const& creator, abi::DomainParameters const& p) {
            p.stretches <= 1024 && p.dib_offset % 4096 == 0 &&
            p.dib_offset < p.regions * abi::kRegionSize &&
            (p.dib_offset & (abi::kRegionSize - 1)) + (ro + rw) * 4096 <= abi::kRegionSize &&
-           (p.privileges & ~creator.privileges) == 0 && p.frames < (1ull << 31) &&
+           (p.privileges & ~creator.privileges) == 0 &&
+           hold(creator.device_memory, p.device_memory) &&
+           hold(creator.device_interrupts, p.device_interrupts) && p.frames < (1ull << 31) &&
            p.death_endpoint < creator.endpoint_count;
 }
 
@@ -84,6 +94,8 @@ void describe(Domain& d, abi::DomainParameters const& p) {
     d.endpoint_count = static_cast<std::uint32_t>(p.endpoints);
     d.stretch_count = static_cast<std::uint16_t>(p.stretches);
     d.privileges = p.privileges;
+    std::memcpy(d.device_memory, p.device_memory, sizeof(d.device_memory));
+    std::memcpy(d.device_interrupts, p.device_interrupts, sizeof(d.device_interrupts));
     d.fpu = (p.privileges & abi::kPrivilegeFpu) != 0;
     d.first_slot = p.slot_address;
     d.image_regions = p.regions;

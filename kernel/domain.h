@@ -104,6 +104,7 @@ struct Domain {
     DomainState state;
     bool furnished;  ///< creation has finished
     std::uint64_t privileges;
+    abi::DeviceGrant device_memory[4], device_interrupts[2];
     abi::DomainId id() const { return (std::uint64_t{generation} << 32) | index; }
 
     SchedulingEntity entity;

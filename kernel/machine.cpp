@@ -43,6 +43,8 @@ std::uint64_t information(abi::MachineInfo word) {
             return frames::free_count();
         case TraceAddress:
             return arch::physical_of(trace::memory);
+        case TraceBytes:
+            return trace::bytes;
         case Features:
             return boot_info->from_uefi;
         default:

@@ -190,6 +190,7 @@ Domain* make_first_domain(ElfImage const& image, std::uint64_t segment_begin) {
     p.endpoints = endpoints;
     p.stretches = 256;
     p.privileges = abi::kPrivilegesAll;
+    p.device_memory[0] = p.device_interrupts[0] = {.first = 0, .count = UINT64_MAX};
     p.entry = image.entry();
     p.stack = address(layout.activation_stack + abi::kActivationStackPages);
     p.environment = address(layout.environment);

@@ -297,8 +297,11 @@ std::int64_t call_endpoint_close(abi::DomainId target, Word endpoint) {
 }
 std::int64_t call_irq_bind(Word kind, Word number, Word endpoint) {
     return timed([&] {
-        return has(abi::kPrivilegeInterrupts) ? interrupts::bind(self(), kind, number, endpoint)
-                                              : code(Error::NotPermitted);
+        auto const granted = number < abi::kInterruptMessage &&
+                             holds(self().device_interrupts, number | kind << 31, 1);
+        return has(abi::kPrivilegeInterrupts) && (granted || kind > 1 || number > 0xffffff)
+                   ? interrupts::bind(self(), kind, number, endpoint)
+                   : code(Error::NotPermitted);
     });
 }
 std::int64_t call_irq_ack(Word source) {
@@ -308,7 +311,10 @@ std::int64_t call_irq_ack(Word source) {
 }
 std::int64_t call_device_stretch(Word physical, Word pages, Word rights) {
     return timed([&] {
-        if (!has(abi::kPrivilegeDevices)) return code(Error::NotPermitted);
+        if (!has(abi::kPrivilegeDevices) || pages > UINT64_MAX / 4096 ||
+            !holds(self().device_memory, physical, pages * 4096)) {
+            return code(Error::NotPermitted);
+        }
         return status(stretches::create_device(self(), physical, pages, rights));
     });
 }
@@ -322,6 +328,9 @@ std::int64_t call_log(Word length, Word w0, Word w1, Word w2, Word w3) {
     Word const words[4] = {w0, w1, w2, w3};
     char text[32];
     std::memcpy(text, words, 32);
+    if (!has(abi::kPrivilegeReport)) {
+        for (auto& c : text) c = c == '@' ? '#' : c;
+    }
     log::write(std::string_view(text, length));
     return static_cast<std::int64_t>(length);
 }

@@ -43,31 +43,80 @@ std::span<std::byte const> map_archive() {
     return {reinterpret_cast<std::byte const*>(address + (physical - first)), bytes};
 }
 
-/// Privileges of the kernel for what the manifest grants.
-std::uint64_t privileges_of(Manifest const& manifest, ManifestDomain const& d) {
-    std::uint64_t p = 0;
+std::uint64_t information(abi::MachineInfo word) {
+    return static_cast<std::uint64_t>(sys::machine_info(word));
+}
+
+/// The pages that [address, address + bytes) touches.
+abi::DeviceGrant pages_of(std::uint64_t address, std::uint64_t bytes) {
+    auto const begin = address & ~(abi::kPageSize - 1);
+    auto const end = (address + bytes + abi::kPageSize - 1) & ~(abi::kPageSize - 1);
+    return {begin, bytes == 0 ? 0 : end - begin};
+}
+
+/// Takes the first free place. False: there is none.
+template <std::size_t n>
+bool grant(abi::DeviceGrant (&grants)[n], abi::DeviceGrant wanted) {
+    if (wanted.count == 0) return true;  // a machine without the device
+    for (auto& place : grants) {
+        if (place.count != 0) continue;
+        place = wanted;
+        return true;
+    }
+    return false;
+}
+
+/// What the manifest grants to a domain, in the kernel's terms. False: more than it can hold.
+bool grant_all(Manifest const& manifest, ManifestDomain const& d, manager::ChildOptions& options) {
+    auto& p = options.privileges;
+    auto fits = true;
     if (has(d.privileges, Privilege::KernelSections)) p |= abi::kPrivilegeKps;
     if (has(d.privileges, Privilege::ControlContracts)) p |= abi::kPrivilegeControlContracts;
     if (has(d.privileges, Privilege::CreateDomains)) p |= abi::kPrivilegeCreateDomains;
     if (has(d.privileges, Privilege::ControlMachine)) p |= abi::kPrivilegeMachine;
-    if (has(d.privileges, Privilege::ReadTrace)) p |= abi::kPrivilegeDevices;
+    if (has(d.privileges, Privilege::Report)) p |= abi::kPrivilegeReport;
+    if (has(d.privileges, Privilege::ReadTrace)) {
+        p |= abi::kPrivilegeDevices;
+        fits &= grant(options.device_memory, pages_of(information(abi::MachineInfo::TraceAddress),
+                                                      information(abi::MachineInfo::TraceBytes)));
+    }
     if (d.uses_fpu != 0) p |= abi::kPrivilegeFpu;
     for (std::uint32_t i = 0; i < d.resource_count; ++i) {
-        switch (manifest.resource(d.first_resource + i).kind) {
+        auto const resource = manifest.resource(d.first_resource + i);
+        switch (resource.kind) {
             case ResourceKind::Interrupt:
                 p |= abi::kPrivilegeInterrupts;
+                fits &= grant(options.device_interrupts,
+                              {.first = resource.a, .count = resource.b - resource.a + 1});
                 break;
             case ResourceKind::Ports:
+                // There is no right to single ports: only a section can reach them (K8).
                 p |= abi::kPrivilegeKps;
                 break;
             case ResourceKind::Data:
                 break;
-            default:
+            case ResourceKind::FrameBuffer:
                 p |= abi::kPrivilegeDevices;
+                fits &= grant(options.device_memory,
+                              pages_of(information(abi::MachineInfo::FrameBufferPhysical),
+                                       information(abi::MachineInfo::FrameBufferPitch) *
+                                           information(abi::MachineInfo::FrameBufferHeight)));
+                break;
+            case ResourceKind::Memory:
+                p |= abi::kPrivilegeDevices;
+                fits &= grant(options.device_memory, {.first = resource.a, .count = resource.b});
+                break;
+            case ResourceKind::PciClass:
+            case ResourceKind::PciDevice:
+                // Which memory and messages such a device has, its driver finds out itself.
+                p |= abi::kPrivilegeDevices | abi::kPrivilegeInterrupts;
+                fits &= grant(options.device_memory, {.first = 0, .count = UINT64_MAX});
+                fits &= grant(options.device_interrupts,
+                              {.first = abi::kInterruptMessage, .count = abi::kInterruptMessage});
                 break;
         }
     }
-    return p;
+    return fits;
 }
 
 /// Maps an archive entry read-only in the child; the child finds it as a channel record of that
@@ -118,8 +167,11 @@ void build(Started& started, Archive const& archive, Manifest const& manifest, s
                                   .stack_pages = d.stack / abi::kPageSize,
                                   .frames = d.memory / abi::kPageSize,
                                   .heap_bytes = d.memory,
-                                  .privileges = privileges_of(manifest, d),
                                   .death_endpoint = kDeathEndpoint};
+    if (!grant_all(manifest, d, options)) {
+        log::line(d.name.view(), ": more devices than a domain can be granted");
+        return;
+    }
     auto child = manager::create(image->payload, options);
     if (!child) return;
     started.child = *child;

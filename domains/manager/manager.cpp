@@ -127,6 +127,8 @@ Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions
     p.stretches = options.stretches;
     p.frames = options.frames;
     p.privileges = options.privileges;
+    __builtin_memcpy(p.device_memory, options.device_memory, sizeof(p.device_memory));
+    __builtin_memcpy(p.device_interrupts, options.device_interrupts, sizeof(p.device_interrupts));
     p.death_endpoint = options.death_endpoint;
     p.entry = image->entry();
     p.stack = address(layout.activation_stack + abi::kActivationStackPages);

@@ -29,7 +29,9 @@ struct ChildOptions {
     std::uint64_t stack_pages = 16;
     std::uint64_t frames = 1024;  ///< quota, taken from the caller's
     std::uint64_t heap_bytes = 1u << 20;
-    std::uint64_t privileges = 0;      ///< abi::Privilege
+    std::uint64_t privileges = 0;  ///< abi::Privilege
+    abi::DeviceGrant device_memory[4] = {};
+    abi::DeviceGrant device_interrupts[2] = {};
     std::uint32_t death_endpoint = 1;  ///< of the caller: counts the child's death
 };
 

@@ -189,7 +189,10 @@ void random_calls(std::uint64_t total, std::uint64_t privileges, std::uint64_t s
         mask |= bit(abi::Call::ContractSet) | bit(abi::Call::GuaranteesSet);
     while (done < total && lives < 400) {
         ++lives;
-        auto t = make(caller_entry, {.privileges = privileges, .frames = 300, .weight = 50});
+        auto t = make(caller_entry, {.privileges = privileges,
+                                     .device_interrupts = {.first = 0, .count = 256},
+                                     .frames = 300,
+                                     .weight = 50});
         REQUIRE_EQ(t.error, 0);
         auto& in = t.mail->in;
         in[0] = total - done;

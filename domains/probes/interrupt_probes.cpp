@@ -62,7 +62,8 @@ void one_owner() {
     EXPECT_EQ(sys::irq_bind(0, 2, kEndpoint + 1),
               code(abi::Error::Busy));  // the same line by its other name
     EXPECT_EQ(sys::irq_bind(0, 1ull << 32, kEndpoint + 1), code(abi::Error::BadArgument));
-    EXPECT_EQ(sys::irq_bind(0, 1000, kEndpoint + 1), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_bind(0, 200, kEndpoint + 1), code(abi::Error::BadArgument));
+    EXPECT_EQ(sys::irq_bind(0, 1000, kEndpoint + 1), code(abi::Error::NotPermitted));
     EXPECT_EQ(sys::irq_bind(2, 5, kEndpoint + 1), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::irq_bind(1, 0xffff00, kEndpoint + 1), code(abi::Error::BadArgument));
     EXPECT_EQ(sys::irq_bind(0, 5, kEndpoint), code(abi::Error::Busy));
@@ -105,8 +106,9 @@ void tick_entry(abi::DibRo const* ro) {
 void storm_harms_nobody() {
     auto player = make(tick_entry, {.weight = 0, .slice = 600'000, .period = 5'000'000});
     REQUIRE_EQ(player.error, 0);
-    auto driver =
-        make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts, .weight = 10});
+    auto driver = make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts,
+                                             .device_interrupts = {.first = 0, .count = 1},
+                                             .weight = 10});
     REQUIRE(wait_for([&] { return driver.mail->go == 1; }));
     EXPECT(static_cast<std::int64_t>(driver.mail->out[1]) >= 0);
     auto hog = make_started(spinner, {.weight = 10});
@@ -121,7 +123,8 @@ void storm_harms_nobody() {
 }
 
 void owner_dies() {
-    auto driver = make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts});
+    auto driver = make_started(storm_entry, {.privileges = abi::kPrivilegeInterrupts,
+                                             .device_interrupts = {.first = 0, .count = 1}});
     REQUIRE(wait_for([&] { return driver.mail->go == 1; }));
     set_interval_timer(2000);
     REQUIRE(wait_for([&] { return driver.mail->out[0] > 5; }));
@@ -133,6 +136,84 @@ void owner_dies() {
     EXPECT_EQ(sys::irq_ack(line.n()), 0);
     auto const begin = count();
     EXPECT(wait_for([&] { return count() > begin; }, Duration::ms(5)));
+}
+
+/// Tries to take devices: out[0] the line of its grant, out[1] the line after it, out[2] a message
+/// of that number, out[3] the page of its grant, out[4] that and the next, out[5] the next.
+void grant_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto const page = mail.in[0];
+    auto const try_stretch = [](std::uint64_t physical, std::uint64_t pages) {
+        auto made = sys::device_stretch(physical, pages, abi::kRead);
+        if (made >= 0) sys::stretch_destroy(0, static_cast<std::uint64_t>(made));
+        return static_cast<std::uint64_t>(made);
+    };
+    mail.out[0] = static_cast<std::uint64_t>(sys::irq_bind(0, 5, 5));
+    mail.out[1] = static_cast<std::uint64_t>(sys::irq_bind(0, 6, 6));
+    mail.out[2] = static_cast<std::uint64_t>(sys::irq_bind(1, 5, 6));
+    mail.out[3] = try_stretch(page, 1);
+    mail.out[4] = try_stretch(page, 2);
+    mail.out[5] = try_stretch(page + 4096, 1);
+    mail.go = 1;
+    for (;;) sys::suspend(INT64_MAX);
+}
+void only_what_was_granted() {
+    constexpr auto refused = static_cast<std::int64_t>(abi::Error::NotPermitted);
+    constexpr std::uint64_t page = 0xf000'0000;  // no memory there on the machines of these tests
+    auto t = make(grant_entry, {.privileges = abi::kPrivilegeInterrupts | abi::kPrivilegeDevices,
+                                .device_memory = {.first = page, .count = 4096},
+                                .device_interrupts = {.first = 5, .count = 1}});
+    REQUIRE_EQ(t.error, 0);
+    t.mail->in[0] = page;
+    REQUIRE(t.start());
+    REQUIRE(wait_for([&] { return t.mail->go == 1; }));
+    EXPECT(static_cast<std::int64_t>(t.mail->out[0]) >= 0);
+    EXPECT_EQ(static_cast<std::int64_t>(t.mail->out[1]), refused);
+    EXPECT_EQ(static_cast<std::int64_t>(t.mail->out[2]), refused);
+    EXPECT(static_cast<std::int64_t>(t.mail->out[3]) >= 0);
+    EXPECT_EQ(static_cast<std::int64_t>(t.mail->out[4]), refused);
+    EXPECT_EQ(static_cast<std::int64_t>(t.mail->out[5]), refused);
+}
+
+/// A child is given a part of what its parent has, and no more: out[0] the part, out[1] more.
+void parent_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto const create = [&](abi::DeviceGrant memory, abi::DeviceGrant interrupts) {
+        auto& p = *reinterpret_cast<abi::DomainParameters*>(rw_of(ro).arguments);
+        __builtin_memcpy(&p, const_cast<std::uint64_t const*>(&mail.extra[100]), sizeof(p));
+        p.device_memory[0] = memory;
+        p.device_interrupts[0] = interrupts;
+        auto const made = sys::domain_create();
+        if (made >= 0) sys::domain_destroy(static_cast<abi::DomainId>(made));
+        return static_cast<std::uint64_t>(made);
+    };
+    mail.out[0] = create({8192, 4096}, {3, 1});
+    mail.out[1] = create({8192, 4097}, {3, 1});
+    mail.out[2] = create({4096, 4096}, {3, 1});
+    mail.out[3] = create({8192, 4096}, {3, 2});
+    mail.out[4] = create({8192, UINT64_MAX}, {3, 1});
+    mail.go = 1;
+    for (;;) sys::suspend(INT64_MAX);
+}
+void a_child_gets_no_more_than_its_parent_has() {
+    constexpr auto refused = static_cast<std::int64_t>(abi::Error::BadArgument);
+    auto t = make(parent_entry, {.privileges = abi::kPrivilegeCreateDomains,
+                                 .device_memory = {.first = 8192, .count = 4096},
+                                 .device_interrupts = {.first = 3, .count = 1},
+                                 .frames = 400});
+    REQUIRE_EQ(t.error, 0);
+    abi::DomainParameters p{};
+    p.slot_address = t.slot + abi::kSlotSize * 64;
+    p.regions = 1;
+    p.context_slots = 4;
+    p.endpoints = 16;
+    p.stretches = 8;
+    p.frames = 64;
+    __builtin_memcpy(const_cast<std::uint64_t*>(&t.mail->extra[100]), &p, sizeof(p));
+    REQUIRE(t.start());
+    REQUIRE(wait_for([&] { return t.mail->go == 1; }));
+    EXPECT(static_cast<std::int64_t>(t.mail->out[0]) >= 0);
+    for (int i = 1; i <= 4; ++i) EXPECT_EQ(static_cast<std::int64_t>(t.mail->out[i]), refused);
 }
 
 /// A message-signalled interrupt, where the machine has QEMU's teaching device (-device edu).
@@ -214,6 +295,9 @@ constexpr Probe list[] = {
     {"interrupt.one_owner", one_owner},
     {"interrupt.storm_harms_nobody", storm_harms_nobody},
     {"interrupt.owner_dies", owner_dies},
+    {"interrupt.only_what_was_granted", only_what_was_granted},
+    {"interrupt.a_child_gets_no_more_than_its_parent_has",
+     a_child_gets_no_more_than_its_parent_has},
     {"interrupt.message_signalled", message_signalled},
     {"interrupt.message_tables_are_the_kernels", message_tables_are_the_kernels},
 };

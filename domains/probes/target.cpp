@@ -110,6 +110,8 @@ Target make(TargetFunction function, TargetOptions const& o) {
         p.stretches = o.stretches;
         p.frames = o.frames;
         p.privileges = o.privileges;
+        p.device_memory[0] = o.device_memory;
+        p.device_interrupts[0] = o.device_interrupts;
         p.death_endpoint = kDeathEndpoint;
         p.entry =
             o.entry != 0 ? o.entry : t.slot + (reinterpret_cast<std::uint64_t>(function) - base);

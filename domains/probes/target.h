@@ -32,6 +32,8 @@ using TargetFunction = void (*)(abi::DibRo const*);
 
 struct TargetOptions {
     std::uint64_t privileges = 0;
+    abi::DeviceGrant device_memory = {};
+    abi::DeviceGrant device_interrupts = {};
     std::uint64_t frames = 64;
     std::uint32_t endpoints = 16;
     std::uint32_t slots = 4;

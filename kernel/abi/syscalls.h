@@ -117,15 +117,16 @@ enum class Call : std::uint32_t {
     EndpointClose = 27,
 
     /// irq_bind(kind, number, endpoint): kind 0: IO-APIC line `number`; kind 1: MSI(-X) entry of a
-    /// PCI function (bus<<16|device<<11|function<<8|entry). Right: privilege Interrupts. Returns
-    /// the source's
-    /// number, masked until irq_ack. Errors: Busy, NotPermitted, BadArgument. bound 700.
+    /// PCI function (bus<<16|device<<11|function<<8|entry). Right: privilege Interrupts and a
+    /// grant of it. Returns the source's number, masked until irq_ack. At most 32 are bound at a
+    /// time. Errors: Busy, NotPermitted, BadArgument. bound 700.
     IrqBind = 28,
     /// irq_ack(source): lets the next interrupt through. bound 150.
     IrqAck = 29,
 
     /// device_stretch(physical, pages, rights): a stretch over device memory. Right: privilege
-    /// Devices. Never over RAM. Errors: NotPermitted (also for a page that holds a message table of
+    /// Devices and a grant of all of it. Never over RAM. Errors: NotPermitted (also for a page that
+    /// holds a message table of
     /// PCI, MSI-X: those are written by the kernel only), BadArgument, Exists, Again. bound 700.
     DeviceStretch = 30,
     /// pci_read(bus<<16|device<<11|function<<8|offset): one 32-bit word of configuration space.
@@ -133,7 +134,7 @@ enum class Call : std::uint32_t {
     PciRead = 31,
 
     /// log(length, w0, w1, w2, w3): appends up to 32 bytes, given in registers, to the kernel's
-    /// log.
+    /// log. Without the privilege Report, '@' becomes '#': what begins with it is for the host.
     Log = 32,
     /// trace_mark(kind, a, b): a user record in the trace ring. bound 60.
     TraceMark = 33,
@@ -183,11 +184,33 @@ enum Privilege : std::uint64_t {
     kPrivilegeDevices = 16,
     kPrivilegeMachine = 32,
     kPrivilegeFpu = 64,
-    kPrivilegesAll = 127,
+    kPrivilegeReport = 128,  ///< write lines for the host: those with '@'
+    kPrivilegesAll = 255,
 };
+
+/// A range of something: [first, first + count). count 0: nothing.
+struct DeviceGrant {
+    std::uint64_t first, count;
+
+    constexpr bool holds(std::uint64_t begin, std::uint64_t n) const {
+        return begin >= first && n <= count && begin - first <= count - n;
+    }
+};
+/// Does one of them hold all of [begin, begin + n)?
+template <unsigned long size>
+constexpr bool holds(DeviceGrant const (&grants)[size], std::uint64_t begin, std::uint64_t n) {
+    for (auto const& grant : grants)
+        if (grant.holds(begin, n)) return true;
+    return false;
+}
+inline constexpr std::uint64_t kInterruptMessage = 1ull << 31;
 
 /// Arguments of domain_create, at the start of DibRw::arguments.
 struct DomainParameters {
+    /// What of the machine's devices the domain may take for itself; a parent can give only what
+    /// it has. Memory is in bytes; an interrupt is a line, or kInterruptMessage + a PCI number.
+    DeviceGrant device_memory[4];
+    DeviceGrant device_interrupts[2];
     std::uint64_t slot_address;   ///< first byte of a free 16 MiB slot
     std::uint64_t regions;        ///< 2 MiB regions reserved at once for the image (1..8)
     std::uint64_t dib_offset;     ///< where the DIB goes, bytes from slot_address, page aligned
@@ -231,6 +254,7 @@ enum class MachineInfo : std::uint64_t {
     FramesFree,
     TraceAddress,
     Features,
+    TraceBytes,
     CommandLine = 0x100,  ///< and the words from there on: the command line, eight characters each
 };
 

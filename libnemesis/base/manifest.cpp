@@ -81,7 +81,7 @@ bool is_possible(ManifestResource const& r) {
         case ResourceKind::Ports:
             return r.a <= r.b && r.b <= 0xFFFF;
         case ResourceKind::Interrupt:
-            return r.a < 256 && r.b == 0;
+            return r.a <= r.b && r.b < 256;
         case ResourceKind::FrameBuffer:
             return r.a == 0 && r.b == 0;
         case ResourceKind::Memory:

@@ -41,8 +41,9 @@ enum class Privilege : std::uint32_t {
     CreateDomains = 1u << 2,     ///< text: create_domains
     ReadTrace = 1u << 3,         ///< text: read_trace
     ControlMachine = 1u << 4,    ///< text: control_machine (stop, restart)
+    Report = 1u << 5,            ///< text: report (lines of the log that the host acts on)
 };
-inline constexpr std::uint32_t privileges_known = 0x1F;
+inline constexpr std::uint32_t privileges_known = 0x3F;
 
 constexpr Privilege operator|(Privilege a, Privilege b) {
     return static_cast<Privilege>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
@@ -119,7 +120,7 @@ enum class ResourceKind : std::uint32_t {
     PciClass = 1,     ///< a: class << 8 | subclass; the first such device
     PciDevice = 2,    ///< a: vendor << 16 | device
     Ports = 3,        ///< a: first, b: last I/O port
-    Interrupt = 4,    ///< a: line of the I/O interrupt controller
+    Interrupt = 4,    ///< a: first, b: last line of the I/O interrupt controller
     FrameBuffer = 5,  ///< the boot frame buffer
     Memory = 6,       ///< a: physical address, b: bytes, both multiples of a page; device memory
     Data = 7,         ///< an archive entry, mapped read-only

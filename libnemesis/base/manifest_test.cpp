@@ -152,7 +152,7 @@ TEST(Manifest, DomainsAreChecked) {
     EXPECT_EQ(domain([](D& d) { d.stack = 16 << 20; }), E::BadMemory);
     EXPECT_EQ(domain([](D& d) { d.context_slots = 0; }), E::BadCount);
     EXPECT_EQ(domain([](D& d) { d.endpoints = 262'145; }), E::BadCount);
-    EXPECT_EQ(domain([](D& d) { d.privileges = Privilege{0x20}; }), E::BadPrivilege);
+    EXPECT_EQ(domain([](D& d) { d.privileges = Privilege{0x40}; }), E::BadPrivilege);
     EXPECT_EQ(domain([](D& d) { d.uses_fpu = 2; }), E::BadFlag);
     EXPECT_EQ(domain([](D& d) { d.reserved = 1; }), E::ReservedNotZero);
     EXPECT_EQ(domain([](D& d) { d.first_resource = 4; }), E::BadResource);
@@ -181,7 +181,9 @@ TEST(Manifest, ResourcesAndChannelsAreChecked) {
     EXPECT_EQ(resource([](R& r) { r.kind = ResourceKind{0}; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.b = 0x3F7; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.b = 0x10000; }), E::BadResource);
-    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Interrupt, 0, 256, 0, {}}; }), E::BadResource);
+    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Interrupt, 0, 255, 256, {}}; }),
+              E::BadResource);
+    EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Interrupt, 0, 5, 4, {}}; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Memory, 0, 0x1001, 4096, {}}; }),
               E::BadResource);
     EXPECT_EQ(resource([](R& r) { r = {ResourceKind::Memory, 0, 1ull << 52, 4096, {}}; }),

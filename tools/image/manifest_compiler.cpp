@@ -42,6 +42,7 @@ constexpr PrivilegeWord privilege_words[] = {
     {"create_domains", Privilege::CreateDomains},
     {"read_trace", Privilege::ReadTrace},
     {"control_machine", Privilege::ControlMachine},
+    {"report", Privilege::Report},
 };
 
 constexpr std::string_view property_words[] = {
@@ -253,11 +254,12 @@ void Compiler::parse_property(DomainDraft& draft) {
     } else if (property == "device") {
         parse_device(draft);
     } else if (property == "irq") {
-        draft.resources.push_back({.kind = ResourceKind::Interrupt,
-                                   .reserved = 0,
-                                   .a = scan_.number("an interrupt line", 255),
-                                   .b = 0,
-                                   .data = {}});
+        ManifestResource lines{
+            .kind = ResourceKind::Interrupt, .reserved = 0, .a = 0, .b = 0, .data = {}};
+        lines.a = scan_.number("an interrupt line", 255);
+        lines.b = scan_.accept("..") ? scan_.number("an interrupt line", 255) : lines.a;
+        if (lines.b < lines.a) scan_.mistake(place, "the last line is before the first");
+        draft.resources.push_back(lines);
     } else if (property == "data") {
         ManifestResource data{
             .kind = ResourceKind::Data, .reserved = 0, .a = 0, .b = 0, .data = {}};
@@ -559,7 +561,7 @@ std::string resource_text(ManifestResource const& r) {
         case ResourceKind::Ports:
             return "device ports " + hex(r.a) + ".." + hex(r.b);
         case ResourceKind::Interrupt:
-            return "irq " + std::to_string(r.a);
+            return "irq " + std::to_string(r.a) + (r.b == r.a ? "" : ".." + std::to_string(r.b));
         case ResourceKind::FrameBuffer:
             return "device frame_buffer";
         case ResourceKind::Memory:
