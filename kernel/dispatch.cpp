@@ -185,6 +185,7 @@ void arm_timer(Instant until) {
 /// How long the first part of an entry may be before interrupts are let through. units:
 /// instructions, taken as ns
 inline constexpr std::int64_t kLongPartNs = 300;
+inline constexpr std::int64_t kLongFilingNs = 200;  ///< before spare time's own step may follow
 
 /// Between two parts of a long entry: an interrupt that comes through makes the decision that this
 /// one was to make, and does not come back. Returns the time.
@@ -225,6 +226,15 @@ inline constexpr std::int64_t kLongPartNs = 300;
             prepare_floating_point(cpu, *runner);
         enter_chosen(runner, time_kind(cpu, *runner));
     }
+}
+
+/// As decide_and_enter, after a time-out was filed, which alone may be a long part.
+[[noreturn, gnu::noinline]] static void decide_after_filing(Cpu& cpu, Instant entered) {
+    auto const now = arch::clock::now();
+    if ((now - entered).ns() <= kLongFilingNs) decide_and_enter(cpu, entered, now);
+    cpu.entered = entered;
+    auto const then = let_interrupts_through(cpu);
+    decide_and_enter(cpu, then, then);
 }
 
 /// The current domain goes on after an interrupt: the kernel's time is not its own.
@@ -352,8 +362,8 @@ extern "C" [[noreturn]] NO_WAY_BACK void suspend_current(Domain* d, Instant unti
     ++d->serve_epoch;  // whatever was donated to it ends
     ++d->ro->deactivations;
     dispatch::block_entity(cpu, d->entity, entered, until);
-    auto const now = until == Instant::never() ? entered : arch::clock::now();
-    dispatch::decide_and_enter(cpu, entered, now);
+    if (until != Instant::never()) dispatch::decide_after_filing(cpu, entered);
+    dispatch::decide_and_enter(cpu, entered, entered);
 }
 
 /// The running domain gives the processor up until it is chosen again.

@@ -50,10 +50,13 @@ bool valid(Domain const& creator, abi::DomainParameters const& p) {
            p.stretches <= 1024 && p.dib_offset % 4096 == 0 &&
            p.dib_offset < p.regions * abi::kRegionSize &&
            (p.dib_offset & (abi::kRegionSize - 1)) + (ro + rw) * 4096 <= abi::kRegionSize &&
-           (p.privileges & ~creator.privileges) == 0 &&
-           hold(creator.device_memory, p.device_memory) &&
-           hold(creator.device_interrupts, p.device_interrupts) && p.frames < (1ull << 31) &&
+           (p.privileges & ~creator.privileges) == 0 && p.frames < (1ull << 31) &&
            p.death_endpoint < creator.endpoint_count;
+}
+
+bool grants_are_held(Domain const& creator, abi::DomainParameters const& p) {
+    return hold(creator.device_memory, p.device_memory) &&
+           hold(creator.device_interrupts, p.device_interrupts);
 }
 
 std::uint8_t* frame_pointer(FrameNumber n) {
@@ -112,7 +115,8 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
         case kDescribe: {
             // Not what was looked at when the object was made: the creator may write between steps.
             auto const* creator = at(d.parent_index);
-            if (creator != nullptr && !valid(*creator, p)) return fail(Error::BadArgument);
+            if (creator != nullptr && !(valid(*creator, p) && grants_are_held(*creator, p)))
+                return fail(Error::BadArgument);
             if (slots::owner_of(p.slot_address) != 0xffffffff) return fail(Error::Busy);
             describe(d, p);
             ++d.creation_step;

@@ -414,22 +414,11 @@ void Scheduler::end_of_slice(std::int64_t now) {
     exhausted(*current_, now);
 }
 
-/// So is its quantum.
-void Scheduler::end_of_request() {
-    current_kind_ = TimeKind::None;
-    next_request(*current_);
-}
-
 bool Scheduler::decide(Instant at, Dispatch& decision) {
     std::int64_t const now = at.ns();
     if (current_kind_ == TimeKind::Allocated) {
         if (current_->remaining_ <= 0) {
             end_of_slice(now);
-            return false;
-        }
-    } else if (current_kind_ == TimeKind::Extra) {
-        if (current_->spare_used_ >= quantum_scaled_) {
-            end_of_request();
             return false;
         }
     }
@@ -543,8 +532,20 @@ void Scheduler::lose_weight(std::int64_t weight) {
 
 /// The request of `e` is served: it asks for the next one.
 void Scheduler::next_request(SchedulingEntity& e) {
-    if (!spare_node(e).queued()) return;
-    spare_.remove(spare_node(e));
+    SpareNode& node = spare_node(e);
+    if (!node.queued()) return;
+    if (weight_total_ == e.spare_weight_ && node.place == TreeNode::Place::Ready) {
+        // Nobody else competes: it stays where it is, and virtual time comes along.
+        end_request(e);
+        node.key = e.spare_start_;
+        node.deadline = e.spare_start_ + e.spare_step_;
+        if (node.key > virtual_time_) {
+            virtual_time_ = advanced_to_ = node.key;
+            remainder_ = 0;
+        }
+        return;
+    }
+    spare_.remove(node);
     end_request(e);
     file_request(e);
 }
@@ -581,9 +582,12 @@ TreeNode* Scheduler::pick_spare() {
 
 bool Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
     if (await_idle_ || (change_ == Change::AwaitsIdle && now >= kept_until_)) [[unlikely]] {
-        guarantees_idle(now);
+        // A step of its own: not in one with what brought the processor here.
+        if (idle_seen_) guarantees_idle(now);
+        idle_seen_ = !idle_seen_;
         return false;
     }
+    idle_seen_ = false;
     if (timeouts_.first()->deadline <= now && !timeout_taken_) [[unlikely]] {
         take_timeout();
         timeout_taken_ = true;
@@ -610,6 +614,10 @@ bool Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
         return true;
     }
     SchedulingEntity& e = *of_spare(node);
+    if (e.spare_used_ >= quantum_scaled_) {
+        next_request(e);
+        return false;
+    }
     current_ = &e;
     current_kind_ = TimeKind::Extra;
     std::int64_t const left =
@@ -656,6 +664,10 @@ Scheduler::Step Scheduler::step(std::uint32_t max_work) {
     if (change_ == Change::Fits && max_work > 0) {  // one more unit
         prepared_.set(wanted_.slice.ns() + options_.costs.per_job().ns(), wanted_.period.ns(),
                       wanted_.deadline.ns());
+        std::uint64_t const others =
+            utilisation_ - (changed_->slice_ > 0 ? changed_->term_.utilisation_ceiling : 0);
+        prepared_span_ =
+            Admission::blocked_share(options_.costs, others + prepared_.utilisation_ceiling);
         change_ = Change::Admitted;
     }
     return {admitted() ? AdmissionVerdict::Admitted : AdmissionVerdict::Again, Duration{}};
@@ -678,14 +690,13 @@ std::int64_t Scheduler::last_available(SchedulingEntity const& e, std::int64_t n
 void Scheduler::freed(std::int64_t when, bool was_constrained) {
     drained_at_ = std::max(drained_at_, when);
     if (was_constrained || constrained_ > 0) await_idle_ = true;
-    allow_keeping(false);
+    allow_keeping(0, false);
 }
 
-/// The set of contracts has changed. may_shrink: nobody has more left than these promise.
-void Scheduler::allow_keeping(bool may_shrink) {
-    std::int64_t const span = constrained_ > 0 || await_idle_
-                                  ? never
-                                  : Admission::blocked_share(options_.costs, utilisation_);
+/// The set of contracts has changed. `span`: with what they promise; may_shrink: nobody has more
+/// left than that.
+void Scheduler::allow_keeping(std::int64_t span, bool may_shrink) {
+    if (constrained_ > 0 || await_idle_) span = never;
     keep_span_ = may_shrink ? span : std::max(keep_span_, span);
 }
 
@@ -727,7 +738,7 @@ Instant Scheduler::commit(Instant at) {
         if (gives_back) freed(own, constrained(old));
         return wanted_.slice.ns() > 0 && gives_back ? Instant::ns(own) : at;
     }
-    if (constrained_ > 0 || await_idle_) keep_span_ = never;
+    allow_keeping(0, false);
     if (constrained_ == 0 && !mixed_before && !await_idle_) {
         std::int64_t const start = std::max({now, own, drained_at_});
         install(e, wanted_, start, now);
@@ -750,8 +761,9 @@ void Scheduler::guarantees_idle(std::int64_t now) {
         constrained_ -= constrained(changed_->contract_);
         change_ = Change::None;
         install(*changed_, wanted_, now, now);
+    } else {
+        allow_keeping(Admission::blocked_share(options_.costs, utilisation_), true);
     }
-    allow_keeping(true);
 }
 
 /// Give `e` the contract from `start` on; what was released of the old one may be used until then.
@@ -794,7 +806,7 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
         e.term_.take_numbers(prepared_);
         e.term_.link_before(terms_);
         utilisation_ += e.term_.utilisation_ceiling;
-        allow_keeping(drained_at_ <= now);
+        allow_keeping(prepared_span_, drained_at_ <= now);
     }
     e.contracted_ = e.filed_on_ && e.slice_ > 0;
     if (!spare_node(e).queued())

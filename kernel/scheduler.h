@@ -324,7 +324,6 @@ private:
     void set_spare_weight(SchedulingEntity& e);
     [[gnu::noinline]] bool decide_spare(std::int64_t now, Dispatch& decision);
     RARELY_CALLED void end_of_slice(std::int64_t now);
-    RARELY_CALLED void end_of_request();
     RARELY_CALLED void take_timeout();
     TreeNode* pick_spare();
 
@@ -334,7 +333,7 @@ private:
     RARELY_CALLED void guarantees_idle(std::int64_t now);
     void refile(SchedulingEntity& e, std::int64_t now);
     void freed(std::int64_t when, bool constrained);
-    void allow_keeping(bool may_shrink);
+    void allow_keeping(std::int64_t span, bool may_shrink);
     void start_analysis();
     void unlink_term(SchedulingEntity& e);
     static std::int64_t last_available(SchedulingEntity const& e, std::int64_t now);
@@ -364,12 +363,14 @@ private:
     SchedulingEntity* changed_ = nullptr;
     Contract wanted_{};
     Admission admission_;
-    AdmissionTerm prepared_;         ///< of what was admitted
-    AdmissionTerm terms_;            ///< head of the ring of contracts
-    std::uint64_t utilisation_ = 0;  ///< of all contracts, rounded up, as in an AdmissionTerm
-    std::uint32_t constrained_ = 0;  ///< contracts with deadline < period
-    std::int64_t drained_at_;        ///< when all freed bandwidth has stopped to count
-    std::int64_t kept_until_;        ///< latest deadline that the wake rule has kept
+    AdmissionTerm prepared_;          ///< of what was admitted
+    std::int64_t prepared_span_ = 0;  ///< `keep_span_` with that
+    bool idle_seen_ = false;          ///< by a step: the next does what waited for it
+    AdmissionTerm terms_;             ///< head of the ring of contracts
+    std::uint64_t utilisation_ = 0;   ///< of all contracts, rounded up, as in an AdmissionTerm
+    std::uint32_t constrained_ = 0;   ///< contracts with deadline < period
+    std::int64_t drained_at_;         ///< when all freed bandwidth has stopped to count
+    std::int64_t kept_until_;         ///< latest deadline that the wake rule has kept
 
     SchedulingEntity* first_ = nullptr;
     SchedulingEntity* cursor_ = nullptr;  ///< next to be filed for a switched mode

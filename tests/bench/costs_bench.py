@@ -37,8 +37,9 @@ domain bench {{
     memory {memory}MiB
     slots 16
     endpoints 256
-    privileges {{ kps control_contracts create_domains read_trace control_machine }}
-    irq 8
+    privileges {{ kps control_contracts create_domains read_trace control_machine report }}
+    irq 0..23
+    device memory 0xfed00000 4KiB
     argument "{argument}"
 }}
 {more}
@@ -47,7 +48,7 @@ domain bench {{
 MORE = {
     "timers_fpu": "domain bench_fpu_hog { image bench_fpu_hog fpu spare weight 1 memory 1MiB }\n",
     "throw": "domain bench_throw {{ image bench_throw fpu contract 50ms/100ms memory 16MiB "
-             "stack 256KiB privileges {{ kps control_machine }} argument \"{argument}\" }}\n",
+             "stack 256KiB privileges {{ kps control_machine report }} argument \"{argument}\" }}\n",
 }
 
 
