@@ -113,10 +113,10 @@ bool Node::has_stake(Peer const& peer) const {
     return peer.imports != 0 || objects_.holds_any(index_of(peer));
 }
 
-/// Silent for so long, with nothing that would keep it, that the peer may be about to forget it: a
-/// call through it could end as PeerDead although the peer is well.
+/// For so long no answer has shown that the peer hears us, with nothing that would keep it, that it
+/// may be about to forget the association: a call could end as PeerDead although the peer is well.
 bool Node::is_stale(Peer const& peer, Instant now) const {
-    return peer.state == PeerState::Established && now - peer.last_heard > times_.lease / 2 &&
+    return peer.state == PeerState::Established && now - peer.last_answered > times_.lease / 2 &&
            !has_stake(peer);
 }
 
@@ -157,7 +157,7 @@ Node::Peer* Node::make_peer(Address address, PeerState state, Instant now) {
     chosen->address = address;
     do chosen->key = random_.next();
     while (chosen->key == 0);
-    chosen->last_heard = now;
+    chosen->last_heard = chosen->last_answered = now;
     chosen->hello_pause = times_.first_repeat;
     chosen->next_hello = now + repeat_after(chosen->hello_pause);
     chosen->next_ping = now + times_.lease / 4;

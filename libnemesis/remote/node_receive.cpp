@@ -11,6 +11,12 @@ namespace {
 /// The longest time that a deadline may be away; more means never.
 constexpr std::int64_t time_left_max = 1ll << 50;
 
+/// Whether a datagram of this kind answers one of ours.
+bool is_answer(Kind kind) {
+    return kind == Kind::Pong || kind == Kind::Ack || kind == Kind::Reply ||
+           kind == Kind::ReplyAck || kind == Kind::Cancelled;
+}
+
 Instant deadline_of(CallPart const& part, Instant now) {
     return part.time_left >= time_left_max ? Instant::never() : now + Duration::ns(part.time_left);
 }
@@ -53,7 +59,8 @@ void Node::receive(Address from, std::span<std::byte const> bytes, Instant now) 
     }
     if (peer->state == PeerState::Half) establish(*peer, now);
     heard(*peer, now);
-    if (peer->unsure) {
+    if (is_answer(d->header.kind)) peer->last_answered = now;
+    if (peer->unsure && is_answer(d->header.kind)) {
         peer->unsure = false;
         send_waiting(*peer, now);
     }
@@ -131,6 +138,7 @@ void Node::on_welcome(Peer& peer, Datagram const& d, Instant now) {
         return;
     }
     heard(peer, now);
+    peer.last_answered = now;
     send_word(peer, Kind::Ping, 0, peer.low);  // so that the other side knows too
 }
 

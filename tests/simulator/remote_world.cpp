@@ -108,7 +108,10 @@ public:
         late_ = random_.below(2) == 0 ? 0 : random_.below(60);
         spread_ = Duration::us(static_cast<std::int64_t>(1 + random_.below(30'000)));
         calm_ = options.calm || random_.below(3) == 0;
-        if (calm_) loss_ = std::min<std::uint64_t>(loss_, 150);
+        if (calm_) {
+            loss_ = std::min<std::uint64_t>(loss_, 150);
+            late_ = 0;
+        }
         for (int i = 0; i < nodes; i++) {
             machines_[i].world = this;
             machines_[i].number = i;
@@ -151,6 +154,13 @@ public:
             auto const bytes = std::make_shared<Bytes>(datagram.begin(), datagram.end());
             at(now_ + delay, [this, from, target, bytes] {
                 if (cut(from, target)) return;
+                if (auto const d = remote::read_datagram(*bytes); d && options_.trace) {
+                    trace("  %d to %d: kind %d of call %llu, keys %04llx %04llx", from, target,
+                          static_cast<int>(d->header.kind),
+                          static_cast<unsigned long long>(d->header.number),
+                          static_cast<unsigned long long>(d->header.source & 0xFFFF),
+                          static_cast<unsigned long long>(d->header.destination & 0xFFFF));
+                }
                 // An allocation of its own size, so that a read beyond it is seen.
                 machines_[target].node->receive(Address{static_cast<std::uint64_t>(from)}, *bytes,
                                                 now_);
