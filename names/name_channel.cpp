@@ -159,8 +159,8 @@ void NameChannelService::answer(std::span<std::byte const> request, std::span<st
         __builtin_memcpy(bytes, request.data() + sizeof header, length);
         std::string_view const text(bytes, length);
         auto const performed =
-            perform(header, text.substr(0, header.path_bytes), text.substr(header.path_bytes),
-                    result, reply.subspan(sizeof result));
+            perform(header, part(text, 0, header.path_bytes), part(text, header.path_bytes), result,
+                    reply.subspan(sizeof result));
         if (!performed) result.status = static_cast<std::uint8_t>(performed.error()) + 1;
     }
     __builtin_memcpy(reply.data(), &result, sizeof result);

@@ -132,15 +132,34 @@ Result<Handle, NameError> NameSpace::resolve_failed(std::string_view path, CellN
 Result<Handle, NameError> NameSpace::resolve_in_unions(std::string_view path, CellNumber at,
                                                        std::string_view rest,
                                                        Request const& request) const {
-    TRY_VOID(check_path(path));
+    // A server would take a slash at the beginning for its root; all else that is malformed names
+    // nothing here and is refused there.
+    if (!rest.empty() && rest.front() == '/') return fail(NameError::BadName);
     for (std::uint32_t tries = 0; tries < restarts_max; tries++) {
         Walk walk{request};
-        auto const found = resolve_at(at, rest, walk, 0);
-        if (!walk.changed || found) return found;
+        auto const found = resolve_union(at, rest, walk);
+        if (found) return found;
+        if (!walk.changed) {
+            TRY_VOID(check_path(path));
+            return found;
+        }
         at = tree_.root();
         rest = relative(path);
     }
     return fail(NameError::InUse);
+}
+
+/// As resolve_at from a union or the root; the commonest union is one server and nothing else.
+Result<Handle, NameError> NameSpace::resolve_union(CellNumber at, std::string_view rest,
+                                                   Walk& walk) const {
+    CellNumber const first = tree_.node(at).directory.first_layer;
+    if (first != 0 && !rest.empty()) {
+        LayerCell const& layer = tree_.layer(first);
+        if (layer.next == 0 && LayerSource{layer.source} == LayerSource::Server) {
+            return resolve_layer(first, rest, walk, 0);
+        }
+    }
+    return resolve_at(at, rest, walk, 0);
 }
 
 /// The child that the first component of `rest` names, or 0; takes the component off.
@@ -399,7 +418,7 @@ Result<void, NameError> NameSpace::change(std::string_view path, ChangeOf const&
                            });
             }
         }
-        if (!rest.contains('/')) return apply(at, rest, what);
+        if (find_slash(rest) == rest.size()) return apply(at, rest, what);
         at = child(at, rest);
         if (at == 0) return fail(NameError::NotFound);
     }

@@ -146,6 +146,7 @@ private:
     Result<Handle, NameError> resolve_in_unions(std::string_view path, CellNumber at,
                                                 std::string_view rest,
                                                 Request const& request) const;
+    Result<Handle, NameError> resolve_union(CellNumber at, std::string_view rest, Walk& walk) const;
     Result<Handle, NameError> resolve_at(CellNumber at, std::string_view rest, Walk& walk,
                                          std::uint32_t nesting) const;
     Result<Handle, NameError> resolve_layer(CellNumber layer, std::string_view rest, Walk& walk,

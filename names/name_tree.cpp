@@ -86,12 +86,12 @@ CellNumber NameTree::take_text(std::string_view text) {
     CellNumber first = 0;
     for (std::size_t i = pieces; i-- > 0;) {
         CellNumber const number = take_cell();
-        auto const part = text.substr(i * text_piece_bytes, text_piece_bytes);
+        auto const bytes = part(text, i * text_piece_bytes, text_piece_bytes);
         TextPiece& piece = cells_[number].text;
         piece = TextPiece{};
         piece.kind = CellKind::Text;
         piece.next = first;
-        __builtin_memcpy(piece.bytes, part.data(), part.size());
+        __builtin_memcpy(piece.bytes, bytes.data(), bytes.size());
         first = number;
     }
     return first;
@@ -129,12 +129,14 @@ std::string_view NameTree::name(CellNumber number, char* buffer) const {
     return {buffer, n.length};
 }
 
-bool NameTree::rest_equals(Node const& n, std::string_view text) const {
-    text.remove_prefix(component_inline);
+bool NameTree::rest_equals(Node const& n, Component const& name) const {
+    if (n.words[1] != name.words[1] || n.words[2] != name.words[2]) return false;
+    if (n.more == 0) return true;
+    std::string_view text = part(name.text, component_inline);
     for (CellNumber at = n.more; at != 0; at = cells_[at].text.next) {
-        auto const part = std::min(text.size(), text_piece_bytes);
-        if (__builtin_memcmp(cells_[at].text.bytes, text.data(), part) != 0) return false;
-        text.remove_prefix(part);
+        auto const size = std::min(text.size(), text_piece_bytes);
+        if (__builtin_memcmp(cells_[at].text.bytes, text.data(), size) != 0) return false;
+        text.remove_prefix(size);
     }
     return text.empty();
 }
@@ -156,7 +158,7 @@ Result<CellNumber, NameError> NameTree::insert(CellNumber parent, Component cons
     std::uint64_t const hash = child_hash(parent, name.hash);
     CellNumber more = 0;
     if (name.text.size() > component_inline) {
-        more = take_text(name.text.substr(component_inline));
+        more = take_text(part(name.text, component_inline));
         if (more == 0) return fail(NameError::Full);
     }
     CellNumber const number = take_cell();

@@ -119,9 +119,9 @@ public:
             if (slot.cell == 0) return 0;
             if (slot.tag != tag) continue;
             Node const& n = cells_[slot.cell].node;
-            if (n.parent == parent && n.length == name.text.size() && n.words[0] == name.words[0] &&
-                n.words[1] == name.words[1] && n.words[2] == name.words[2] &&
-                (n.more == 0 || rest_equals(n, name.text))) {
+            // Short names have their other words zero.
+            if (n.words[0] == name.words[0] && n.parent == parent && n.length == name.text.size() &&
+                (n.length <= 8 || rest_equals(n, name))) {
                 return slot.cell;
             }
         }
@@ -165,10 +165,12 @@ private:
              std::uint64_t seed)
         : cells_(cells), slots_(slots), mask_(mask), seed_(seed), cell_count_(cell_count) {}
 
+    /// The name's hash is well mixed: the same name below different parents is moved apart by the
+    /// product, different names are apart already.
     [[gnu::always_inline]] static std::uint64_t child_hash(CellNumber parent, std::uint64_t name) {
-        return mix(name + parent * 0xD6E8'FEB8'6659'FD93ull, 0xA076'1D64'78BD'642F);
+        return name + parent * 0xD6E8'FEB8'6659'FD93ull;
     }
-    bool rest_equals(Node const& node, std::string_view text) const;
+    bool rest_equals(Node const& node, Component const& name) const;
     /// Below, equal to or above 0, as `text` compares with the node's name.
     int compare(std::string_view text, Node const& node) const;
     bool before(Node const& a, Node const& b) const { return a.tag < b.tag; }

@@ -37,6 +37,20 @@ constexpr std::string_view relative(std::string_view path) {
     return path;
 }
 
+/// Where the first slash of `text` is, or its size. (Programs without a C library have no memchr.)
+constexpr std::size_t find_slash(std::string_view text) {
+    std::size_t at = 0;
+    while (at < text.size() && text[at] != '/') ++at;
+    return at;
+}
+/// The bytes [from, from + count) of `text`, as many as there are. Never throws.
+constexpr std::string_view part(std::string_view text, std::size_t from,
+                                std::size_t count = std::string_view::npos) {
+    if (from > text.size()) from = text.size();
+    if (count > text.size() - from) count = text.size() - from;
+    return {text.data() + from, count};
+}
+
 /// `path` cut before its last component. requires: a well-formed path that is not the root
 struct Split {
     std::string_view parent;
@@ -44,9 +58,9 @@ struct Split {
 };
 /// See Split.
 constexpr Split split_last(std::string_view path) {
-    std::size_t const slash = path.rfind('/');
-    if (slash == path.npos) return {{}, path};
-    return {path.substr(0, slash), path.substr(slash + 1)};
+    std::size_t at = path.size();
+    while (at > 0 && path[at - 1] != '/') --at;
+    return {part(path, 0, at == 0 ? 0 : at - 1), part(path, at)};
 }
 
 /// The first bytes of a component as words, zero padded, and its hash.
@@ -66,7 +80,7 @@ struct Component {
 class PathScan {
 public:
     PathScan(std::string_view path, std::uint64_t seed)
-        : at_(path.data()), end_(path.data() + path.size()), seed_(seed) {}
+        : begin_(path.data()), at_(path.data()), end_(path.data() + path.size()), seed_(seed) {}
 
     /// Whether nothing is left.
     bool at_end() const { return at_ == end_; }
@@ -77,58 +91,62 @@ public:
     /// the end of the path is followed by an empty component too.
     /// errors: false when a component is too long; requires: !at_end()
     [[gnu::always_inline]] bool next(Component& component) {
-        constexpr std::uint64_t ones = 0x0101'0101'0101'0101, highs = ones << 7;
-        constexpr std::uint64_t slashes = ones * '/';
-        char const* const begin = at_;
-        std::uint64_t hash = seed_;
-        component.words[1] = component.words[2] = 0;
-        for (std::size_t index = 0;; index++) {
-            auto const left = static_cast<std::size_t>(end_ - at_);
-            std::uint64_t word = load(at_, left);
-            std::uint64_t const differing = word ^ slashes;
-            // The lowest marked byte is the first slash; marks above it may be wrong.
-            std::uint64_t const marks = (differing - ones) & ~differing & highs;
-            if (marks != 0) {
-                auto const bits = static_cast<unsigned>(std::countr_zero(marks)) & ~7u;
-                // A name of whole words ends here, as it does at the end of a path.
-                if (bits == 0 && index != 0) break;
-                word &= (1ull << bits) - 1;
-                at_ += bits / 8;
-            } else {
-                at_ += left < 8 ? left : 8;
-            }
-            if (index < component_words) component.words[index] = word;
-            hash = mix(hash ^ word, 0x9E37'79B9'7F4A'7C15);
-            if (marks != 0 || at_ == end_) break;
-            if (index * 8 > component_bytes_max) return false;
+        auto const left = static_cast<std::size_t>(end_ - at_);
+        std::uint64_t word = load(left);
+        std::uint64_t const marks = slashes_in(word);
+        std::size_t length = left;
+        if (marks != 0) {
+            auto const bits = static_cast<unsigned>(std::countr_zero(marks)) & ~7u;
+            word &= (1ull << bits) - 1;
+            length = bits / 8;
+        } else if (left > 8) {
+            if (at_[8] != '/') return next_long(component);
+            length = 8;
         }
-        component.text = {begin, static_cast<std::size_t>(at_ - begin)};
-        component.hash = hash ^ component.text.size();
-        if (at_ != end_ && at_ + 1 != end_) ++at_;
+        component.words[0] = word;
+        component.words[1] = component.words[2] = 0;
+        finish(component, mix(seed_ ^ word, factor), length);
         return true;
     }
 
 private:
-    /// Up to 8 bytes, zero padded, none read outside.
-    [[gnu::always_inline]] static std::uint64_t load(char const* from, std::size_t left) {
+    static constexpr std::uint64_t factor = 0x9E37'79B9'7F4A'7C15;
+
+    /// A mark in each byte that is a slash; the lowest is right, marks above it may not be.
+    [[gnu::always_inline]] static std::uint64_t slashes_in(std::uint64_t word) {
+        constexpr std::uint64_t ones = 0x0101'0101'0101'0101;
+        std::uint64_t const differing = word ^ ones * '/';
+        return (differing - ones) & ~differing & ones << 7;
+    }
+
+    [[gnu::always_inline]] void finish(Component& component, std::uint64_t hash,
+                                       std::size_t length) {
+        component.text = {at_, length};
+        component.hash = hash ^ length;
+        at_ += length;
+        if (end_ - at_ > 1) ++at_;
+    }
+
+    /// As next, for a component of more than 8 bytes.
+    bool next_long(Component& component);
+
+    /// The next up to 8 bytes, zero padded; none is read outside the path.
+    [[gnu::always_inline]] std::uint64_t load(std::size_t left) const {
         std::uint64_t word = 0;
         if (left >= 8) {
-            __builtin_memcpy(&word, from, 8);
-        } else if (left >= 4) {
-            std::uint32_t low, high;
-            __builtin_memcpy(&low, from, 4);
-            __builtin_memcpy(&high, from + left - 4, 4);
-            word = low | static_cast<std::uint64_t>(high) << (left - 4) * 8;
-        } else if (left > 0) {
-            word = static_cast<unsigned char>(from[0]);
-            if (left > 1)
-                word |= static_cast<std::uint64_t>(static_cast<unsigned char>(from[1])) << 8;
-            if (left > 2)
-                word |= static_cast<std::uint64_t>(static_cast<unsigned char>(from[2])) << 16;
+            __builtin_memcpy(&word, at_, 8);
+        } else if (end_ - begin_ >= 8) {
+            __builtin_memcpy(&word, end_ - 8, 8);
+            word >>= 64 - left * 8;
+        } else {
+            for (std::size_t i = left; i-- > 0;) {
+                word = word << 8 | static_cast<unsigned char>(at_[i]);
+            }
         }
         return word;
     }
 
+    char const* begin_;
     char const* at_;
     char const* end_;
     std::uint64_t seed_;

@@ -29,6 +29,7 @@ constexpr Group groups[] = {
     {"interrupts", interrupts},
     {"life", life},
     {"decisions", decisions},
+    {"naming", naming},
     {"crowd", crowd},
     {"guarantees_full", guarantees_full},
     {"guarantees_limit", guarantees_limit},

@@ -118,6 +118,7 @@ void timers_fpu();  // timer_wakeup beside a hog with floating-point state
 void interrupts();  // irq_to_domain
 void life();        // domain_create_destroy, idle_memory
 void decisions();   // sched_decision_n10
+void naming();      // resolve_local, resolve_mounted
 void crowd();       // everything with 10,000 domains
 // Jobs that ask for all that was promised:
 void guarantees_full();     // of 99.5 % of the processor

@@ -258,6 +258,11 @@ void Node::on_request(Peer& peer, Datagram const& d, Instant now) {
 /// Has a whole request executed.
 void Node::dispatch(Peer& peer, InCall& call, Instant now) {
     call.state = InState::Executing;
+    if (peer.unsure) {
+        // A new request: the peer knows this association. From here on something hangs on it.
+        peer.unsure = false;
+        send_waiting(peer, now);
+    }
     auto const bytes = call.request.whole(pool_, scratch_);
     std::uint32_t const generation = peer.generation;
     std::uint64_t const number = call.number;
@@ -276,7 +281,6 @@ void Node::dispatch(Peer& peer, InCall& call, Instant now) {
     }
     // The bytes were needed until now, also by a reply made of them.
     if (peer.generation == generation && call.number == number) clear_request(peer, call);
-    static_cast<void>(now);
 }
 
 /// What object 0, the node itself, does.

@@ -16,6 +16,7 @@ GROUPS = {
     "interrupts": (("irq_to_domain",), 512, 120),
     "decisions": (("sched_decision_n10",), 512, 120),
     "life": (("domain_create_destroy", "idle_memory"), 512, 120),
+    "naming": (("resolve_local", "names_resolve_each", "resolve_mounted"), 512, 300),
     "timers": (("timer_wakeup",), 512, 1800),
     "timers_fpu": (("timer_wakeup_fpu",), 512, 600),
     "crowd": (("event_send_async_n10000", "event_sync_roundtrip_n10000", "sched_decision_n10000",

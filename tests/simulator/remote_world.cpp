@@ -499,7 +499,12 @@ private:
 
     void check(Machine& m) {
         if (++checks_ % 16 == 0 && !m.node->check_invariants()) wrong("an invariant is broken");
-        if (now_ - Instant() > Duration::s(200)) wrong("the world does not come to rest");
+        if (now_ - Instant() > Duration::s(200)) {
+            wrong("the world does not come to rest: node " + std::to_string(m.number) + " has " +
+                  std::to_string(m.node->holdings_in_use()) + " holdings, " +
+                  std::to_string(m.node->imports_in_use()) + " imports, " +
+                  std::to_string(m.node->chunks_free()) + " chunks free");
+        }
     }
 
     void count(Machine const& m) {

@@ -24,6 +24,7 @@ LIMITS = {
     "appel1": (2000, "max"),
     "appel2": (800, "max"),
     "domain_create_destroy": (20_000, "median"),
+    "resolve_local": (400, "max"),
     "irq_off_max": (700, "max"),
     "idle_memory": (40 * 1024, "max"),
     "idle_memory_n10000": (2**31 // 10_000, "max"),  # all of them in 2 GiB
