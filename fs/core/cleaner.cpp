@@ -347,6 +347,48 @@ void Store::carry(u64 segment, DeadBlocks dead, u64 group) {
     }
 }
 
+/// What cleaning a segment is worth: what it gives, times the root of how long it has been as it
+/// is, by what it costs; its logarithm in quarters. source: Rosenblum and Ousterhout's cost-benefit
+/// (1 - u) age / (1 + u); differs: the root, since a moved block's age begins anew (decision 0106)
+u32 Store::score(SegmentEntry e, u32 garbage_blocks) const {
+    u64 const age = group_ > e.birth() ? group_ - e.birth() : 1;
+    u32 const g = garbage_blocks < segment_blocks ? garbage_blocks : segment_blocks;
+    u64 const value = square_root(age) * g * 64 / (2 * segment_blocks - g) + 1;
+    u32 const log = 63 - static_cast<u32>(__builtin_clzll(value));
+    u32 const rest = log >= 2 ? static_cast<u32>(value >> (log - 2) & 3) : 0;
+    return log * 4 + rest;
+}
+
+/// The least score of those segments that together give what this part of a pass for space shall:
+/// a reserve and a little more.
+u32 Store::score_for_space(u32 count, u64 from, u64 to) {
+    u32 gain[score_max] = {};
+    u32 blocks = 0;
+    for (u32 i = 0; i < count; ++i) {
+        Address const a{sort_[i].value};
+        bool const counts = sort_[i].type() == RecordType::Garbage &&
+                            a.segment() < superblock_.segments &&
+                            sort_[i].group() > SegmentEntry{segments_[a.segment()]}.birth();
+        if (counts) blocks += sort_[i].length();
+        bool const last = i + 1 == count || Address{sort_[i + 1].value}.segment() != a.segment();
+        if (!last) continue;
+        if (a.segment() < superblock_.segments && blocks >= 48) {
+            gain[score(SegmentEntry{segments_[a.segment()]}, blocks)] += blocks;
+        }
+        blocks = 0;
+    }
+    u64 const percent = superblock_.segments * options_.reserve_percent / 100;
+    u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
+    u64 const entries = root_[old_garbage_file].size / sizeof(Record);
+    u64 const goal = (reserve + 8) * segment_blocks * (to - from) / (entries > 0 ? entries : 1);
+    u64 sum = 0;
+    for (u32 n = score_max; n-- > 0;) {
+        sum += gain[n];
+        if (sum >= goal) return n;
+    }
+    return 0;
+}
+
 /// Entries [from, to) of the old garbage file.
 Task Store::clean_chunk(u64 from, u64 to) {
     u32 count = 0;
@@ -388,24 +430,10 @@ Task Store::clean_chunk(u64 from, u64 to) {
     }
     sort(sort_, count, [](Record const& a, Record const& b) { return before(a, b); });
     candidate_count_ = victim_count_ = 0;
-    // A pass for space takes the segments that give most: those with at least half of the most.
     u32 threshold = options_.clean_threshold;
-    if (clean_for_space_) {
-        u32 most = 0;
-        u32 blocks = 0;
-        for (u32 i = 0; i < count; ++i) {
-            Address const a{sort_[i].value};
-            if (i > 0 && a.segment() != Address{sort_[i - 1].value}.segment()) blocks = 0;
-            if (sort_[i].type() != RecordType::Garbage || a.segment() >= superblock_.segments)
-                continue;
-            if (sort_[i].group() <= SegmentEntry{segments_[a.segment()]}.birth()) continue;
-            blocks += sort_[i].length();
-            if (blocks > most) most = blocks < segment_blocks ? blocks : segment_blocks;
-        }
-        // With less than a fifth of garbage, moving costs more space than it gives.
-        u32 const floor = most / 2 > 48 ? most / 2 : 48;
-        if (floor > threshold) threshold = floor;
-    }
+    u32 const score_least = clean_for_space_ ? score_for_space(count, from, to) : 0;
+    // With less than a fifth of garbage, moving costs more space than it gives.
+    if (clean_for_space_ && threshold < 48) threshold = 48;
     for (u32 i = 0; i < count;) {
         Record const r = sort_[i];
         u64 const segment = Address{r.value}.segment();
@@ -444,13 +472,16 @@ Task Store::clean_chunk(u64 from, u64 to) {
             }
         }
         if (!usable || garbage_blocks == 0) continue;
-        if (open || garbage_blocks < threshold) {
-            carry(segment, dead, group_ + 1);
-            continue;
-        }
         u32 written_dead = 0;
         for (u32 b = 0; b < e.rows() * columns; ++b)
             written_dead += dead.word[b / 64] >> b % 64 & 1;
+        bool const worth = garbage_blocks >= threshold &&
+                           (score_least == 0 || score(e, garbage_blocks) >= score_least ||
+                            written_dead >= e.blocks());
+        if (open || !worth) {
+            carry(segment, dead, group_ + 1);
+            continue;
+        }
         if (written_dead >= e.blocks()) {
             if (pending_free_count_ + 8 > pending_free_max) co_await finish_victims();
             free_segment(segment);
@@ -463,8 +494,10 @@ Task Store::clean_chunk(u64 from, u64 to) {
             continue;
         }
         co_await add_victim(segment, dead);
+        // What is moved must have room before what it leaves is free.
+        u64 const room = segments_free_ > 6 ? (segments_free_ - 6) * segment_blocks / 2 : 0;
         if (victim_count_ == victims_max || candidate_count_ + segment_blocks > candidates_max ||
-            candidate_count_ > options_.frames / 2) {
+            candidate_count_ > options_.frames / 2 || candidate_count_ + segment_blocks > room) {
             co_await finish_victims();
         }
     }

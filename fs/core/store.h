@@ -585,6 +585,9 @@ private:
     void free_segment(u64 segment);
     u64 garbage_entries() const;
     u64 recorded_ahead() const;
+    static constexpr u32 score_max = 256;
+    u32 score(SegmentEntry e, u32 garbage_blocks) const;
+    u32 score_for_space(u32 count, u64 from, u64 to);
     bool space_may_come();
     bool system_frames_busy(u64 file) const;
     void forget_file(u64 file);

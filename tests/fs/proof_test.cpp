@@ -35,6 +35,9 @@ TEST(StorageProof, row_3_loss_of_a_disk) { holds(3, {.seed = 1, .count = 20}); }
 TEST(StorageProof, row_4_every_block_corrupt) {
     if (share == 1) holds(4);
 }
+TEST(StorageProof, row_6_write_cost) {
+    if (share == 1) holds(6);
+}
 TEST(StorageProof, row_7_guaranteed_rates) {
     if (share == 1) holds(7, {.seed = 1, .count = 300});
 }
