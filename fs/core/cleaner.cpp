@@ -571,6 +571,18 @@ Task Store::finish_victims() {
     }
 }
 
+/// The segment stays as it is.
+void Store::spare_victim(u64 segment) {
+    for (u32 v = 0; v < victim_count_; ++v) {
+        if (victims_[v] != segment) continue;
+        victims_[v] = victims_[--victim_count_];
+        break;
+    }
+    for (u32 k = 0; k < candidate_count_; ++k) {
+        if (candidates_[k].address.segment() == segment) candidates_[k].address = Address{0};
+    }
+}
+
 /// One round over the candidates: those that a pointer still leads to are marked to be written
 /// anew. `all_gone`: there was none.
 Task Store::relocate(bool* all_gone) {
@@ -602,8 +614,15 @@ Task Store::relocate(bool* all_gone) {
                     if (pointer.address != address) owner = old_garbage_file;
                 }
                 if (!lookup_pointer(owner, e.kind(), e.level(), e.index(), &pointer)) {
-                    // No such pnode (Stale): not live. Damage above it: nothing leads to it either.
-                    if (fault_ == Error::None) waits = true;
+                    // No such pnode (Stale): not live. Damage above it: perhaps live. In both cases
+                    // it is not looked for again, or the damage would be read for ever.
+                    if (fault_ == Error::None) {
+                        waits = true;
+                    } else if (fault_ == Error::Damaged) {
+                        spare_victim(address.segment());
+                    } else {
+                        candidates_[i].address = Address{0};
+                    }
                     continue;
                 }
                 if (pointer.address != address) {
@@ -617,16 +636,7 @@ Task Store::relocate(bool* all_gone) {
                         waits = true;
                     } else {
                         // The block is lost, but a pointer leads to it: the segment must stay.
-                        for (u32 v = 0; v < victim_count_; ++v) {
-                            if (victims_[v] != address.segment()) continue;
-                            victims_[v] = victims_[--victim_count_];
-                            break;
-                        }
-                        for (u32 k = 0; k < candidate_count_; ++k) {
-                            if (candidates_[k].address.segment() == address.segment()) {
-                                candidates_[k].address = Address{0};
-                            }
-                        }
+                        spare_victim(address.segment());
                     }
                     continue;
                 }

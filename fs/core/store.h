@@ -581,6 +581,7 @@ private:
     Task add_victim(u64 segment, DeadBlocks dead);
     Task finish_victims();
     Task relocate(bool* all_gone);
+    void spare_victim(u64 segment);
     void carry(u64 segment, DeadBlocks dead, u64 group);
     void free_segment(u64 segment);
     u64 garbage_entries() const;

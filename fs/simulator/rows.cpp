@@ -187,6 +187,8 @@ RowResult run_row(int row, RowOptions const& options) {
             return row_write_cost(options);
         case 7:
             return row_rates(options);
+        case 9:
+            return row_hostile_disks(options);
         case 10:
             return row_no_space(options);
         case 13:

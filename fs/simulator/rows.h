@@ -34,6 +34,8 @@ RowResult row_corruption(RowOptions const& options);
 RowResult row_write_cost(RowOptions const& options);
 /// Row 7: guaranteed rates, with everything that may go wrong.
 RowResult row_rates(RowOptions const& options);
+/// Row 9, first half: hostile disks with right checksums (libFuzzer's form is tests/fuzz).
+RowResult row_hostile_disks(RowOptions const& options);
 /// Row 10: too small arenas, full stores.
 RowResult row_no_space(RowOptions const& options);
 /// Row 13: random operations against the model.

@@ -1,0 +1,65 @@
+#pragma once
+// Hostile disks: a store whose structures are changed at will, with all checksums made right again.
+//
+// Checksums find what chance does to a disk; what a hostile or faulty writer puts there passes
+// them. An edit changes eight bytes of any block of a store that has every structure; then each
+// checksum that covers it is computed anew: the referrer's, the referrer's own, up to the summaries
+// and the checkpoint, and the parity of the rows. The store that mounts this may refuse it, or find
+// anything in it, but must neither stop itself nor touch memory that is not its own, and every
+// request must come back.
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "fs/simulator/machine.h"
+
+namespace nemesis::fs::simulator {
+
+/// One change; any values are meant.
+struct Edit {
+    u32 block = 0;     // which of the store's blocks
+    u16 offset = 0;    // in it, in units of 8 bytes
+    u8 bits = 0;       // how many low bits of the old value are replaced: 8 (bits & 7) + 8
+    u8 operation = 0;  // 0 replace, 1 add, 2 take from another block
+    u64 value = 0;
+};
+
+/// A store that is made once and mounted with edits again and again.
+class Mangled {
+public:
+    explicit Mangled(u64 seed);
+    /// Mounts the store with the edits and uses all of it. Returns what the mount came to.
+    Health run(std::vector<Edit> const& edits);
+    u64 stuck = 0;  // requests that did not end
+    u64 mounted = 0;
+    u64 read_only = 0;
+    u64 refused = 0;
+
+private:
+    struct Place {  // of a block: all disks and numbers that hold it
+        std::vector<std::pair<u32, u64>> at;
+        bool own_checksum = false;
+    };
+    struct Reference {  // a checksum of one block in another
+        u32 in;
+        u32 offset;
+    };
+    void make(u64 seed);
+    void find_blocks();
+    u8* writable(Image& image, u32 place);
+    void apply(Image& image, Edit const& edit);
+    void mend(Image& image, std::set<u32> changed);
+    void use(Machine& machine);
+
+    Image base_;
+    BlockPool pool_;
+    Memory memory_;
+    std::vector<Place> place_;
+    std::map<u64, u32> by_address_;
+    std::vector<std::vector<Reference>> references_;
+    std::size_t mark_ = 0;
+};
+
+}  // namespace nemesis::fs::simulator
