@@ -39,7 +39,8 @@ struct Board {
     std::uint64_t volatile expected;
     std::uint64_t volatile seed;
     std::uint64_t volatile tsc_base;
-    std::uint64_t volatile words[55];
+    std::uint64_t volatile spin;  ///< for ever, from the next activation on
+    std::uint64_t volatile words[54];
     Task tasks[16];
     /// For samples that a child takes itself.
     std::uint32_t volatile samples[400 * 1024];

@@ -19,16 +19,15 @@ constexpr std::uint32_t rank(std::uint32_t i) {
     return static_cast<std::uint32_t>((std::uint64_t{i} + 1) * 7919 % kPrime);
 }
 
-/// board.expected: the common expiry; board.go: spin from then on. The argument is board and
-/// number.
+/// board.expected: the common expiry. The argument is board and number.
 [[noreturn]] void member(abi::DibRo const* ro, std::uint32_t at) {
     auto const number = ro->environment & 0xffff;
     auto& b = *reinterpret_cast<Board*>(ro->environment >> 16);
-    b.samples[number] = at;
-    if (b.go != 0) {
+    if (b.spin != 0) {  // other measurements use the board then
         rw_of(ro).activations_on = 0;
         for (;;) asm volatile("");
     }
+    b.samples[number] = at;
     b.count = b.count + 1;
     suspend_activated(ro, static_cast<std::int64_t>(b.expected));
 }
@@ -89,7 +88,7 @@ Child* make_members() {
 /// All of them have a contract and spin from their start.
 void guarantees_crowd() {
     job_overhead();
-    board().go = 1;
+    board().spin = 1;
     auto const* const members = make_members();
     for (std::uint32_t i = 0; i < kCrowd; ++i) start_child(members[i]);
     three_tasks("guarantees_crowd", scale().long_form ? 10 : 2);
@@ -98,7 +97,7 @@ void guarantees_crowd() {
 void crowd() {
     auto& b = board();
     job_overhead();
-    b.go = 0;
+    b.spin = 0;
     b.count = 0;
     b.expected = INT64_MAX;
     auto const* const members = make_members();
@@ -141,7 +140,7 @@ void crowd() {
     require(disorder == 0, "not in the order of deadlines", disorder);
     destroy_child(urgent);
     // All ready, with slices that last longer than what is measured now.
-    b.go = 1;
+    b.spin = 1;
     Thread::sleep_until(Instant::ns(static_cast<std::int64_t>(b.expected) + 1'000'000));
     fresh();
     decision("sched_decision_n10000");
