@@ -140,6 +140,14 @@ public:
         return {};
     }
 
+    /// Whether the peer has moved by exactly the one slot that is awaited: the usual case where two
+    /// sides take turns. false: nothing has changed, look. requires: credit() is 0
+    bool look_for_next() {
+        if (memory_.load(&peer_->position) + bias_ != position_ + 1) return false;
+        limit_ = position_ + 1;
+        return true;
+    }
+
     /// Gives `count` slots to the peer. requires: count <= credit()
     RingSend move(std::uint64_t count) {
         ASSERT(count <= credit());
@@ -151,6 +159,13 @@ public:
         // Armed for position p: the event is due if p is in (before, before + count].
         std::uint64_t const ahead = ((armed >> 1) - before - 1) & (~0ull >> 1);
         return (armed & 1) != 0 && ahead < count ? RingSend::Event : RingSend::Nothing;
+    }
+
+    /// As move, for who sends the peer an event in any case. requires: count <= credit()
+    void move_unasked(std::uint64_t count) {
+        ASSERT_SLOW(count <= credit());
+        position_ += count;
+        memory_.store(&mine_->position, position_);
     }
 
     /// Asks for an event when `wanted` slots may be used. requires: 0 < wanted <= slots
@@ -215,8 +230,18 @@ public:
         return {slot_address(ahead), slot_bytes_};
     }
 
+    /// The next free slot, known to be one. requires: known_free() is not 0
+    std::byte* next() {
+        ASSERT_SLOW(end_.credit() != 0);
+        return slot_address(0);
+    }
+
     /// Publishes the next `count` slots, written before. requires: count <= what free_slots yielded
     RingSend publish(std::uint64_t count = 1) { return end_.move(count); }
+
+    /// As publish, for who sends the sink an event in any case: the call that sends it is the
+    /// fence. requires: as publish
+    void publish_unasked(std::uint64_t count = 1) { end_.move_unasked(count); }
 
     /// Copies `message` into the next slot and publishes it.
     /// errors: Full, TooLong, PeerCounter; then nothing was sent
@@ -304,8 +329,19 @@ public:
         return {slot_address(ahead), slot_bytes_};
     }
 
+    /// The oldest full slot; null if there is none, or the source's counter is impossible: then
+    /// full_slots says which.
+    std::byte const* next() {
+        if (end_.credit() == 0 && !end_.look_for_next() && (!end_.look() || end_.credit() == 0))
+            return nullptr;
+        return slot_address(0);
+    }
+
     /// Gives the oldest `count` slots back. requires: count <= what full_slots yielded
     RingSend release(std::uint64_t count = 1) { return end_.move(count); }
+
+    /// As release, for who sends the source an event in any case. requires: as release
+    void release_unasked(std::uint64_t count = 1) { end_.move_unasked(count); }
 
     /// Copies the oldest slot to `message` and gives it back.
     /// errors: Empty, TooLong (message.size() > slot size), PeerCounter; then nothing was taken

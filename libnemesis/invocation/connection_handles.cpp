@@ -5,6 +5,7 @@ namespace nemesis::invocation {
 Result<WireHandle, Failure> ConnectionHandles::give(AnyMaillon handle, InterfaceInfo const& info) {
     auto* const interface = TRY(handle.resolve());
     if (interface == nullptr) return fail(Failure::Unreachable);
+    if (!carries(info)) return fail(Failure::TooLong);
     for (Import const& i : imports_) {
         if (i.info != nullptr && i.interface == interface)
             return WireHandle{HandleOwner::Receiver, i.number, info.hash.low};

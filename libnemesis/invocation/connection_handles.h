@@ -49,6 +49,17 @@ public:
     void set_root(void* object, InterfaceInfo const& info) { exports_[0] = {object, &info, 1}; }
     void on_unreferenced(Unreferenced hook) { hook_ = hook; }
 
+    /// The longest bodies that the connection carries: objects with longer ones are not given.
+    void set_limits(std::uint32_t request_max, std::uint32_t reply_max) {
+        request_max_ = request_max;
+        reply_max_ = reply_max;
+    }
+    /// Whether objects with that interface can be called over this connection.
+    bool carries(InterfaceInfo const& info) const {
+        return info.request_max <= request_max_ && info.reply_max <= reply_max_;
+    }
+    Export const& root() const { return exports_[0]; }
+
     /// What the peer means by `number`; null if nothing. The number is the peer's.
     Export const* find(std::uint32_t number) const {
         if (number >= exports_.size() || exports_[number].object == nullptr) return nullptr;
@@ -76,6 +87,7 @@ private:
     std::span<Import> imports_;
     Transport* transport_;
     Unreferenced hook_;
+    std::uint32_t request_max_ = UINT32_MAX, reply_max_ = UINT32_MAX;
 };
 
 }  // namespace nemesis::invocation

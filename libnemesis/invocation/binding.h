@@ -1,0 +1,92 @@
+#pragma once
+// A binding: what two domains share for protected calls. Two stretches, each written by one side
+// and read by the other, and one connection of two endpoints.
+//
+//     a side's stretch:  | what it has read of the other ring: 64 | RingWords 64 | slots |
+//
+// Requests lie in the client's stretch, replies in the server's. One message a slot: a header
+// (call_message.h), then the body. Both rings have as many slots, so a client with no more calls in
+// flight than slots always finds its replies a place.
+
+#include <cstdint>
+#include <span>
+
+#include "kernel/abi/dib.h"
+#include "libnemesis/base/ring.h"
+#include "libnemesis/invocation/call_message.h"
+#include "libnemesis/invocation/interface.h"
+
+namespace nemesis::invocation {
+
+inline constexpr std::uint32_t calls_in_flight_max = 64;
+
+/// The agreed shape of a binding. Part of what was agreed, never read from shared memory.
+struct BindingShape {
+    std::uint32_t slots = 16;  ///< a power of two, at most calls_in_flight_max
+    std::uint32_t request_bytes = 0, reply_bytes = 0;  ///< longest bodies
+
+    static constexpr BindingShape of(InterfaceInfo const& info, std::uint32_t slots = 16) {
+        return {slots, info.request_max, info.reply_max};
+    }
+    constexpr RingGeometry requests() const {
+        return {slots, (sizeof(RequestHeader) + request_bytes + 7) & ~7ull};
+    }
+    constexpr RingGeometry replies() const {
+        return {slots, (sizeof(ReplyHeader) + reply_bytes + 7) & ~7ull};
+    }
+    constexpr bool is_valid() const {
+        return slots <= calls_in_flight_max && requests().is_valid() && replies().is_valid() &&
+               request_bytes <= (1u << 20) && reply_bytes <= (1u << 20);
+    }
+    constexpr std::uint64_t client_bytes() const {
+        return requests().source_bytes() + sizeof(RingWords);
+    }
+    constexpr std::uint64_t server_bytes() const {
+        return replies().source_bytes() + sizeof(RingWords);
+    }
+};
+
+/// One side's part of a binding. owner: the stretches outlive it
+struct BindingEnd {
+    std::span<std::byte> outgoing;        ///< what this side writes
+    std::span<std::byte const> incoming;  ///< what the peer writes
+    std::uint32_t endpoint = 0;
+};
+
+/// Where the event of one endpoint is pending: bit and words, found once.
+struct PendingEvent {
+    std::uint64_t *summary = nullptr, *word = nullptr;
+    std::uint64_t summary_bit = 0, bit = 0;
+
+    PendingEvent() = default;
+    PendingEvent(abi::DibRw& rw, std::uint32_t endpoint)
+        : summary(&rw.pending_summary),
+          word(&rw.pending[endpoint / 64]),
+          summary_bit(1ull << (endpoint / 64)),
+          bit(1ull << (endpoint % 64)) {}
+    /// Takes it off the pending ones: it needs no closure. requires: activations off
+    [[gnu::always_inline]] void forget() const {
+        // As the dispatcher: first the summary, then the word; what came in between is put back.
+        __atomic_and_fetch(summary, ~summary_bit, __ATOMIC_SEQ_CST);
+        if (__atomic_and_fetch(word, ~bit, __ATOMIC_SEQ_CST) != 0) [[unlikely]]
+            __atomic_or_fetch(summary, summary_bit, __ATOMIC_SEQ_CST);
+    }
+    /// If it is all that is pending, takes it off. Else changes nothing, and says false.
+    [[gnu::always_inline]] bool forget_if_alone() const {
+        auto const all = __atomic_exchange_n(summary, 0, __ATOMIC_SEQ_CST);
+        if (all == summary_bit) [[likely]] {
+            auto const bits = __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST);
+            if (bits == bit) [[likely]]
+                return true;
+            __atomic_or_fetch(word, bits, __ATOMIC_SEQ_CST);
+        }
+        __atomic_or_fetch(summary, all, __ATOMIC_SEQ_CST);
+        return false;
+    }
+};
+
+/// Whether the peer of `endpoint` has died, without sending it anything: with an event pending, a
+/// synchronous send only checks. requires: activations off
+bool peer_is_dead(std::uint32_t endpoint);
+
+}  // namespace nemesis::invocation

@@ -1,0 +1,229 @@
+// The ways of a protected call that are not the usual one.
+#include "libnemesis/invocation/call_client.h"
+
+#include <new>
+
+namespace nemesis::invocation {
+
+Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const& shape) {
+    if (!shape.is_valid() || end.outgoing.size() < shape.client_bytes() ||
+        end.incoming.size() < shape.server_bytes()) {
+        return fail(Failure::BadMessage);
+    }
+    // First the line that tells of the other ring, then this side's ring.
+    constexpr auto line = sizeof(RingWords);
+    auto requests = RingSource<>::create(shape.requests(), end.outgoing.subspan(line),
+                                         end.incoming.first(line));
+    auto replies =
+        RingSink<>::create(shape.replies(), end.incoming.subspan(line), end.outgoing.first(line));
+    if (!requests || !replies) return fail(Failure::BadMessage);
+    new (&requests_) RingSource<>(*requests);
+    new (&replies_) RingSink<>(*replies);
+    endpoint_ = end.endpoint;
+    event_ = PendingEvent(*state().rw, end.endpoint);
+    slots_ = shape.slots;
+    body_bytes_ = shape.request_bytes;
+    reply_bytes_ = shape.reply_bytes;
+    used_ = done_ = given_up_ = 0;
+    dead_ = false;
+    if (!attach(endpoint_, Closure{&CallClient::on_event, this})) return fail(Failure::NoMemory);
+    open_ = true;
+    set_quick();
+    return {};
+}
+
+void CallClient::close() {
+    if (!open_) return;
+    (void)attach(endpoint_, Closure{});
+    enter_critical();
+    open_ = false;
+    peer_died();
+    leave_critical();
+}
+
+void CallClient::on_event(void* self, std::uint32_t, std::uint64_t) {
+    static_cast<CallClient*>(self)->waiters_.wake_all();
+}
+
+void CallClient::peer_died() {
+    dead_ = true;
+    is_quick_ = false;
+    waiters_.wake_all();
+}
+
+/// A call's place in the table is free again.
+void CallClient::forget_call(std::uint32_t index) {
+    live_[index] = 0;
+    used_ &= ~(1ull << index);
+    given_up_ &= ~(1ull << index);
+    set_quick();
+}
+
+Failure CallClient::make_ready(std::uint32_t body_max, std::uint64_t was_on) {
+    auto const look = [&] {
+        if (!open_) return Failure::Unreachable;
+        if (dead_) return Failure::PeerDead;
+        if (body_max > body_bytes_) return Failure::TooLong;
+        auto const free = requests_.free_slots(slots_);
+        if (!free) {
+            peer_died();
+            return Failure::BadMessage;
+        }
+        return *free == 0 ? Failure::Busy : Failure::None;
+    };
+    auto const why = look();
+    if (why != Failure::None) leave(was_on);
+    return why;
+}
+
+std::byte const* CallClient::failed(Failure why, std::uint64_t was_on) {
+    leave(was_on);
+    why_ = why;
+    return nullptr;
+}
+
+/// A call beside others, or without donation, or of somebody who is dead.
+std::byte const* CallClient::call_slowly(Outgoing const& outgoing, CallTarget target,
+                                         std::uint32_t bytes, Instant until) {
+    auto const was_on = outgoing.token;
+    auto const all = slots_ == 64 ? ~0ull : (1ull << slots_) - 1;
+    if (!dead_ && (~used_ & all) == 0) (void)find_reply(0);
+    if (dead_ || (~used_ & all) == 0) {
+        return failed(dead_ ? Failure::PeerDead : Failure::Busy, was_on);
+    }
+    auto const index = static_cast<std::uint32_t>(__builtin_ctzll(~used_ & all));
+    calls_ += calls_in_flight_max;
+    auto const id = calls_ | index;
+    used_ |= 1ull << index;
+    is_quick_ = false;
+    live_[index] = id;
+    seal(outgoing, id, target, donates_ ? CallKind::Donated : CallKind::Call, until, bytes);
+    requests_.publish_unasked();
+    auto sent = donates_ ? sys::send_sync(endpoint_, until.ns()) : sys::send(endpoint_);
+    if (sent == static_cast<std::int64_t>(abi::Error::Pending)) sent = sys::send(endpoint_);
+    if (sent < 0) return lost(index, was_on);
+    return wait(index, id, until, was_on);
+}
+
+/// The only call in flight, whose reply has not come with the answer.
+std::byte const* CallClient::wait_slowly(std::uint64_t id, Instant until, std::uint64_t was_on,
+                                         bool sent) {
+    used_ |= 1;
+    is_quick_ = false;
+    live_[0] = id;
+    // Pending: something else was to be looked at first, and nothing was sent.
+    if (!sent && sys::send(endpoint_) < 0) return lost(0, was_on);
+    return wait(0, id, until, was_on);
+}
+
+/// The reply `ahead` of the oldest. Its length is the server's word: checked.
+std::byte const* CallClient::incoming(std::uint32_t ahead, std::uint32_t index,
+                                      std::uint64_t was_on) {
+    auto const slot = replies_.slot(ahead);
+    auto const word = marshal::load_once<std::uint64_t>(slot.data() + 8);
+    auto length = word >> 32;
+    auto status = static_cast<std::uint16_t>(word);
+    if (length > reply_bytes_) {
+        length = 0;
+        status = static_cast<std::uint16_t>(Failure::BadMessage);
+    }
+    auto const at = static_cast<std::uint32_t>(replies_.position()) + ahead;
+    word_ = length << 32 | status;
+    token_ = std::uint64_t{at} << 16 | index << 8 | was_on;
+    return slot.data() + sizeof(ReplyHeader);
+}
+
+void CallClient::done_slowly(std::uint64_t token) {
+    auto const index = static_cast<std::uint32_t>(token >> 8) & (calls_in_flight_max - 1);
+    auto const at = static_cast<std::uint32_t>(token >> 16);
+    forget_call(index);
+    done_ |= 1ull << ((at - static_cast<std::uint32_t>(replies_.position())) &
+                      (calls_in_flight_max - 1));
+    std::uint32_t released = 0;
+    while ((done_ & 1) != 0) {
+        done_ >>= 1;
+        ++released;
+    }
+    if (released != 0) replies_.release_unasked(released);
+}
+
+/// Where among the full slots the reply to `id` is. What nobody waits for is given back.
+std::optional<std::uint32_t> CallClient::find_reply(std::uint64_t id) {
+    auto const full = replies_.full_slots(slots_);
+    if (!full) {
+        peer_died();
+        return std::nullopt;
+    }
+    std::optional<std::uint32_t> found;
+    for (std::uint32_t k = 0; k < *full; ++k) {
+        if ((done_ >> k & 1) != 0) continue;
+        auto const its = marshal::load_once<std::uint64_t>(replies_.slot(k).data());
+        auto const index = static_cast<std::uint32_t>(its) & (calls_in_flight_max - 1);
+        if (its == id && id != 0) {
+            found = k;
+        } else if (its == 0 || live_[index] != its) {
+            done_ |= 1ull << k;  // nobody's, or a second one
+        } else if ((given_up_ >> index & 1) != 0) {
+            done_ |= 1ull << k;
+            forget_call(index);
+        }
+    }
+    std::uint32_t released = 0;
+    while ((done_ & 1) != 0) {
+        done_ >>= 1;
+        ++released;
+    }
+    if (released != 0) {
+        replies_.release_unasked(released);
+        if (found) *found -= released;
+    }
+    return found;
+}
+
+std::byte const* CallClient::lost(std::uint32_t index, std::uint64_t was_on) {
+    peer_died();
+    forget_call(index);
+    return failed(open_ ? Failure::PeerDead : Failure::Cancelled, was_on);
+}
+
+std::byte const* CallClient::wait(std::uint32_t index, std::uint64_t id, Instant until,
+                                  std::uint64_t was_on) {
+    for (;;) {
+        if (auto const ahead = find_reply(id)) {
+            return incoming(*ahead, index, was_on);
+        }
+        if (dead_) return lost(index, was_on);
+        // Perhaps the server has died, and that was the event that brought us here.
+        if (peer_is_dead(endpoint_)) return lost(index, was_on);
+        // An event that comes from here on stays pending until the dispatcher has its turn.
+        if (!waiters_.wait(until)) {
+            if (auto const ahead = find_reply(id)) return incoming(*ahead, index, was_on);
+            // Its place stays taken until the server answers: so replies always have room.
+            given_up_ |= 1ull << index;
+            return failed(Failure::TimedOut, was_on);
+        }
+    }
+}
+
+void CallClient::flush(bool donate) {
+    held_ = false;
+    if (!open_ || dead_) return;
+    enter_critical();
+    auto const sent = donate ? sys::send_sync(endpoint_, INT64_MAX) : sys::send(endpoint_);
+    if (sent == static_cast<std::int64_t>(abi::Error::Pending))
+        (void)sys::send(endpoint_);
+    else if (sent < 0)
+        peer_died();
+    leave_critical();
+}
+
+void CallClient::release(std::uint32_t object, std::uint32_t references) {
+    auto const out = begin(0);
+    if (!out) return;
+    seal(*out, 0, {object, 0}, CallKind::Release, Instant::never(), 0, references);
+    requests_.publish_unasked();
+    (void)sys::send(endpoint_);
+    leave(out->token);
+}
+
+}  // namespace nemesis::invocation

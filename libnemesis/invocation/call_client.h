@@ -1,0 +1,193 @@
+#pragma once
+// The client's end of a binding: protected calls on the caller's own time.
+//
+// A call writes its request into the ring and sends synchronously: the server runs on the caller's
+// budget and deadline, and its answer gives the processor back; the reply is read in place. From
+// begin to done activations are off, so threads of the domain do not meet in the rings; a caller
+// that has to wait longer blocks, others run, and its reply is found by its number.
+// When the server does not answer within the donation (it waits for something itself, or the budget
+// is spent), the calling thread blocks until the reply, its time-out, or the server's death.
+//
+// The server may write anything into its stretch: a reply is taken only for a call that waits,
+// once; its header is read once; its body is decoded by the checked reader. Called by threads, not
+// by closures. Source: PEG94 "Events", "Naming and Invocation".
+
+#include <cstdint>
+#include <optional>
+
+#include "libnemesis/activation/activation.h"
+#include "libnemesis/invocation/binding.h"
+#include "libnemesis/marshal/message.h"
+#include "libnemesis/syscalls.h"
+#include "libnemesis/threads/thread.h"
+
+namespace nemesis::invocation {
+
+/// The client's end; see above. owner: it outlives its proxies
+class CallClient final : public Transport {
+public:
+    CallClient() {}  // NOLINT: the rings are made by open()
+    CallClient(CallClient const&) = delete;
+    CallClient& operator=(CallClient const&) = delete;
+    ~CallClient() { close(); }
+
+    /// Opens the client's end; attaches itself to the endpoint.
+    /// errors: BadMessage (the shape is not valid or the stretches too small), NoMemory
+    [[nodiscard]] Result<void, Failure> open(BindingEnd const& end, BindingShape const& shape);
+    /// Ends it: waiting callers fail with Cancelled. The endpoint stays the owner's.
+    void close();
+    void set_handles(HandleTable* handles) { handles_ = handles; }
+    /// Off: calls send asynchronously and the server works on its own time. On at first.
+    void set_donation(bool on) {
+        donates_ = on;
+        set_quick();
+    }
+    bool is_dead() const { return dead_; }
+    std::uint32_t calls_in_flight() const {
+        return static_cast<std::uint32_t>(__builtin_popcountll(used_));
+    }
+
+    [[gnu::always_inline]] inline Result<Outgoing, Failure> begin(std::uint32_t body_max) override {
+        auto& rw = *state().rw;
+        auto const was_on = rw.activations_on;
+        enter_critical();
+        if (body_max <= body_bytes_ && requests_.known_free() != 0) [[likely]]
+            return Outgoing{{requests_.next() + sizeof(RequestHeader), body_bytes_}, was_on};
+        if (auto const why = make_ready(body_max, was_on); why != Failure::None) return fail(why);
+        return Outgoing{{requests_.next() + sizeof(RequestHeader), body_bytes_}, was_on};
+    }
+    void abandon(Outgoing const& outgoing) override { leave(outgoing.token); }
+
+    [[gnu::always_inline]] inline Result<Incoming, Failure> call(Outgoing const& outgoing,
+                                                                 CallTarget target,
+                                                                 std::uint32_t bytes,
+                                                                 Instant until) override {
+        std::byte const* body;
+        if (is_quick_) [[likely]] {
+            // No other call is in flight: no place in the table is needed unless this one waits.
+            calls_ += calls_in_flight_max;
+            auto const id = calls_;
+            seal(outgoing, id, target, CallKind::Donated, until, bytes);
+            requests_.publish_unasked();
+            bool const sent = sys::send_sync(endpoint_, until.ns()) == 0;
+            if (sent) [[likely]] {
+                event_.forget();
+                if (auto const* const slot = replies_.next(); slot != nullptr) [[likely]] {
+                    auto const word = marshal::load_once<std::uint64_t>(slot + 8);
+                    auto const length = word >> 32;
+                    if (marshal::load_once<std::uint64_t>(slot) == id && length <= reply_bytes_)
+                        [[likely]] {
+                        return Incoming{static_cast<std::uint16_t>(word),
+                                        {slot + sizeof(ReplyHeader), length},
+                                        outgoing.token | quick_token};
+                    }
+                }
+            }
+            body = wait_slowly(id, until, outgoing.token, sent);
+        } else {
+            body = call_slowly(outgoing, target, bytes, until);
+        }
+        if (body == nullptr) return fail(why_);
+        return Incoming{static_cast<std::uint16_t>(word_), {body, word_ >> 32}, token_};
+    }
+
+    [[gnu::always_inline]] inline void done(Incoming const& in) override {
+        if ((in.token & quick_token) != 0) [[likely]]
+            replies_.release_unasked();
+        else
+            done_slowly(in.token);
+        leave(in.token & 1);
+    }
+
+    [[gnu::always_inline]] inline Result<void, Failure> announce(Outgoing const& outgoing,
+                                                                 CallTarget target,
+                                                                 std::uint32_t bytes) override {
+        seal(outgoing, 0, target, CallKind::Announcement, Instant::never(), bytes);
+        requests_.publish_unasked();
+        if (!held_ && sys::send(endpoint_) < 0) dead_ = true;
+        leave(outgoing.token);
+        return {};
+    }
+    /// Announcements from now on wait for flush(), so that one event is for many.
+    void hold() { held_ = true; }
+    /// Sends what was held back. `donate`: the server works on it on the caller's time.
+    void flush(bool donate = false);
+    /// Tells the server that nobody waits for calls that have timed out; drops an imported handle.
+    void release(std::uint32_t object, std::uint32_t references);
+
+    HandleTable* handles() override { return handles_; }
+
+private:
+    static void on_event(void* self, std::uint32_t endpoint, std::uint64_t count);
+
+    static constexpr std::uint64_t quick_token = 2;
+
+    [[gnu::always_inline]] static void seal(Outgoing const& outgoing, std::uint64_t id,
+                                            CallTarget target, CallKind kind, Instant until,
+                                            std::uint64_t bytes, std::uint64_t references = 0) {
+        // The header as four words (RequestHeader).
+        std::uint64_t const words[] = {id,
+                                       target.object | std::uint64_t{target.operation} << 32 |
+                                           static_cast<std::uint64_t>(kind) << 48,
+                                       static_cast<std::uint64_t>(until.ns()),
+                                       bytes | references << 32};
+        __builtin_memcpy(outgoing.body.data() - sizeof(RequestHeader), words, sizeof(words));
+    }
+    /// requires: activations off
+    [[gnu::always_inline]] static void leave(std::uint64_t was_on) {
+        if (was_on == 0) return;
+        auto& rw = *state().rw;
+        asm volatile("" ::: "memory");
+        rw.activations_on = 1;
+        asm volatile("" ::: "memory");
+        // As leave_critical, whose whole length is needed only when something is pending.
+        if (__atomic_load_n(&rw.pending_summary, __ATOMIC_SEQ_CST) != 0) [[unlikely]]
+            leave_critical();
+    }
+    void set_quick() { is_quick_ = used_ == 0 && donates_ && !dead_ && open_; }
+    /// Failure::None, or why there is no room for a request; then activations are as before.
+    [[gnu::noinline]] Failure make_ready(std::uint32_t body_max, std::uint64_t was_on);
+    // These yield the reply's body, with word_ and token_, or null, with why_: so that what the
+    // usual case has in registers stays there.
+    [[gnu::noinline]] std::byte const* call_slowly(Outgoing const& outgoing, CallTarget target,
+                                                   std::uint32_t bytes, Instant until);
+    [[gnu::noinline]] std::byte const* wait_slowly(std::uint64_t id, Instant until,
+                                                   std::uint64_t was_on, bool sent);
+    [[gnu::noinline]] void done_slowly(std::uint64_t token);
+    std::byte const* incoming(std::uint32_t ahead, std::uint32_t index, std::uint64_t was_on);
+    std::byte const* wait(std::uint32_t index, std::uint64_t id, Instant until,
+                          std::uint64_t was_on);
+    std::byte const* lost(std::uint32_t index, std::uint64_t was_on);
+    std::byte const* failed(Failure why, std::uint64_t was_on);
+    std::optional<std::uint32_t> find_reply(std::uint64_t id);
+    void peer_died();
+    void forget_call(std::uint32_t index);
+
+    union {
+        RingSource<> requests_;
+    };
+    union {
+        RingSink<> replies_;
+    };
+    PendingEvent event_;
+    std::uint64_t body_bytes_ = 0;
+    std::uint64_t reply_bytes_ = 0;
+    std::uint64_t calls_ = 0;
+    std::uint64_t used_ = 0;  ///< bit: index of live_ is taken
+    std::uint64_t done_ = 0;  ///< bit k: the kth full slot of the replies has been read
+    std::uint64_t live_[calls_in_flight_max] = {};  ///< number of the call that waits, or 0
+    std::uint64_t given_up_ = 0;                    ///< bit: its caller waits no longer
+    std::uint32_t endpoint_ = 0;
+    std::uint32_t slots_ = 0;
+    HandleTable* handles_ = nullptr;
+    WaitQueue waiters_;
+    std::uint64_t word_ = 0, token_ = 0;
+    Failure why_ = Failure::None;
+    bool donates_ = true;
+    bool held_ = false;
+    bool dead_ = false;
+    bool open_ = false;
+    bool is_quick_ = false;  ///< no call in flight, donating, alive
+};
+
+}  // namespace nemesis::invocation

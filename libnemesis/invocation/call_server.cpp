@@ -1,0 +1,293 @@
+#include "libnemesis/invocation/call_server.h"
+
+#include <new>
+
+#include "libnemesis/marshal/message.h"
+
+namespace nemesis::invocation {
+namespace {
+
+/// Announcements that one event serves at most; calls: one.
+constexpr std::uint32_t announcements_max = 64;
+
+}  // namespace
+
+bool peer_is_dead(std::uint32_t endpoint) {
+    __atomic_or_fetch(&state().rw->pending_summary, 1, __ATOMIC_SEQ_CST);
+    return sys::send_sync(endpoint, 0) == static_cast<std::int64_t>(abi::Error::PeerDead);
+}
+
+void Backlog::add(CallServer& s) {
+    if (s.queued_) return;
+    s.queued_ = true;
+    s.next_ = nullptr;
+    (last_ != nullptr ? last_->next_ : first_) = &s;
+    last_ = &s;
+    (void)idle_.wake_one();
+}
+
+CallServer* Backlog::take() {
+    auto* const s = first_;
+    if (s == nullptr) return nullptr;
+    first_ = s->next_;
+    if (first_ == nullptr) last_ = nullptr;
+    s->queued_ = false;
+    return s;
+}
+
+void Backlog::remove(CallServer& s) {
+    CallServer* before = nullptr;
+    for (auto* at = first_; at != nullptr; before = at, at = at->next_) {
+        if (at != &s) continue;
+        (before != nullptr ? before->next_ : first_) = s.next_;
+        if (last_ == &s) last_ = before;
+        break;
+    }
+    s.queued_ = false;
+}
+
+void Backlog::run() {
+    enter_critical();
+    for (;;) {
+        auto* const s = take();
+        if (s == nullptr) {
+            idle_.wait(Instant::never());
+            continue;
+        }
+        (void)s->serve_one(s->mode_ == CallServer::Mode::Workers);
+        // Between two calls events get their turn.
+        leave_critical();
+        enter_critical();
+    }
+}
+
+Result<void, Failure> CallServer::open(BindingEnd const& end, BindingShape const& shape,
+                                       ConnectionHandles& handles, Backlog& backlog, Mode mode) {
+    if (!shape.is_valid() || end.outgoing.size() < shape.server_bytes() ||
+        end.incoming.size() < shape.client_bytes()) {
+        return fail(Failure::BadMessage);
+    }
+    constexpr auto line = sizeof(RingWords);
+    auto requests =
+        RingSink<>::create(shape.requests(), end.incoming.subspan(line), end.outgoing.first(line));
+    auto replies =
+        RingSource<>::create(shape.replies(), end.outgoing.subspan(line), end.incoming.first(line));
+    if (!requests || !replies) return fail(Failure::BadMessage);
+    new (&requests_) RingSink<>(*requests);
+    new (&replies_) RingSource<>(*replies);
+    event_ = PendingEvent(*state().rw, end.endpoint);
+    request_bytes_ = shape.request_bytes;
+    reply_bytes_ = shape.reply_bytes;
+    handles.set_limits(shape.request_bytes, shape.reply_bytes);
+    if (!handles.carries(*handles.root().info)) return fail(Failure::TooLong);
+    endpoint_ = end.endpoint;
+    handles_ = &handles;
+    backlog_ = &backlog;
+    mode_ = mode;
+    dead_ = false;
+    if (!attach(endpoint_, Closure{&CallServer::on_event, this})) return fail(Failure::NoMemory);
+    open_ = true;
+    return {};
+}
+
+void CallServer::close() {
+    if (!open_) return;
+    (void)attach(endpoint_, Closure{});
+    enter_critical();
+    backlog_->remove(*this);
+    open_ = false;
+    handles_->end();
+    leave_critical();
+}
+
+void CallServer::died() {
+    if (dead_) return;
+    dead_ = true;
+    backlog_->remove(*this);
+    handles_->end();
+    if (gone_.function != nullptr) gone_.function(gone_.self, *this);
+}
+
+void CallServer::on_event(void* self, std::uint32_t, std::uint64_t) {
+    auto& s = *static_cast<CallServer*>(self);
+    if (s.dead_) [[unlikely]]
+        return;
+    if (s.mode_ == Mode::Workers) {
+        s.backlog_->add(s);
+        return;
+    }
+    s.serve_donated();
+}
+
+void CallServer::serve_donated() {
+    auto& domain = state();
+    for (std::uint32_t announcements = 0;;) {
+        auto const* const slot = requests_.next();
+        if (slot != nullptr &&
+            marshal::load_once<std::uint16_t>(slot + 14) ==
+                static_cast<std::uint16_t>(CallKind::Announcement) &&
+            announcements < announcements_max) {
+            // Several at one event: there is nobody to be answered.
+            ++announcements;
+            auto const what = marshal::load_once<std::uint64_t>(slot + 8);
+            auto const bytes = marshal::load_once<std::uint64_t>(slot + 24);
+            auto const object = static_cast<std::uint32_t>(what);
+            auto const* const target = object == 0 ? &handles_->root() : handles_->find(object);
+            if (target != nullptr && bytes <= request_bytes_)
+                (void)target->info->dispatch(target->object, static_cast<std::uint16_t>(what >> 32),
+                                             {slot + sizeof(RequestHeader), bytes}, {}, handles_);
+            requests_.release_unasked();
+            continue;
+        }
+        if (slot == nullptr && announcements != 0) {
+            if (domain.ro->time_kind != static_cast<std::uint32_t>(abi::TimeKind::Donated) ||
+                !backlog_->empty())
+                return;
+            // Who pays for this gets the processor back without a decision of the scheduler.
+            announcements = 0;
+            (void)sys::send_sync(endpoint_, INT64_MAX);
+            if (domain.ready != nullptr || domain.sleeping != nullptr || !event_.forget_if_alone())
+                return;
+            continue;
+        }
+        if (slot == nullptr || replies_.free_slots().value_or(0) == 0) [[unlikely]]
+            break;
+        auto* const reply = replies_.next();
+        // Three words decide; each is read once.
+        auto const id = marshal::load_once<std::uint64_t>(slot);
+        auto const what = marshal::load_once<std::uint64_t>(slot + 8);
+        auto const bytes = marshal::load_once<std::uint64_t>(slot + 24);
+        auto const object = static_cast<std::uint32_t>(what);
+        auto const* const target = object == 0 ? &handles_->root() : handles_->find(object);
+        if (what >> 48 != static_cast<std::uint64_t>(CallKind::Donated) ||
+            domain.ro->time_kind != static_cast<std::uint32_t>(abi::TimeKind::Donated) ||
+            target == nullptr || bytes > request_bytes_) [[unlikely]] {
+            break;
+        }
+        auto const result =
+            target->info->dispatch(target->object, static_cast<std::uint16_t>(what >> 32),
+                                   {slot + sizeof(RequestHeader), bytes},
+                                   {reply + sizeof(ReplyHeader), reply_bytes_}, handles_);
+        std::uint64_t const words[] = {id, std::uint64_t{result.body_bytes} << 32 | result.status};
+        __builtin_memcpy(reply, words, sizeof(words));
+        requests_.release_unasked();
+        replies_.publish_unasked();
+        // What is left waits its turn behind the other clients.
+        if (requests_.known_full() != 0) [[unlikely]]
+            backlog_->add(*this);
+        (void)sys::send_sync(endpoint_, backlog_->empty() ? INT64_MAX : 0);
+        // The next call of the same client, if nothing else is to be done: no dispatcher between.
+        if (domain.ready != nullptr || domain.sleeping != nullptr || !event_.forget_if_alone())
+            return;
+    }
+    (void)serve_one(false);
+}
+
+/// An event without a request: a wait that was over, or the client's death.
+void CallServer::nothing_there() {
+    if (peer_is_dead(endpoint_)) died();
+}
+
+/// Requests that are neither call nor announcement.
+void CallServer::unusual(RequestHeader const& header) {
+    if (static_cast<CallKind>(header.kind) == CallKind::Release)
+        handles_->released(header.object, header.reserved);
+    else if (static_cast<CallKind>(header.kind) != CallKind::Cancel)
+        ++refused_;
+}
+
+/// The client gets its answer: by synchronous send when it is its time that is used.
+void CallServer::answer(std::uint16_t kind) {
+    if (kind == static_cast<std::uint16_t>(CallKind::Donated) &&
+        dib().time_kind == static_cast<std::uint32_t>(abi::TimeKind::Donated)) [[likely]] {
+        requests_.release_unasked();
+        replies_.publish_unasked();
+        // With calls left over the server wants to run again, on its own time.
+        (void)sys::send_sync(endpoint_, backlog_->empty() ? INT64_MAX : 0);
+        return;
+    }
+    requests_.release_unasked();
+    replies_.publish_unasked();
+    if (sys::send(endpoint_) == static_cast<std::int64_t>(abi::Error::PeerDead)) died();
+}
+
+bool CallServer::serve_one(bool may_enable) {
+    for (std::uint32_t announcements = 0;;) {
+        if (dead_ || busy_) return false;
+        auto const full = requests_.full_slots();
+        if (!full) [[unlikely]] {
+            died();
+            return false;
+        }
+        if (*full == 0) {
+            if (announcements == 0) nothing_there();
+            return announcements != 0;
+        }
+        auto const slot = requests_.slot();
+        // Two words decide; each is read once.
+        auto const id = marshal::load_once<std::uint64_t>(slot.data());
+        auto const what = marshal::load_once<std::uint64_t>(slot.data() + 8);
+        auto const length = marshal::load_once<std::uint64_t>(slot.data() + 24);
+        auto const object = static_cast<std::uint32_t>(what);
+        auto const operation = static_cast<std::uint16_t>(what >> 32);
+        auto const kind = static_cast<std::uint16_t>(what >> 48);
+        auto const bytes = static_cast<std::uint32_t>(length);
+        if (kind > static_cast<std::uint16_t>(CallKind::Donated)) [[unlikely]] {
+            unusual(
+                {id, object, operation, kind, 0, bytes, static_cast<std::uint32_t>(length >> 32)});
+            requests_.release_unasked();
+            continue;
+        }
+        bool const call = kind != static_cast<std::uint16_t>(CallKind::Announcement);
+        std::span<std::byte> reply;
+        if (call) {
+            auto const room = replies_.free_slots();
+            if (!room || *room == 0) [[unlikely]] {
+                // It has more calls in flight than it may: a broken client.
+                died();
+                return false;
+            }
+            reply = replies_.slot();
+        }
+        auto const* const target = handles_->find(object);
+        Served result = invocation::served(Failure::NoSuchObject);
+        if (bytes > request_bytes_) [[unlikely]] {
+            result = invocation::served(Failure::BadMessage);
+            ++refused_;
+        } else if (target != nullptr) [[likely]] {
+            auto const body = slot.subspan(sizeof(RequestHeader), bytes);
+            auto const room = call ? reply.subspan(sizeof(ReplyHeader)) : reply;
+            if (call && room.size() < target->info->reply_max) [[unlikely]] {
+                result = invocation::served(Failure::TooLong);
+            } else if (may_enable) {
+                // Others may run meanwhile, but no second call of this client.
+                busy_ = true;
+                leave_critical();
+                result = target->info->dispatch(target->object, operation, body, room, handles_);
+                enter_critical();
+                busy_ = false;
+                if (dead_) return false;
+            } else {
+                result = target->info->dispatch(target->object, operation, body, room, handles_);
+            }
+        }
+        if (!call) {
+            requests_.release_unasked();
+            if (++announcements < announcements_max) continue;
+            backlog_->add(*this);
+            return true;
+        }
+        __builtin_memcpy(reply.data(), &id, 8);
+        auto const tail = std::uint64_t{result.body_bytes} << 32 | result.status;
+        __builtin_memcpy(reply.data() + 8, &tail, 8);
+        // What is left waits its turn behind the other clients.
+        auto const known =
+            may_enable ? requests_.full_slots(2).value_or(2) : requests_.known_full();
+        if (known > 1) [[unlikely]]
+            backlog_->add(*this);
+        answer(kind);
+        return true;
+    }
+}
+
+}  // namespace nemesis::invocation

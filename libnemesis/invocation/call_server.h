@@ -1,0 +1,114 @@
+#pragma once
+// The server's end of a binding: requests of one client, served one at a time.
+//
+// In place: an event of the client's endpoint runs its closure, which serves one call in the ring
+// itself and answers by synchronous send: on the caller's time from beginning to end. Calls that
+// are left over are served by `Backlog`, a thread that goes round the clients, one call each; so a
+// client that floods delays another one by one call. The object's operations run with activations
+// off, and must neither block nor take long. With workers: closures only tell the backlog, whose
+// threads (one or several) call the object with activations on; operations may block.
+//
+// The client may write anything into its stretch: a header is read once, lengths are checked, the
+// body is decoded by the checked reader, and no more replies are written than the ring holds. When
+// the client dies its exports are released and nothing of it is kept.
+// Context: the owner's domain. Source: PEG94 "Events", "Naming and Invocation".
+
+#include <cstdint>
+#include <optional>
+
+#include "libnemesis/activation/activation.h"
+#include "libnemesis/invocation/binding.h"
+#include "libnemesis/invocation/connection_handles.h"
+#include "libnemesis/syscalls.h"
+#include "libnemesis/threads/thread.h"
+
+namespace nemesis::invocation {
+
+class CallServer;
+
+/// The clients of a domain whose calls wait, and the threads that serve them in turn.
+class Backlog {
+public:
+    Backlog() = default;
+    Backlog(Backlog const&) = delete;
+    Backlog& operator=(Backlog const&) = delete;
+
+    /// Serves for ever; the body of a worker. context: a thread; several may run it
+    [[noreturn]] void run();
+    bool empty() const { return first_ == nullptr; }
+
+private:
+    friend class CallServer;
+    void add(CallServer& server);
+    void remove(CallServer& server);
+    CallServer* take();
+
+    CallServer* first_ = nullptr;
+    CallServer* last_ = nullptr;
+    WaitQueue idle_;
+};
+
+/// The server's end of one client's binding; see above.
+class CallServer {
+public:
+    enum class Mode { InPlace, Workers };
+    /// At the end of the client: told once, from a closure or a worker, activations off.
+    struct Gone {
+        void (*function)(void* self, CallServer& server) = nullptr;
+        void* self = nullptr;
+    };
+
+    CallServer() {}  // NOLINT: the rings are made by open()
+    CallServer(CallServer const&) = delete;
+    CallServer& operator=(CallServer const&) = delete;
+    ~CallServer() { close(); }
+
+    /// Opens the server's end; attaches itself to the endpoint.
+    /// requires: `handles` has its root object
+    /// errors: BadMessage (shape not valid or stretches too small), NoMemory (no such endpoint),
+    /// TooLong (the root's interface has longer bodies than the shape)
+    [[nodiscard]] Result<void, Failure> open(BindingEnd const& end, BindingShape const& shape,
+                                             ConnectionHandles& handles, Backlog& backlog,
+                                             Mode mode = Mode::InPlace);
+    void close();
+    void on_gone(Gone hook) { gone_ = hook; }
+
+    std::uint64_t refused() const { return refused_; }  ///< malformed requests
+    bool is_dead() const { return dead_; }
+
+private:
+    friend class Backlog;
+    static void on_event(void* self, std::uint32_t endpoint, std::uint64_t count);
+
+    /// Serves what comes next. requires: activations off. Yields whether a call was served.
+    bool serve_one(bool may_enable);
+    /// The usual case: calls that donate, one after the other, without the dispatcher in between.
+    /// Ends when there is anything else to do.
+    void serve_donated();
+    void answer(std::uint16_t kind);
+    [[gnu::noinline]] void unusual(RequestHeader const& header);
+    [[gnu::noinline]] void nothing_there();
+    void died();
+
+    union {
+        RingSink<> requests_;
+    };
+    union {
+        RingSource<> replies_;
+    };
+    PendingEvent event_;
+    ConnectionHandles* handles_ = nullptr;
+    Backlog* backlog_ = nullptr;
+    CallServer* next_ = nullptr;
+    std::uint64_t refused_ = 0;
+    Gone gone_;
+    std::uint32_t endpoint_ = 0;
+    std::uint64_t request_bytes_ = 0, reply_bytes_ = 0;
+    Mode mode_ = Mode::InPlace;
+    bool queued_ = false;
+    bool busy_ = false;  ///< a worker serves a call of this client
+    bool dead_ = false;
+    bool open_ = false;
+};
+
+}  // namespace nemesis::invocation
