@@ -246,9 +246,11 @@ Result<Node::OutCall*, Status> Node::begin_call(Peer& peer, CallOptions const& o
     OutCall& call = peer.out[peer.next_number % window];
     if (peer.next_number - peer.low >= window) return fail(Status::Busy);
     ASSERT(call.state == OutState::Free);
+    // Asked before anything is given: this call's own handles do not keep the association.
+    bool const stale = is_stale(peer, now);
     Gifts gifts;
     TRY_VOID(give(peer, gifts, options.gives));
-    if (is_stale(peer, now)) {
+    if (stale) {
         // The call waits until the peer is known to be there.
         peer.unsure = true;
         peer.hello_pause = times_.first_repeat;

@@ -230,6 +230,29 @@ void deliver(Side& to, std::uint64_t from, Bytes const& bytes, Instant now) {
     to.node->receive(Address{from}, {exact.get(), bytes.size()}, now);
 }
 
+// A hears B, but B has heard nothing of A for a lease and has forgotten it.
+TEST_F(Pair, AHandleInACallDoesNotKeepAForgottenAssociation) {
+    auto const own = a.node->export_object(6, hash);
+    ASSERT_TRUE(own);
+    pass(Duration::s(6));
+    auto const back = b.node->connect(Address{1}, now);
+    ASSERT_TRUE(back && b.node->announce(*back, {.object = 1}, {}, now));
+    carry();
+    pass(Duration::s(6));
+    ASSERT_EQ(b.lost, 1);
+    ASSERT_TRUE(a.node->is_associated(peer));
+    std::uint32_t const given[] = {*own};
+    ASSERT_TRUE(a.node->call(
+        peer, {.object = root, .deadline = now + Duration::s(5), .cookie = 9, .gives = given},
+        bytes_of("handle"), now));
+    carry();
+    ASSERT_EQ(a.ends.size(), 1u);
+    EXPECT_EQ(a.ends[0], std::pair(std::uint64_t{9}, Status::Ok));
+    EXPECT_EQ(a.node->holdings_in_use(), 1u);
+    EXPECT_TRUE(a.dropped.empty());
+    EXPECT_EQ(b.requests, 1);
+}
+
 TEST_F(Pair, DamagedDatagramsHarmNobody) {
     Random random(3);
     Bytes sample[64];

@@ -28,6 +28,9 @@ void run(std::uint64_t from, std::uint64_t count, WorldOptions const& options = 
 TEST(RemoteSimulation, PromisesHoldInTheFixedSet) { run(1, 600); }
 TEST(RemoteSimulation, PromisesHoldInCalmNetworks) { run(100'001, 200, {.calm = true}); }
 
+// A call whose only stake is the handle in it, over an association that the peer has forgotten.
+TEST(RemoteSimulation, PromisesHoldWhereTheyDidNot) { run(1'031'856, 1); }
+
 TEST(RemoteSimulation, PromisesHoldForASeedOfToday) {
     std::uint64_t const from = std::random_device()();
     SCOPED_TRACE(testing::Message() << "from " << from);
