@@ -292,7 +292,9 @@ Task Store::expand_tree(u64 number) {
         if (p && p->type != PnodeType::Dead) {
             done = true;
         } else if (p) {
-            u64 const blocks = (p->tree.size + block_bytes - 1) / block_bytes;
+            u64 const held = capacity(p->tree.height);
+            u64 const size = p->tree.size / block_bytes + (p->tree.size % block_bytes != 0);
+            u64 const blocks = size < held ? size : held;
             if (blocks == 0) {
                 if (cut_range(number, 0, capacity(p->tree.height))) {
                     kill_pnode(*pnode_for_write(number));
@@ -419,6 +421,14 @@ Task Store::clean_chunk(u64 from, u64 to) {
             Record const r = reinterpret_cast<Record*>(f->data)[i % records_per_block];
             ++statistics_.garbage_entries_read;
             if (r.type() == RecordType::None) continue;
+            bool const named =
+                r.type() == RecordType::Garbage || r.type() == RecordType::GarbageSegments ||
+                r.type() == RecordType::GarbageTree || r.type() == RecordType::GarbageFile;
+            if (!named) {
+                // Not a kind of garbage: the loop over the sorted entries would not get past it.
+                note_damage(old_garbage_file, page, 0);
+                continue;
+            }
             sort_[count++] = r;
         }
     }

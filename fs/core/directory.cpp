@@ -119,6 +119,11 @@ Store::Found Store::directory_at_least(u64 directory, u64 key, Entry* entry, boo
             return Found::Yes;
         }
         if (upper == 0) return Found::No;
+        if (upper <= key) {
+            // Branches out of order: the search would come back to this leaf for ever.
+            fault_ = Error::Damaged;
+            return Found::Pending;
+        }
         key = upper;
     }
 }
@@ -278,7 +283,16 @@ void Store::directory_insert(Frame& leaf, u64 key, u64 number, PnodeType type, N
 /// Makes sure that the path to the entry can be changed. The entry's leaf is path[depth - 1] then.
 bool Store::directory_prepare_remove(u64 directory, Entry const& entry, Frame** path, u32* depth) {
     u64 upper = 0;
-    return directory_descend(directory, entry.key, true, &upper, path, depth) != nullptr;
+    Frame* leaf = directory_descend(directory, entry.key, true, &upper, path, depth);
+    if (!leaf) return false;
+    DirectoryBlock& b = block_of(*leaf);
+    u32 at = 0;
+    for (u32 i = 0; i < b.count; ++i, at += entry_bytes(b.data + at)) {
+        if (load_key(b.data + at) == entry.key) return true;
+    }
+    // Found in a leaf that its key does not lead to.
+    fault_ = Error::Damaged;
+    return false;
 }
 
 /// Removes the entry; a leaf without entries leaves the tree, and so do its ancestors.

@@ -947,7 +947,10 @@ bool Store::op_truncate(Request& r) {
         if (!space_for(24, r.offset <= p->tree.size)) {
             return space_may_come() ? false : finish(r, Error::NoSpace);
         }
-        u64 const blocks = (p->tree.size + block_bytes - 1) / block_bytes;
+        u64 blocks = p->tree.size / block_bytes + (p->tree.size % block_bytes != 0);
+        // Past what the tree can hold there is nothing to cut, whatever the size says.
+        u64 const held = capacity(p->tree.height);
+        if (blocks > held) blocks = held > keep ? held : keep;
         u64 from = blocks > keep ? (blocks - 1) / node_pointers * node_pointers : keep;
         // Where a whole subtree is missing there is nothing to cut.
         for (u32 level = p->tree.height; level > 1 && blocks > keep; --level) {
@@ -1016,7 +1019,7 @@ bool Store::op_punch(Request& r) {
             end = ((index + 1) << 8 * level) * block_bytes;
             break;
         }
-        if (end > stop) end = stop;
+        if (end > stop || from / block_bytes >= capacity(p->tree.height)) end = stop;
         // Parts of blocks at either end become zeros, whole blocks go.
         u64 const first = (from + block_bytes - 1) / block_bytes;
         bool const reaches_end = end == p->tree.size;

@@ -374,6 +374,10 @@ Task Store::read_checkpoints(bool* good) {
                         c.head[h].row <= rows_per_segment;
             }
             for (u32 r = 1; r < system_files && valid; ++r) valid = c.root[r].height <= height_max;
+            // A garbage file is written whole, so the store holds it; a pass goes through all of
+            // it.
+            u64 const most = superblock_.segments * segment_blocks * block_bytes;
+            for (u64 r : {garbage_file, old_garbage_file}) valid = valid && c.root[r].size <= most;
             if (valid && (!any || c.sequence > checkpoint_in_->sequence)) {
                 *checkpoint_in_ = c;
                 any = true;

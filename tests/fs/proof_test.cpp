@@ -41,6 +41,9 @@ TEST(StorageProof, row_6_write_cost) {
 TEST(StorageProof, row_7_guaranteed_rates) {
     if (share == 1) holds(7, {.seed = 1, .count = 300});
 }
+// The seed whose stores have records of no kind of garbage, and a garbage file larger than the
+// store.
+TEST(StorageProof, row_9_hostile_disks) { holds(9, {.seed = 6, .count = 2000 / share}); }
 TEST(StorageProof, row_10_exhaustion) { holds(10, {.seed = 1, .count = share == 1 ? 6u : 1u}); }
 TEST(StorageProof, random_operations_against_the_model) {
     holds(13, {.seed = 1, .count = 1'000'000 / share});
