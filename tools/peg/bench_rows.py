@@ -25,6 +25,7 @@ LIMITS = {
     "appel2": (800, "max"),
     "domain_create_destroy": (20_000, "median"),
     "resolve_local": (400, "max"),
+    "resolve_mounted": (850, "max"),
     "irq_off_max": (700, "max"),
     "maillon_overhead": (3, "max"),
     "idc_call_0": (410, "max"),
