@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "fs/core/crc32c.h"
+#include "fs/core/empty_store.h"
 
 namespace nemesis::fs::simulator {
 
@@ -31,35 +32,12 @@ void format(Image& image, BlockPool& pool, FormatOptions options) {
     u64 const blocks = image.blocks_per_disk;
     u64 const segments = segments_of(blocks);
     Random random(options.seed);
-    Superblock s{};
-    s.magic = superblock_magic;
-    s.version = format_version;
-    s.generation = 1;
+    Superblock s = empty_superblock(segments);
     for (u8& b : s.uuid) b = static_cast<u8>(random.next());
     s.disk_blocks = blocks;
-    s.segments = segments;
-    s.mount_count = 1;
     s.hash_seed = random.next();
     s.hash_mask = options.hash_mask;
-    Checkpoint c{};
-    c.magic = checkpoint_magic;
-    c.version = format_version;
-    c.sequence = 1;
-    std::memcpy(c.uuid, s.uuid, 16);
-    c.log_sequence = 1;
-    c.group = 1;
-    c.mount_count = 1;
-    c.head[0] = {0, 1, 0, 0};
-    c.head[1] = {2, 3, 0, 0};
-    u64 const pages = (segments + segments_per_block - 1) / segments_per_block;
-    while (u64{root_pointers} << 8 * c.root[segment_file].height < pages) {
-        ++c.root[segment_file].height;
-    }
-    c.root[segment_file].size = segments * sizeof(SegmentEntry);
-    c.pnode_count = first_pnode;
-    c.clean = 1;
-    c.block = checkpoint_slot[1];
-    c.crc = crc32c(&c, block_bytes);
+    Checkpoint const c = first_checkpoint(s);
     for (u32 d = 0; d < disks; ++d) {
         s.disk_index = d;
         for (u64 at : {superblock_head, blocks - 1}) {

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "fs/core/crc32c.h"
+#include "fs/core/empty_store.h"
 #include "fs/tools/host_store.h"
 
 namespace nemesis::fs::tools {
@@ -55,33 +56,10 @@ std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool fo
     }
     u64 const segments = (smallest - segments_start - 1) / rows_per_segment;
     std::random_device random;
-    Superblock s{};
-    s.magic = superblock_magic;
-    s.version = format_version;
-    s.generation = 1;
+    Superblock s = empty_superblock(segments);
     for (u8& b : s.uuid) b = static_cast<u8>(random());
-    s.segments = segments;
-    s.mount_count = 1;
     s.hash_seed = u64{random()} << 32 | random();
-    s.hash_mask = ~u64{0};
-    Checkpoint c{};
-    c.magic = checkpoint_magic;
-    c.version = format_version;
-    c.sequence = 1;
-    std::memcpy(c.uuid, s.uuid, 16);
-    c.log_sequence = 1;
-    c.group = 1;
-    c.mount_count = 1;
-    c.head[0] = {0, 1, 0, 0};
-    c.head[1] = {2, 3, 0, 0};
-    u64 const pages = (segments + segments_per_block - 1) / segments_per_block;
-    while (u64{root_pointers} << 8 * c.root[segment_file].height < pages)
-        ++c.root[segment_file].height;
-    c.root[segment_file].size = segments * sizeof(SegmentEntry);
-    c.pnode_count = first_pnode;
-    c.clean = 1;
-    c.block = checkpoint_slot[1];
-    c.crc = crc32c(&c, block_bytes);
+    Checkpoint const c = first_checkpoint(s);
     std::vector<u8> const zeros(block_bytes);
     for (u32 d = 0; d < disks; ++d) {
         // Neither an old checkpoint nor old summaries of the first segments may be left.
