@@ -1,8 +1,9 @@
 #pragma once
 // What the kernel's own paths cost, as booked to every contract by admission.
 //
-// units: instructions, taken as ns (counted time; a real processor is faster). The figures are the
-// maxima that `peg bench` measures, rounded up; the bench fails if a measured one is larger.
+// units: instructions, taken as ns (counted time; a real processor is faster). The figures are
+// rounded up from what `peg bench` measures; nothing compares them automatically, but the groups
+// `guarantees_limit` and `guarantees_storm` miss deadlines if they are much too small.
 
 #include "kernel/interrupt.h"
 #include "kernel/kps.h"
