@@ -50,6 +50,7 @@ private:
     void type(Type const& t) {
         using invocation::TypeCode;
         auto const code = [this](TypeCode c) { number(static_cast<std::uint64_t>(c), 1); };
+        static_assert(static_cast<int>(Kind::String) == static_cast<int>(TypeCode::String));
         if (t.kind < Kind::String) return number(static_cast<std::uint64_t>(t.kind), 1);
         switch (t.kind) {
             case Kind::String:
