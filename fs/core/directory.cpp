@@ -25,9 +25,14 @@ bool sound(DirectoryBlock const& b) {
     if (b.magic == 0 && b.used == 0) return true;  // a directory without entries
     if (b.magic != directory_magic || b.used > directory_data_bytes) return false;
     if (b.level > 0) return b.count > 0 && b.used == b.count * sizeof(DirectoryBranch);
+    // Keys are cookies too, so they rise and are offsets for any front.
     u32 at = 0;
+    u64 before = key_first - 1;
     for (u32 i = 0; i < b.count; ++i) {
         if (at + directory_entry_bytes > b.used) return false;
+        u64 const key = load_key(b.data + at);
+        if (key <= before || key > key_last) return false;
+        before = key;
         at += entry_bytes(b.data + at);
     }
     return at == b.used;
@@ -60,7 +65,7 @@ u64 Store::key_of(Name name) const {
     h ^= h >> 32;
     h *= 0xD6E8FEB86659FD93;
     h ^= h >> 32;
-    return (h & superblock_.hash_mask & 0x3FFF'FFFF'FFFF'FF00) + key_first;
+    return (h & superblock_.hash_mask & key_hash_mask) + key_first;
 }
 
 constexpr u32 depth_max = 6;

@@ -807,7 +807,7 @@ bool Store::op_read_directory(Request& r) {
         r.count = at;
         return finish(r, Error::None);
     }
-    for (;;) {
+    while (cookie < key_last) {
         Entry e;
         Found const found = directory_at_least(r.pnode, cookie + 1, &e, false);
         // What is there already is a good answer; the rest comes with the next call.

@@ -105,6 +105,8 @@ struct Pnode {
 static_assert(sizeof(Pnode) == 256);
 static_assert(offsetof(Pnode, tree) == 88);
 inline constexpr u32 pnodes_per_block = block_bytes / sizeof(Pnode);
+/// Every pnode ever made is in a block of its own store.
+constexpr u64 pnodes_max(u64 segments) { return segments * segment_blocks * pnodes_per_block; }
 
 // Internal files. Their roots are in the checkpoint.
 inline constexpr u64 pnode_file = 1;
@@ -314,6 +316,8 @@ inline constexpr u32 directory_data_bytes = block_bytes - 16;
 inline constexpr u32 directory_entry_bytes = 17;  // and the name
 inline constexpr u32 key_window = 16;             // a name is within this many keys of its hash
 inline constexpr u64 key_first = 16;              // smaller ones are cookies of . and ..
+inline constexpr u64 key_hash_mask = 0x3FFF'FFFF'FFFF'FF00;
+inline constexpr u64 key_last = key_hash_mask + key_first + key_window - 1;
 
 /// Extended attributes of a pnode: entries packed: name length (1), unused (1), value length (2),
 /// name, value.

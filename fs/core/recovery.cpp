@@ -378,6 +378,8 @@ Task Store::read_checkpoints(bool* good) {
             // it.
             u64 const most = superblock_.segments * segment_blocks * block_bytes;
             for (u64 r : {garbage_file, old_garbage_file}) valid = valid && c.root[r].size <= most;
+            valid = valid && c.pnode_count >= first_pnode &&
+                    c.pnode_count <= pnodes_max(superblock_.segments);
             if (valid && (!any || c.sequence > checkpoint_in_->sequence)) {
                 *checkpoint_in_ = c;
                 any = true;
@@ -460,7 +462,8 @@ bool Store::summary_valid(Summary const& s, u64 segment, u32 row) const {
     u32 const slots = u32{s.entries} + s.records;
     return slots <= summary_slots && s.rows > 0 && row + s.rows <= rows_per_segment &&
            (u32{s.entries} + 1 + columns - 1) / columns == s.rows && s.head <= head_stream &&
-           s.next_segment < superblock_.segments;
+           s.next_segment < superblock_.segments &&
+           s.pnode_count <= pnodes_max(superblock_.segments);
 }
 
 /// The summary at (segment, row), from its disk or from the rest of its row.

@@ -72,7 +72,7 @@ void Mangled::find_blocks() {
         for (u32 d = 0; d < disks; ++d) p.at.push_back({d, slot});
         place_.push_back(p);
     }
-    u32 const checkpoints = disks * 2;
+    u32 const checkpoints = first_checkpoint_place;
     auto const add = [&](Address a, bool own) {
         auto const [i, fresh] = by_address_.emplace(a.value, static_cast<u32>(place_.size()));
         if (fresh) {
@@ -141,6 +141,12 @@ void Mangled::find_blocks() {
         references_[summary.first].push_back(
             {after->second.first, offsetof(Summary, previous_crc)});
     }
+}
+
+bool Mangled::is_directory(u32 place) const {
+    auto const [disk, n] = place_[place].at[0];
+    u8 const* const b = base_.at(disk, n);
+    return b && reinterpret_cast<DirectoryBlock const*>(b)->magic == directory_magic;
 }
 
 /// The block in memory of this image's own, the same for all disks that hold it.
@@ -261,6 +267,7 @@ void Mangled::use(Machine& m) {
                 DirectoryItem item;
                 std::memcpy(&item, buffer.data() + at, sizeof item);
                 at += (sizeof item + item.name_length + 7) / 8 * 8;
+                unordered += item.cookie <= cookie || item.cookie > key_last ? 1 : 0;
                 cookie = item.cookie;
                 if (seen.insert(item.pnode).second) list.push_back(item.pnode);
             }

@@ -32,7 +32,14 @@ public:
     explicit Mangled(u64 seed);
     /// Mounts the store with the edits and uses all of it. Returns what the mount came to.
     Health run(std::vector<Edit> const& edits);
-    u64 stuck = 0;  // requests that did not end
+    /// The store's superblocks and checkpoints are the blocks before this number.
+    static constexpr u32 first_checkpoint_place = disks * 2;
+    u64 segments() const { return segments_of(base_.blocks_per_disk); }
+    /// Whether the block is, or once was, one of a directory.
+    bool is_directory(u32 place) const;
+    u32 places() const { return static_cast<u32>(place_.size()); }
+    u64 stuck = 0;      // requests that did not end
+    u64 unordered = 0;  // entries that came with a cookie that does not rise, or is no key
     u64 mounted = 0;
     u64 read_only = 0;
     u64 refused = 0;

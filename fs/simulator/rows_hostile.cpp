@@ -27,7 +27,7 @@ RowResult row_hostile_disks(RowOptions const& o) {
         }
         store.run(edits);
     }
-    r.passed = store.stuck == 0;
+    r.passed = store.stuck == 0 && store.unordered == 0;
     r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     char text[200];
     std::snprintf(text, sizeof text,

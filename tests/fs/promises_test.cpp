@@ -8,6 +8,7 @@
 
 #include "fs/check/check.h"
 #include "fs/core/crc32c.h"
+#include "fs/simulator/mangle.h"
 #include "fs/simulator/model.h"
 
 namespace nemesis::fs::simulator {
@@ -202,6 +203,52 @@ TEST_F(Promises, a_directory_of_many_entries_keeps_its_cookies_while_it_changes)
     }
     ASSERT_EQ(client->fsync(), Error::None);
     EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, a_walk_from_a_cookie_behind_all_entries_is_at_its_end) {
+    start();
+    for (char const* name : {"a", "b", "c"}) ASSERT_EQ(client->create(name), Error::None);
+    std::vector<u8> buffer(4096);
+    for (u64 cookie : {key_last, key_last + 1, ~u64{0} - 1, ~u64{0}}) {
+        Request r;
+        r.op = Op::ReadDirectory;
+        r.pnode = root_directory;
+        r.offset = cookie;
+        r.buffer = buffer.data();
+        r.length = buffer.size();
+        ASSERT_TRUE(machine->call(r));
+        EXPECT_EQ(r.error, Error::None);
+        EXPECT_EQ(r.count, 0u) << cookie;
+    }
+}
+
+TEST(HostileDisks, a_key_of_all_ones_in_a_directory_makes_no_walk_of_a_directory_go_round) {
+    Mangled store(1);
+    u16 const key_of_the_first_entry = 16 / 8;
+    u32 directories = 0;
+    for (u32 place = 0; place < store.places(); ++place) {
+        if (!store.is_directory(place)) continue;
+        ++directories;
+        store.run({{place, key_of_the_first_entry, 7, 0, ~u64{0}}});
+    }
+    EXPECT_GT(directories, 3u);
+    EXPECT_EQ(store.unordered, 0u);
+    EXPECT_EQ(store.stuck, 0u);
+    EXPECT_GT(store.mounted, 0u);
+}
+
+TEST(HostileDisks, a_checkpoint_with_more_pnodes_than_the_store_has_room_for_is_none) {
+    Mangled store(1);
+    u16 const field = offsetof(Checkpoint, pnode_count) / 8;
+    u32 const first = Mangled::first_checkpoint_place;
+    auto const both = [&](u64 count) {
+        return store.run({{first, field, 7, 0, count}, {first + 1, field, 7, 0, count}});
+    };
+    EXPECT_EQ(both(pnodes_max(store.segments())), Health::Mounted);
+    for (u64 count : {u64{0}, u64{first_pnode - 1}, pnodes_max(store.segments()) + 1, u64{1} << 48,
+                      u64{1} << 63, ~u64{0}}) {
+        EXPECT_EQ(both(count), Health::Refused) << count;
+    }
 }
 
 TEST_F(Promises, most_of_what_dies_within_the_write_delay_never_reaches_a_disk) {
@@ -592,6 +639,54 @@ TEST_F(Streams, frames_of_several_segments_play_in_runs_at_a_guaranteed_rate) {
         ASSERT_EQ(client->close_streams(), Error::None);
     }
     EXPECT_EQ(machine->store().damage_count(), 0u);
+}
+
+/// Given file reads that wait at every disk, when a stream of guaranteed rate needs a segment, then
+/// the segment is read before them.
+TEST_F(Streams, what_is_guaranteed_passes_what_waits_at_the_disks_already) {
+    start(128);
+    record("v", 40, 20'000);
+    u32 const files = 80;
+    std::string const data(200'000, 'f');
+    for (u32 i = 0; i < files; ++i) {
+        ASSERT_EQ(client->create("f" + std::to_string(i)), Error::None);
+        ASSERT_EQ(client->write("f" + std::to_string(i), 0, data), Error::None);
+    }
+    ASSERT_TRUE(machine->unmount());
+    Options o = small_options();
+    o.frames = 4096;
+    o.garbage_ring = 16384;
+    o.media_run = 1;
+    o.media_round = Duration::ms(400);
+    o.disk_model = {Duration::us(11111), Duration::ms(2), Duration::ms(18), 5'000'000};
+    mount(o);
+    machine->disks.model = {true, Duration::us(11111), Duration::ms(2), Duration::ms(18),
+                            5'000'000};
+    std::string out;
+    i64 time = 0;
+    ASSERT_EQ(client->open_streams({"v"}, stream_play, 500'000), Error::None);
+    ASSERT_EQ(client->play(0, &out, &time), Error::None);
+    std::vector<std::vector<u8>> buffer(files, std::vector<u8>(data.size()));
+    std::vector<Request> reads(files);
+    for (u32 i = 0; i < files; ++i) {
+        Attributes a;
+        ASSERT_EQ(client->lookup("f" + std::to_string(i), &a), Error::None);
+        reads[i].op = Op::Read;
+        reads[i].pnode = a.pnode;
+        reads[i].buffer = buffer[i].data();
+        reads[i].length = data.size();
+    }
+    for (Request& r : reads) machine->store().submit(r);
+    machine->store().run();
+    i64 const far = 900 * i64{40'000'000};
+    ASSERT_EQ(client->seek(far, 1000), Error::None);
+    ASSERT_EQ(client->play(0, &out, &time), Error::None);
+    EXPECT_EQ(time, far);
+    u32 done = 0;
+    for (Request const& r : reads) done += r.done;
+    EXPECT_LT(done, files / 2) << "of " << files;
+    machine->pump();
+    for (Request const& r : reads) EXPECT_TRUE(r.done);
 }
 
 TEST_F(Streams, a_rate_is_refused_without_a_model_and_beyond_it_with_the_largest_that_fits) {
