@@ -47,7 +47,7 @@ bool valid(Domain const& creator, abi::DomainParameters const& p) {
     return p.slot_address % abi::kSlotSize == 0 && slots::valid(p.slot_address) && p.regions >= 1 &&
            p.regions <= 8 && p.context_slots >= 1 && p.context_slots <= abi::kSlotsMax &&
            p.endpoints >= 1 && p.endpoints <= abi::kEndpointsMax && p.stretches >= 1 &&
-           p.stretches <= 1024 && p.dib_offset % 4096 == 0 &&
+           p.stretches <= abi::kStretchesMax && p.dib_offset % 4096 == 0 &&
            p.dib_offset < p.regions * abi::kRegionSize &&
            (p.dib_offset & (abi::kRegionSize - 1)) + (ro + rw) * 4096 <= abi::kRegionSize &&
            (p.privileges & ~creator.privileges) == 0 && p.frames < (1ull << 31) &&
@@ -141,8 +141,14 @@ Result<void, Error> furnish_step(Domain& d, abi::DomainParameters const& p) {
             auto const pages = d.stretch_count > kInlineStretches
                                    ? (d.stretch_count + kStretchesPerPage - 1) / kStretchesPerPage
                                    : 0;
+            constexpr auto pages_inside = sizeof(d.stretch_pages) / sizeof(d.stretch_pages[0]);
+            if (pages > pages_inside && d.stretch_directory == d.stretch_pages) {
+                d.stretch_directory =
+                    reinterpret_cast<Stretch**>(frame_pointer(TRY(kernel_frame(d))));
+                return {};
+            }
             if (d.reclaim_position < pages) {
-                d.stretch_pages[d.reclaim_position] =
+                d.stretch_directory[d.reclaim_position] =
                     reinterpret_cast<Stretch*>(frame_pointer(TRY(kernel_frame(d))));
                 ++d.reclaim_position;
                 return {};
@@ -259,6 +265,7 @@ Domain* construct(FrameNumber n, std::uint32_t index) {
     d->generation = ++generations_[index];
     d->frame_list = kNoFrame;
     d->state = DomainState::Created;
+    d->stretch_directory = d->stretch_pages;
     d->free_stretch = d->creating_stretch = kNoStretch;
     d->accepting_stretch = d->creating_device = kNoStretch;
     table_[index] = d;
@@ -474,7 +481,7 @@ Result<void, Error> reclaim_step(Domain& d) {
         case 1: {  // stretches
             for (int work = 0; work < 12; ++work, ++d.reclaim_position) {
                 if (d.reclaim_position >= d.stretch_count ||
-                    d.stretch_pages[d.reclaim_position / kStretchesPerPage] == nullptr) {
+                    d.stretch_directory[d.reclaim_position / kStretchesPerPage] == nullptr) {
                     d.reclaim_position = 0;
                     ++d.reclaim_step;
                     return fail(Error::Again);

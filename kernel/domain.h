@@ -73,6 +73,8 @@ inline constexpr std::uint32_t kNoDomain = 0xffffffff;
 inline constexpr std::uint16_t kNoStretch = 0xffff;
 inline constexpr std::uint32_t kEndpointsPerPage = 128;
 inline constexpr std::uint32_t kStretchesPerPage = 64;
+static_assert(abi::kStretchesMax / kStretchesPerPage <= 4096 / sizeof(void*) &&
+              abi::kStretchesMax <= kNoStretch);
 
 /// The kernel object of a domain. owner: its own quota pays for it
 struct Domain {
@@ -125,6 +127,9 @@ struct Domain {
     std::uint16_t free_stretch, creating_stretch, accepting_stretch, creating_device;
     char name[32];
     Endpoint* endpoint_pages[abi::kEndpointsMax / kEndpointsPerPage];
+    /// Tables of stretches, in pages: `stretch_pages` itself, or a frame of pointers if those do
+    /// not suffice.
+    Stretch** stretch_directory;
     Stretch* stretch_pages[16];
     std::uint64_t* count_pages[9];
     std::uint64_t creation_step;
@@ -186,7 +191,7 @@ inline Endpoint* endpoint_of(Domain& d, std::uint64_t n) {
 }
 inline Stretch* stretch_of(Domain& d, std::uint64_t n) {
     if (n >= d.stretch_count) return nullptr;
-    return &d.stretch_pages[n / kStretchesPerPage][n % kStretchesPerPage];
+    return &d.stretch_directory[n / kStretchesPerPage][n % kStretchesPerPage];
 }
 /// The event count of endpoint `n` in the domain's read-only DIB.
 inline std::uint64_t* count_of(Domain& d, std::uint32_t n) {

@@ -88,16 +88,49 @@ void raise(Domain& d, std::uint32_t n, Instant now) {
     if (d.suspended) wake(d, now);
 }
 
+namespace {
+
+[[gnu::always_inline]] inline void send_from(Domain& sender, Endpoint& e, std::uint64_t n) {
+    deliver(e);
+    auto& peer = *e.peer;
+    auto const now = arch::clock::now();
+    trace::event_sent(now, sender, peer, n);
+    if (peer.suspended) wake(peer, now);
+}
+
+/// Whether the peer of `e` waits for what `sender` does on its time.
+[[gnu::always_inline]] inline bool donates(Endpoint const& e, Domain const& sender) {
+    return e.peer->donates_to == &sender && e.peer->donation_epoch == sender.serve_epoch;
+}
+
+/// The answer to a donor: it runs again on its own reservation. Does not return.
+void answer_donor(Domain& sender, Endpoint& e, std::uint64_t n, std::int64_t until) {
+    auto& peer = *e.peer;
+    deliver(e);
+    peer.donates_to = nullptr;
+    peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
+    trace::event_sent(arch::clock::now(), sender, peer, n);
+    dispatch::give_up_to(sender, peer, Instant::ns(until));
+}
+
+}  // namespace
+
 std::int64_t send(Domain& sender, std::uint64_t n) {
     std::int64_t error;
     auto* e = connected(sender, n, error);
     if (e == nullptr) [[unlikely]]
         return error;
-    deliver(*e);
-    auto& peer = *e->peer;
-    auto const now = arch::clock::now();
-    trace::event_sent(now, sender, peer, n);
-    if (peer.suspended) wake(peer, now);
+    send_from(sender, *e, n);
+    return 0;
+}
+
+std::int64_t answer(Domain& sender, std::uint64_t n, bool goes_on) {
+    std::int64_t error;
+    auto* e = connected(sender, n, error);
+    if (e == nullptr) [[unlikely]]
+        return error;
+    if (donates(*e, sender)) answer_donor(sender, *e, n, goes_on ? 0 : INT64_MAX);
+    send_from(sender, *e, n);
     return 0;
 }
 
@@ -140,14 +173,7 @@ std::int64_t send_sync(Domain& sender, std::uint64_t n, std::int64_t until) {
     if (e == nullptr) [[unlikely]]
         return error;
     auto& peer = *e->peer;
-    if (peer.donates_to == &sender && peer.donation_epoch == sender.serve_epoch) {
-        // The answer to a donor: it runs again on its own reservation.
-        deliver(*e);
-        peer.donates_to = nullptr;
-        peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
-        trace::event_sent(arch::clock::now(), sender, peer, n);
-        dispatch::give_up_to(sender, peer, Instant::ns(until));
-    }
+    if (donates(*e, sender)) answer_donor(sender, *e, n, until);
     if (sender.rw->pending_summary != 0) return code(Error::Pending);
     if (&peer == &sender || peer.state != DomainState::Alive) return code(Error::BadHandle);
     deliver(*e);

@@ -30,6 +30,10 @@ std::int64_t send(Domain& sender, std::uint64_t endpoint);
 /// Synchronous send, or the answer to one; does not return when the sender gives up the processor.
 /// errors: BadHandle, PeerDead, Pending
 std::int64_t send_sync(Domain& sender, std::uint64_t endpoint, std::int64_t until);
+/// The answer to a synchronous send, and nothing else: a peer that does not donate gets an
+/// asynchronous send, and the sender goes on. `goes_on`: after an answer too.
+/// errors: BadHandle, PeerDead
+std::int64_t answer(Domain& sender, std::uint64_t endpoint, bool goes_on);
 
 /// The two halves of connecting: `peer` is named, and only it can accept. O(1).
 /// errors: BadHandle, Busy, NotOffered

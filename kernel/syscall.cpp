@@ -67,6 +67,12 @@ std::int64_t call_send(Word endpoint) {
 std::int64_t call_send_sync(Word endpoint, std::int64_t until) {
     return events::send_sync(self(), endpoint, until);
 }
+std::int64_t call_answer(Word endpoint, Word goes_on) {
+    auto const result = events::answer(self(), endpoint, goes_on != 0);
+    if (this_cpu().reschedule) [[unlikely]]
+        dispatch::preempt_soon();
+    return result;
+}
 std::int64_t call_resume(Word slot) { return dispatch::resume(self(), slot); }
 /// In the table for calls whose entry is their own.
 std::int64_t call_elsewhere() { return code(Error::BadCall); }
@@ -467,12 +473,14 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_frame_give>(),
     entry<call_exit>(),
     entry<call_stretch_address>(),
+    entry<call_answer>(),
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();
 extern "C" void suspend_call();
 extern "C" void yield_call();
 extern "C" void send_sync_call();
+extern "C" void answer_call();
 
 /// Where the entry code goes first for each call: most are plain.
 extern "C" void const* entry_table[CALL_COUNT] = {};
@@ -486,12 +494,14 @@ void initialise_calls(bool fast_paths) {
     set(abi::Call::Yield, yield_call);
     set(abi::Call::KpsEnter, kps_enter_call);
     set(abi::Call::SendSync, fast_paths ? send_sync_call : giving_up_call);
+    set(abi::Call::Answer, fast_paths ? answer_call : giving_up_call);
 }
 
 static_assert(static_cast<int>(Error::BadCall) == ERROR_BAD_CALL &&
               static_cast<int>(Error::InSection) == ERROR_IN_SECTION &&
               static_cast<int>(Error::Pending) == ERROR_PENDING);
 static_assert(static_cast<int>(abi::Call::SendSync) == CALL_SEND_SYNC &&
+              static_cast<int>(abi::Call::Answer) == CALL_ANSWER &&
               static_cast<int>(abi::Call::Count) == CALL_COUNT &&
               static_cast<int>(abi::Call::KpsLeave) == CALL_KPS_LEAVE);
 

@@ -56,6 +56,9 @@ inline std::int64_t send(Word endpoint) { return call(abi::Call::Send, endpoint)
 inline std::int64_t send_sync(Word endpoint, std::int64_t until) {
     return call_giving_up(abi::Call::SendSync, endpoint, static_cast<Word>(until));
 }
+inline std::int64_t answer(Word endpoint, bool goes_on) {
+    return call_giving_up(abi::Call::Answer, endpoint, goes_on ? 1 : 0);
+}
 inline std::int64_t resume(Word slot) { return call_giving_up(abi::Call::Resume, slot); }
 inline std::int64_t stretch_create(abi::DomainId target, Word address, Word regions, Word rights);
 inline std::int64_t trace_mark(Word kind, Word a, Word b) {

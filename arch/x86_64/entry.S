@@ -278,25 +278,69 @@ yield_call:
 // Synchronous send. The common cases run here without C++: the receiver waits in its resume slot
 // with activations off, neither side uses the floating-point registers, nobody more urgent woke.
 // Everything else goes to events::send_sync, which does the same in general.
-.global send_sync_call
-.align 16
-send_sync_call:
-    save_for_giving_up
+// Until the send is certain only registers are used that a call may lose: an error returns.
+
+// rax = the sender's endpoint, r10 = its peer; or to `slow`.
+.macro connected_endpoint slow
     mov DOMAIN_NEAR_ENDPOINTS(%r8), %eax
     cmp %rax, %rdi
-    jae send_sync_slow
+    jae \slow
     mov %rdi, %rax
     shl $5, %rax
     add DOMAIN_ENDPOINTS(%r8), %rax
     cmpw $2, ENDPOINT_STATE(%rax)
-    jne send_sync_slow
-    // Until the send is certain only registers are used that a call may lose: an error returns.
+    jne \slow
     mov ENDPOINT_PEER(%rax), %r10
     mov ENDPOINT_GENERATION(%rax), %edx
     cmp DOMAIN_LIVE_GENERATION(%r10), %edx
-    jne send_sync_slow
+    jne \slow
     cmpw $0x0100, cpu0+CPU_RESCHEDULE(%rip)     // no reschedule, floating point off
-    jne send_sync_slow
+    jne \slow
+.endm
+
+// The peer donates to the sender: it runs on, the sender waits; or to `slow`.
+.macro answer_donor slow
+    mov DOMAIN_DONATION_EPOCH(%r10), %rdx
+    cmp DOMAIN_SERVE_EPOCH(%r8), %rdx
+    jne \slow
+    cmp %r10, cpu0+CPU_PAYER(%rip)
+    jne \slow
+    mov DOMAIN_RUNNABLE(%r8), %rdx
+    cmpb $0, (%rdx)
+    jne \slow
+    cmpq $0, RW_SUMMARY(%r9)
+    jne \slow
+    cmpb $0, DOMAIN_SUSPENDED+1(%r10)
+    jne \slow
+    movq $0, DOMAIN_DONATES_TO(%r10)
+    movb $1, DOMAIN_SUSPENDED(%r8)
+    movzbl cpu0+CPU_KIND(%rip), %ebx
+.endm
+
+// The answer alone: to who does not donate it is an asynchronous send (events::answer).
+.global answer_call
+.align 16
+answer_call:
+    save_for_giving_up
+    connected_endpoint answer_slow
+    cmp %r8, DOMAIN_DONATES_TO(%r10)
+    jne answer_slow
+    test %rsi, %rsi
+    jnz answer_slow
+    answer_donor answer_slow
+    jmp send_sync_switch
+answer_slow:
+    push %rcx
+    push %r11
+    mov $CALL_ANSWER, %eax
+    call *call_table(,%rax,8)
+    jmp syscall_return
+
+.global send_sync_call
+.align 16
+send_sync_call:
+    save_for_giving_up
+    connected_endpoint send_sync_slow
     cmp %r8, DOMAIN_DONATES_TO(%r10)
     je send_sync_answer
     // A request: the receiver runs on what the payer has.
@@ -315,24 +359,10 @@ send_sync_call:
     jmp send_sync_switch
 
 send_sync_answer:
-    mov DOMAIN_DONATION_EPOCH(%r10), %rdx
-    cmp DOMAIN_SERVE_EPOCH(%r8), %rdx
-    jne send_sync_slow
-    cmp %r10, cpu0+CPU_PAYER(%rip)
-    jne send_sync_slow
-    mov DOMAIN_RUNNABLE(%r8), %rdx
-    cmpb $0, (%rdx)
-    jne send_sync_slow
-    cmpq $0, RW_SUMMARY(%r9)
-    jne send_sync_slow
     mov $0x7fffffffffffffff, %rdx
     cmp %rdx, %rsi
     jne send_sync_slow
-    cmpb $0, DOMAIN_SUSPENDED+1(%r10)
-    jne send_sync_slow
-    movq $0, DOMAIN_DONATES_TO(%r10)
-    movb $1, DOMAIN_SUSPENDED(%r8)
-    movzbl cpu0+CPU_KIND(%rip), %ebx
+    answer_donor send_sync_slow
 
 // r10 = who runs next, rax = the sender's endpoint, ebx = kind of time.
 send_sync_switch:

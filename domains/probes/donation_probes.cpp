@@ -11,8 +11,8 @@ constexpr std::uint32_t reason(abi::Reason r) { return static_cast<std::uint32_t
 // ---- a server: activated on each request, works in[0] ns, answers on the endpoint that asked
 // ------ Endpoints 5 to 7 are its clients'. in[1]: what it does: 0 answers, 1 spins for ever, 2
 // exits, 3 faults, 4 suspends without an answer, 5 passes on over endpoint 8 and waits for that
-// answer. out[0] requests, out[1] time kind, out[2] deadline, out[3] activations_on seen, out[4]
-// spins so far.
+// answer. in[4]: answers by `answer`, not by synchronous send. out[0] requests, out[1] time kind,
+// out[2] deadline, out[3] activations_on seen, out[4] spins so far.
 enum Behaviour : std::uint64_t { Answers, SpinsForEver, Exits, Faults, Suspends, PassesOn };
 
 void serve(abi::DibRo const* ro, std::uint32_t endpoint) {
@@ -62,7 +62,8 @@ void server_entry(abi::DibRo const* ro) {
         }
         serve(ro, asked);
         if (mail.in[1] == Suspends) continue;
-        mail.out[6] = static_cast<std::uint64_t>(sys::send_sync(asked, INT64_MAX));
+        mail.out[6] = static_cast<std::uint64_t>(
+            mail.in[4] != 0 ? sys::answer(asked, false) : sys::send_sync(asked, INT64_MAX));
     }
 }
 
@@ -439,7 +440,55 @@ void storm() {
     EXPECT(wait_for([&] { return server.mail->out[0] > served + 5; }));
 }
 
+/// Asks without waiting; computes 3 ms when the answer comes. out[0]: answers; out[1]: on whose
+/// time.
+void unwaiting_client(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        clear_pending(ro);
+        sys::send(5);
+        sys::suspend(INT64_MAX);
+        mail.out[1] = ro->time_kind;
+        spin_until(now().ns() + 3 * kMs);
+        mail.out[0] = mail.out[0] + 1;
+        sys::suspend(now().ns() + 1 * kMs);
+    }
+}
+
+/// A server that answers who does not wait: by synchronous send its budget goes to that client, by
+/// `answer` it does not. A client that waits gets the same from both.
+void answer_does_not_donate() {
+    for (std::uint64_t const answers : {0, 1}) {
+        auto const client = make(unwaiting_client, {.weight = 100});
+        auto const server = make(server_entry, {.weight = 0, .slice = 5 * kMs, .period = 20 * kMs});
+        server.mail->in[4] = answers;
+        REQUIRE(connect(client, 5, server, 5));
+        REQUIRE(server.start() && client.start());
+        REQUIRE(wait_for([&] { return client.mail->out[0] >= 5; }));
+        auto const donated = static_cast<std::uint64_t>(abi::TimeKind::Donated);
+        if (answers == 0)
+            EXPECT_EQ(client.mail->out[1], donated);
+        else
+            EXPECT(client.mail->out[1] != donated);
+        auto const used = server.status().used_ns;
+        EXPECT(answers == 0 ? used > 10 * kMs : used < kMs);
+        EXPECT(server.mail->out[0] >= 5);
+        destroy_all();
+    }
+    auto p = pair(Answers);
+    p.server.mail->in[0] = 100'000;
+    p.server.mail->in[4] = 1;
+    p.client.mail->in[3] = 20;
+    REQUIRE(p.client.start());
+    REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+    EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::Event));
+    EXPECT_EQ(p.server.mail->out[1], static_cast<std::uint64_t>(abi::TimeKind::Donated));
+    EXPECT(p.client.status().used_ns >= 20 * 100'000);
+    EXPECT_EQ(p.server.status().used_ns, 0);
+}
+
 constexpr Probe list[] = {
+    {"donation.answer_does_not_donate", answer_does_not_donate},
     {"donation.budget_and_deadline_follow", budget_and_deadline_follow},
     {"donation.chain", chain},
     {"donation.cycles", cycles},

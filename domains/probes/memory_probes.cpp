@@ -414,7 +414,7 @@ void quota_ends_creation() {
     p.regions = 8;
     p.context_slots = 32;
     p.endpoints = 1024;
-    p.stretches = 1024;
+    p.stretches = 1088;  // with a frame of pointers to their tables
     p.death_endpoint = 1;
     p.entry = p.stack = p.slot_address;
     bool made = false;
@@ -429,6 +429,41 @@ void quota_ends_creation() {
     }
     EXPECT(made);
     EXPECT(p.frames > 40);
+}
+
+/// More stretches than one page of pointers to their tables could name; not one more than allowed.
+void many_stretches() {
+    constexpr std::uint64_t many = 1'500;
+    auto const t = make(sleeper, {.frames = 2 * many + 200, .stretches = many + 4});
+    REQUIRE_EQ(t.error, 0);
+    std::int64_t last = 0;
+    for (std::uint64_t i = 0; i < many; ++i) {
+        last = sys::stretch_create(t.id, 0, 1, kRw | kMeta);
+        REQUIRE(last > 0);
+    }
+    EXPECT(last >= static_cast<std::int64_t>(many));
+    auto const n = static_cast<std::uint64_t>(last);
+    // The last one is as good as any: shared with us, and gone with its number.
+    REQUIRE_EQ(sys::stretch_offer(t.id, n, dib().id, kRead), 0);
+    auto const ours = sys::stretch_accept(0, t.id, n, kRead);
+    REQUIRE(ours >= 0);
+    EXPECT_EQ(sys::stretch_destroy(0, static_cast<std::uint64_t>(ours)), 0);
+    EXPECT_EQ(sys::stretch_destroy(t.id, n), 0);
+    EXPECT_EQ(sys::stretch_destroy(t.id, n), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::stretch_destroy(t.id, many + 4), code(abi::Error::BadHandle));
+    EXPECT_EQ(sys::call(abi::Call::StretchAddress, t.id, many + 4), code(abi::Error::BadHandle));
+    for (auto const stretches : {std::uint64_t{0}, abi::kStretchesMax + 1, ~std::uint64_t{0}}) {
+        abi::DomainParameters p{};
+        p.slot_address = abi::kSlotsBase + 0x3'0003ull * abi::kSlotSize;
+        p.regions = 1;
+        p.context_slots = p.endpoints = 4;
+        p.stretches = stretches;
+        p.frames = 100;
+        p.death_endpoint = 1;
+        p.entry = p.stack = p.slot_address;
+        __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
+        EXPECT_EQ(sys::domain_create(), code(abi::Error::BadArgument));
+    }
 }
 
 void increment_main(abi::DibRo const* ro) {
@@ -732,6 +767,7 @@ constexpr Probe list[] = {
     {"memory.stretch_numbers_run_out", stretch_numbers_run_out},
     {"memory.addresses_return", addresses_return},
     {"memory.stretch_arguments", stretch_arguments},
+    {"memory.many_stretches", many_stretches},
     {"memory.device_stretches_spare_memory", device_stretches_spare_memory},
     {"memory.device_steps_with_other_arguments", device_steps_with_other_arguments},
 };

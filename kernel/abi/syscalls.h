@@ -158,7 +158,12 @@ enum class Call : std::uint32_t {
     Exit = 39,
     /// stretch_address(target, stretch): its first address. Errors: BadHandle. bound 100.
     StretchAddress = 40,
-    Count = 41,
+    /// answer(endpoint, goes_on): if the peer has sent synchronously and the caller runs on what it
+    /// donates, the peer runs on, and the caller waits for an event; with goes_on != 0 it stays
+    /// runnable, on its own time. Otherwise as send: the caller goes on, and donates nothing.
+    /// Errors: BadHandle, PeerDead. (gives up) bound 300.
+    Answer = 41,
+    Count = 42,
 };
 
 /// For machine_exit: stand still, do not end.
@@ -205,6 +210,9 @@ constexpr bool holds(DeviceGrant const (&grants)[size], std::uint64_t begin, std
 }
 inline constexpr std::uint64_t kInterruptMessage = 1ull << 31;
 
+/// Stretches that a domain can own or have accepted at a time.
+inline constexpr std::uint64_t kStretchesMax = 32768;
+
 /// Arguments of domain_create, at the start of DibRw::arguments.
 struct DomainParameters {
     /// What of the machine's devices the domain may take for itself; a parent can give only what
@@ -216,7 +224,7 @@ struct DomainParameters {
     std::uint64_t dib_offset;     ///< where the DIB goes, bytes from slot_address, page aligned
     std::uint64_t context_slots;  ///< 1..255
     std::uint64_t endpoints;      ///< 1..4096
-    std::uint64_t stretches;      ///< 1..1024
+    std::uint64_t stretches;      ///< 1..kStretchesMax
     std::uint64_t frames;         ///< quota, taken from the creator's
     std::uint64_t privileges;
     std::uint64_t death_endpoint;  ///< endpoint of the creator that counts the death

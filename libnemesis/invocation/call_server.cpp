@@ -145,7 +145,7 @@ void CallServer::serve_donated() {
                 return;
             // Who pays for this gets the processor back without a decision of the scheduler.
             announcements = 0;
-            (void)sys::send_sync(endpoint_, INT64_MAX);
+            (void)sys::answer(endpoint_, false);
             if (domain.ready != nullptr || domain.sleeping != nullptr || !event_.forget_if_alone())
                 return;
             continue;
@@ -175,7 +175,7 @@ void CallServer::serve_donated() {
         // What is left waits its turn behind the other clients.
         if (requests_.known_full() != 0) [[unlikely]]
             backlog_->add(*this);
-        (void)sys::send_sync(endpoint_, backlog_->empty() ? INT64_MAX : 0);
+        (void)sys::answer(endpoint_, !backlog_->empty());
         // The next call of the same client, if nothing else is to be done: no dispatcher between.
         if (domain.ready != nullptr || domain.sleeping != nullptr || !event_.forget_if_alone())
             return;
@@ -203,7 +203,7 @@ void CallServer::answer(std::uint16_t kind) {
         requests_.release_unasked();
         replies_.publish_unasked();
         // With calls left over the server wants to run again, on its own time.
-        (void)sys::send_sync(endpoint_, backlog_->empty() ? INT64_MAX : 0);
+        (void)sys::answer(endpoint_, !backlog_->empty());
         return;
     }
     requests_.release_unasked();
