@@ -346,7 +346,11 @@ Result<ElfRelocation, ElfError> ElfImage::read_relocation(std::uint64_t index) c
     // One past the end is allowed as a target: it is how `end` symbols look.
     bool const target = rela->addend >= begin() && rela->addend <= end();
     ElfSegment const* const place = file_part_of(rela->address, sizeof(std::uint64_t));
-    if (!target || !place || !place->rights.write) return fail(ElfError::BadRelocation);
+    // Aligned, so that none reaches into the next page; never code, which all addresses share.
+    bool const aligned = rela->address % sizeof(std::uint64_t) == 0;
+    if (!target || !aligned || !place || place->rights.execute) {
+        return fail(ElfError::BadRelocation);
+    }
     return ElfRelocation{.address = rela->address, .addend = rela->addend};
 }
 

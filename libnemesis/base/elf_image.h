@@ -63,7 +63,8 @@ enum class ElfError {
     BadDynamicTable,        ///< outside every segment, or its relocation table is
     NeedsSharedLibrary,     ///< DT_NEEDED
     UnsupportedRelocation,  ///< other than R_X86_64_RELATIVE
-    BadRelocation,          ///< changes bytes outside the file part of a segment, or points outside
+    BadRelocation,          ///< changes code or bytes outside the file part of a segment, is not
+                            ///< aligned, or points outside
 };
 
 /// One sentence for a log line. owner: static
@@ -122,6 +123,8 @@ struct ElfRules {
 };
 
 inline constexpr ElfRules program_rules{};
+/// For who has a loader (domains/loader): fixed or movable.
+inline constexpr ElfRules movable_rules{.movable = true};
 inline constexpr ElfRules library_rules{.writable = false, .entry = false};
 /// The shared segment (libnemesis): in the window that every domain has in common, in one slot.
 inline constexpr ElfRules segment_rules{.region = {0x2000'0000'0000, 16ull << 20, 1ull << 15},

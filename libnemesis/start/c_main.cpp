@@ -24,6 +24,8 @@ struct ElfHeader {
     std::uint16_t ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
 };
 
+constexpr std::uint16_t kMovable = 3;  ///< ElfHeader::type of an image that was linked at 0
+
 constexpr int kArgumentsMax = 32;
 std::uint64_t start_block[kArgumentsMax + 32];
 char argument_text[512];
@@ -216,9 +218,15 @@ int dl_iterate_phdr(int (*callback)(PhdrInfo*, std::size_t, void*), void* data) 
     for (auto const base : {env.image_begin, env.segment_begin}) {
         if (base == 0) continue;
         auto const* header = reinterpret_cast<ElfHeader const*>(base);
-        PhdrInfo info{
-            0, "",     reinterpret_cast<void const*>(base + header->phoff), header->phnum, 1, 0,
-            0, nullptr};
+        // A movable image's headers count from where it lies.
+        PhdrInfo info{header->type == kMovable ? base : 0,
+                      "",
+                      reinterpret_cast<void const*>(base + header->phoff),
+                      header->phnum,
+                      1,
+                      0,
+                      0,
+                      nullptr};
         if (auto const result = callback(&info, sizeof(info), data)) return result;
     }
     return 0;

@@ -18,11 +18,12 @@
 #   nemesis_segment(NAME SOURCES ... [DEPENDS ...])
 #       Target only: the shared image (libnemesis.elf), read-only, at the address of its hash.
 #   nemesis_domain(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...] [NO_CXX_RUNTIME] [NO_SEGMENT]
-#                  [NO_START])
+#                  [NO_START] [MOVABLE])
 #       Target only: a program for ring 3, NAME.elf, linked against libnemesis at the address of its
 #       hash; it enters at _start. LIBRARIES are the sysroot's (libturbojpeg). Every program links the
 #       nemesis library domain_start if there is one (unless NO_START): the place for _start,
 #       dl_iterate_phdr and so on. NO_CXX_RUNTIME leaves out libc++ and libc, NO_SEGMENT libnemesis.
+#       MOVABLE: linked at 0 with its relocations, for the loader, which computes the address.
 #   nemesis_efi_program(NAME SOURCES ...)
 #       Target only: NAME.efi in the folder's binary directory, built with gnu-efi.
 #   nemesis_boot_file(BOOT_NAME FILE [DEPENDENCIES ...])

@@ -95,6 +95,15 @@ function(nemesis_host_program name)
         BYPRODUCTS ${NEMESIS_HOST_BIN}/${name} USES_TERMINAL VERBATIM)
 endfunction()
 
+# How every image is linked: by the script given, nothing left over, nothing undefined.
+function(nemesis_link_by name script)
+    target_link_options(${name} PRIVATE -static -L${nemesis_cmake_dir} -T${script}
+        -z max-page-size=4096 --build-id=none --eh-frame-hdr --no-dependent-libraries
+        --orphan-handling=error --no-undefined --fatal-warnings)
+    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${script}
+        ${nemesis_cmake_dir}/debug_sections.ld ${nemesis_cmake_dir}/domain_sections.ld)
+endfunction()
+
 # Makes the link of `name` a link at the address of the image's hash: linked once at a fixed base,
 # hashed, linked again. Collisions are settled in the register of this build's images.
 function(nemesis_place name script)
@@ -103,11 +112,8 @@ function(nemesis_place name script)
     list(JOIN arg_OPTIONS " " options)
     set_target_properties(${name} PROPERTIES RULE_LAUNCH_LINK
         "python3 ${nemesis_place_image} --register ${PROJECT_BINARY_DIR}/images.json ${options} -- ")
-    target_link_options(${name} PRIVATE -static -L${nemesis_cmake_dir} -T${script}
-        -z max-page-size=4096 --build-id=none --eh-frame-hdr --no-dependent-libraries
-        --orphan-handling=error --no-undefined --fatal-warnings)
-    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${script} ${nemesis_place_image}
-        ${nemesis_cmake_dir}/debug_sections.ld)
+    nemesis_link_by(${name} ${script})
+    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${nemesis_place_image})
 endfunction()
 
 function(nemesis_segment name)
@@ -126,7 +132,7 @@ function(nemesis_segment name)
 endfunction()
 
 function(nemesis_domain name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "NO_CXX_RUNTIME;NO_SEGMENT;NO_START" ""
+    cmake_parse_arguments(PARSE_ARGV 1 arg "NO_CXX_RUNTIME;NO_SEGMENT;NO_START;MOVABLE" ""
         "SOURCES;DEPENDS;LIBRARIES")
     list(TRANSFORM arg_DEPENDS APPEND _domain OUTPUT_VARIABLE depends)
     add_executable(${name} ${arg_SOURCES})
@@ -136,7 +142,12 @@ function(nemesis_domain name)
     if(NOT arg_NO_START)
         target_link_libraries(${name} PRIVATE $<TARGET_NAME_IF_EXISTS:domain_start_domain>)
     endif()
-    nemesis_place(${name} ${nemesis_cmake_dir}/domain.ld)
+    if(arg_MOVABLE)
+        nemesis_link_by(${name} ${nemesis_cmake_dir}/movable.ld)
+        target_link_options(${name} PRIVATE -pie --no-dynamic-linker "SHELL:-z text" --hash-style=gnu)
+    else()
+        nemesis_place(${name} ${nemesis_cmake_dir}/domain.ld)
+    endif()
     if(NOT arg_NO_SEGMENT)
         set_property(GLOBAL APPEND PROPERTY NEMESIS_DOMAINS_ON_SEGMENT ${name})
     endif()

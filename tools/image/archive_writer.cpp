@@ -15,7 +15,7 @@ constexpr std::size_t round_up(std::size_t n) {
     return (n + archive_page - 1) / archive_page * archive_page;
 }
 
-/// Images may be linked for 4-level or 5-level paging.
+/// Images may be linked for 4-level or 5-level paging, or be movable.
 Result<void, std::string> check_image(std::string const& name, std::span<std::byte const> bytes,
                                       ElfRules rules) {
     auto const four = ElfImage::parse(bytes, rules);
@@ -78,7 +78,7 @@ Result<void, std::string> ArchiveWriter::check_contents() const {
     for (auto const& [name, payload] : payloads_) {
         switch (payload.kind) {
             case ArchiveKind::Image:
-                TRY_VOID(check_image(name, payload.bytes, program_rules));
+                TRY_VOID(check_image(name, payload.bytes, movable_rules));
                 break;
             case ArchiveKind::Library:
                 TRY_VOID(check_image(name, payload.bytes, segment_rules));
