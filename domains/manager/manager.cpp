@@ -106,15 +106,10 @@ bool give_workshop_page(abi::DomainId child, std::uint64_t stretch, std::uint64_
     return given >= 0 || refused("page for the child", given);
 }
 
-Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions const& options) {
-    auto const image = ElfImage::parse(file);
-    if (!image) {
-        log::line(options.name, ": image refused: ", text(image.error()));
-        return fail(ManagerError::BadImage);
-    }
+Result<Child, ManagerError> make(ImagePlan const& plan, ChildOptions const& options) {
     Child child;
-    child.slot = image->begin() & ~(abi::kSlotSize - 1);
-    child.layout = abi::lay_out((image->end() - child.slot) / abi::kPageSize, options.endpoints,
+    child.slot = plan.own_slot;
+    child.layout = abi::lay_out((plan.end - child.slot) / abi::kPageSize, options.endpoints,
                                 options.context_slots, options.stack_pages);
     auto const& layout = child.layout;
     auto const address = [&](std::uint64_t page) { return child.slot + page * abi::kPageSize; };
@@ -130,13 +125,14 @@ Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions
     __builtin_memcpy(p.device_memory, options.device_memory, sizeof(p.device_memory));
     __builtin_memcpy(p.device_interrupts, options.device_interrupts, sizeof(p.device_interrupts));
     p.death_endpoint = options.death_endpoint;
-    p.entry = image->entry();
+    p.entry = plan.entry;
     p.stack = address(layout.activation_stack + abi::kActivationStackPages);
     p.environment = address(layout.environment);
     p.state = address(layout.state);
     copy_name(reinterpret_cast<char*>(p.name), sizeof(p.name), options.name);
     __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
     auto const made = sys::domain_create();
+    if (made == static_cast<std::int64_t>(abi::Error::Busy)) return fail(ManagerError::SlotTaken);
     if (made < 0) {
         refused("domain", made);
         return fail(ManagerError::Refused);
@@ -144,8 +140,8 @@ Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions
     child.id = static_cast<abi::DomainId>(made);
     auto& env = child.environment;
     env.magic = abi::kEnvironmentMagic;
-    env.image_begin = image->begin();
-    env.image_end = image->end();
+    env.image_begin = plan.begin;
+    env.image_end = plan.end;
     env.segment_begin = environment().segment_begin;
     env.dib_ro = address(layout.dib_ro);
     env.dib_rw = address(layout.dib_rw);
@@ -154,9 +150,9 @@ Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions
     env.stack_high = address(layout.end);
     env.free_page = layout.end;
     env.regions = layout.regions;
-    env.entry = image->entry();
+    env.entry = plan.entry;
     env.heap_bytes_max = options.heap_bytes;
-    if (auto const tls = image->thread_template()) {
+    if (auto const tls = plan.thread_template) {
         env.tls_address = tls->address;
         env.tls_file_bytes = tls->file_size;
         env.tls_bytes = tls->memory_size;
@@ -164,10 +160,38 @@ Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions
     }
     copy_name(env.name, sizeof(env.name), options.name);
     copy_name(env.arguments, sizeof(env.arguments), options.arguments);
-    if (!load(child, *image) || !give_empty(child, layout.state, abi::kStatePages) ||
+    return child;
+}
+
+Result<void, ManagerError> furnish(Child const& child, ChildOptions const& options) {
+    auto const& layout = child.layout;
+    if (!give_empty(child, layout.state, abi::kStatePages) ||
         !give_empty(child, layout.activation_stack, abi::kActivationStackPages) ||
         !give_empty(child, layout.stack, options.stack_pages)) {
-        sys::domain_destroy(child.id);
+        return fail(ManagerError::Refused);
+    }
+    return {};
+}
+
+Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions const& options) {
+    auto const image = ElfImage::parse(file);
+    if (!image) {
+        log::line(options.name, ": image refused: ", text(image.error()));
+        return fail(ManagerError::BadImage);
+    }
+    auto const child = make({.begin = image->begin(),
+                             .end = image->end(),
+                             .own_slot = image->begin() & ~(abi::kSlotSize - 1),
+                             .entry = image->entry(),
+                             .thread_template = image->thread_template()},
+                            options);
+    if (!child) {
+        if (child.error() == ManagerError::SlotTaken)
+            log::line(options.name, ": the image's slot is taken");
+        return child;
+    }
+    if (!load(*child, *image) || !furnish(*child, options)) {
+        sys::domain_destroy(child->id);
         return fail(ManagerError::Refused);
     }
     return child;

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -35,10 +36,18 @@ struct ChildOptions {
     std::uint32_t death_endpoint = 1;  ///< of the caller: counts the child's death
 };
 
+/// Where a child's image lies, and what of it the child has to know. units: addresses
+struct ImagePlan {
+    std::uint64_t begin = 0, end = 0;  ///< of the image, whole pages
+    std::uint64_t own_slot = 0;        ///< the slot with the image's end and what lies behind it
+    std::uint64_t entry = 0;
+    std::optional<ElfThreadTemplate> thread_template;
+};
+
 /// A child being furnished. The environment is written when it starts.
 struct Child {
     abi::DomainId id = 0;
-    std::uint64_t slot = 0;  ///< first address
+    std::uint64_t slot = 0;  ///< first address of its stretch 0
     abi::DomainLayout layout{};
     abi::Environment environment{};
     std::uint32_t next_endpoint = 2;  ///< 0 and 1 stay free for the program
@@ -50,10 +59,17 @@ enum class ManagerError {
     Refused,   ///< the kernel refused a call: the reason is logged
     ContractRefused,
     TooManyChannels,
+    SlotTaken,  ///< the image's slot is somebody else's
 };
 
 /// Loads `file` as a new domain. errors: ManagerError; nothing is left behind on failure
 Result<Child, ManagerError> create(std::span<std::byte const> file, ChildOptions const& options);
+
+/// The steps of create, for who has another way to bring in the image (domains/loader): a domain
+/// at the place of `plan`, without any page; then state and stacks.
+/// errors: Refused, SlotTaken; `furnish`: Refused, the child is the caller's to destroy
+Result<Child, ManagerError> make(ImagePlan const& plan, ChildOptions const& options);
+Result<void, ManagerError> furnish(Child const& child, ChildOptions const& options);
 
 /// One event connection, and if `bytes` > 0 a stretch in each direction: `a` writes one, `b` the
 /// other. `forward_bytes` flow from a to b, `back_bytes` from b to a.
