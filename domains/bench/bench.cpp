@@ -30,6 +30,7 @@ constexpr Group groups[] = {
     {"life", life},
     {"decisions", decisions},
     {"naming", naming},
+    {"spawn", spawning},
     {"idc", idc},
     {"crowd", crowd},
     {"guarantees_full", guarantees_full},

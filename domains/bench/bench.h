@@ -118,6 +118,7 @@ void timers_fpu();  // timer_wakeup beside a hog with floating-point state
 void interrupts();  // irq_to_domain
 void life();        // domain_create_destroy, idle_memory
 void decisions();   // sched_decision_n10
+void spawning();    // spawn_cached, spawn_cold
 void naming();      // resolve_local, resolve_mounted
 void idc();         // maillon_overhead, idc_call_0, idc_call_64, idc_call_4096, idc_stream_b16
 void crowd();       // everything with 10,000 domains

@@ -56,6 +56,9 @@ public:
     /// Destroys the domain, dead or alive; its place is free for the next instance.
     void ended(Loaded const& loaded);
 
+    /// Forgets one program that no domain runs. False: there is none.
+    bool forget_unused() { return cache_.forget_one(); }
+
     ProgramCache const& cache() const { return cache_; }
 
 private:

@@ -19,6 +19,7 @@ GROUPS = {
             512, 120),
     "life": (("domain_create_destroy", "idle_memory"), 512, 120),
     "naming": (("resolve_local", "names_resolve_each", "resolve_mounted"), 512, 300),
+    "spawn": (("spawn_cached_restart", "spawn_cached_instance", "spawn_cold", "spawn_large"), 512, 300),
     "timers": (("timer_wakeup",), 512, 1800),
     "timers_fpu": (("timer_wakeup_fpu",), 512, 600),
     "crowd": (("event_send_async_n10000", "event_sync_roundtrip_n10000", "sched_decision_n10000",
@@ -44,7 +45,7 @@ domain bench {{
     irq 0..23
     device memory 0xfed00000 4KiB
     argument "{argument}"
-}}
+{data}}}
 {more}
 """
 # Hogs and programs that a bench without FPU state cannot start itself.
@@ -59,6 +60,10 @@ MORE = {
 }
 
 
+# Programs that a group loads itself.
+DATA = {"spawn": ("starter", "starter_256k")}
+
+
 def make_archive(context, group, argument, memory_mib):
     """The boot archive in which the bench runs `group`."""
     manifest = context.folder / "bench.manifest"
@@ -66,8 +71,11 @@ def make_archive(context, group, argument, memory_mib):
         manifest.write_text(MORE[group].format(argument=argument))
     else:
         manifest.write_text(MANIFEST.format(memory=memory_mib - 160, argument=argument,
-                                            more=MORE.get(group, "")))
-    return archives.make(f"bench_{group}", manifest, built=True)
+                                            more=MORE.get(group, ""),
+                                            data="".join(f"    data {name}\n"
+                                                         for name in DATA.get(group, ()))))
+    return archives.make(f"bench_{group}", manifest, built=True,
+                         data=[(name, archives.find(name)) for name in DATA.get(group, ())])
 
 
 def checked(booted):

@@ -24,6 +24,7 @@ LIMITS = {
     "appel1": (2000, "max"),
     "appel2": (800, "max"),
     "domain_create_destroy": (20_000, "median"),
+    "spawn_cached": (40_000, "median"),
     "resolve_local": (400, "max"),
     "resolve_mounted": (850, "max"),
     "irq_off_max": (700, "max"),
