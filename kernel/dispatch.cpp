@@ -175,11 +175,9 @@ void arm_timer(Instant until) {
 [[gnu::noinline]] static bool decide_after_donation(Cpu& cpu, Instant now) {
     auto& donor = *cpu.payer;
     auto const allocated = cpu.decision.kind == TimeKind::Allocated;
-    auto const decided = cpu.scheduler().decide(now, cpu.decision);
+    if (!cpu.scheduler().decide(now, cpu.decision)) return false;
     // Only decide turns a spent budget into the next release.
-    auto const spent =
-        allocated && donor.entity.release() > now && events::donation_spent(donor, now);
-    return decided && !spent;
+    return !allocated || donor.entity.release() <= now || !events::donation_spent(donor, now);
 }
 
 /// How long the first part of an entry may be before interrupts are let through. units:

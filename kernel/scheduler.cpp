@@ -151,27 +151,33 @@ void Scheduler::file_contract(SchedulingEntity& e, std::int64_t now) {
     contracts_.insert(node, now);
 }
 
-/// Link a blocked entity to become runnable at its time-out.
-void Scheduler::file_timeout(SchedulingEntity& e, std::int64_t now) {
-    bool available = false;
-    if (e.contracted_) {
-        ContractNode& node = contract_node(e);
-        available = e.timeout_ >= e.release_;
-        e.keeps_ = available && keeps(e, e.timeout_);
-        node.key = std::max(e.timeout_, e.release_);
-        node.deadline = node.key + e.relative_deadline_;
-        if (e.keeps_) {
-            node.deadline = e.deadline_;
-            kept_until_ = std::max(kept_until_, e.deadline_);
-        }
-        contracts_.insert(node, now);
+/// A blocked entity becomes runnable at its time-out: when its contract then counts from.
+void Scheduler::set_timeout_release(SchedulingEntity& e) {
+    bool const available = e.timeout_ >= e.release_;
+    e.keeps_ = available && keeps(e, e.timeout_);
+    ContractNode& node = contract_node(e);
+    node.key = std::max(e.timeout_, e.release_);
+    node.deadline = node.key + e.relative_deadline_;
+    if (e.keeps_) {
+        node.deadline = e.deadline_;
+        kept_until_ = std::max(kept_until_, e.deadline_);
     }
-    if (!available && e.spare_weight_ > 0) {
+}
+
+/// Link a blocked entity to become runnable at its time-out. requires: its release then is set
+void Scheduler::link_timeout(SchedulingEntity& e, std::int64_t now) {
+    if (e.contracted_) contracts_.insert(contract_node(e), now);
+    if (e.spare_weight_ > 0 && (!e.contracted_ || e.timeout_ < e.release_)) {
         SpareNode& node = spare_node(e);
         node.deadline = e.timeout_;
         node.place = TreeNode::Place::Waiting;
         timeouts_.insert(node);
     }
+}
+
+void Scheduler::file_timeout(SchedulingEntity& e, std::int64_t now) {
+    if (e.contracted_) set_timeout_release(e);
+    link_timeout(e, now);
 }
 
 /// Link `e` wherever its state demands. requires: linked nowhere
@@ -223,17 +229,38 @@ void Scheduler::timed_out(SchedulingEntity& e) {
     e.timeout_ = never;
 }
 
-/// The head of a runnable entity is used up.
-void Scheduler::exhausted(SchedulingEntity& e, std::int64_t now) {
-    urgency_ = never;
-    if (!e.contracted_) return;
-    contracts_.remove(contract_node(e));
+/// The head of a runnable entity, which is not filed, is used up: the next takes its place.
+void Scheduler::refill(SchedulingEntity& e, std::int64_t now) {
     next_chunk(e);
     // A job that would begin after its own deadline (the processor was away) starts afresh.
     if (e.deadline_ <= now) [[unlikely]]
         release_at(e, now);
+}
+
+/// File `e`, which goes on runnable with a new head.
+void Scheduler::file_refilled(SchedulingEntity& e, std::int64_t now) {
     file_contract(e, now);
     if (e.release_ > now && e.spare_weight_ > 0 && !spare_node(e).linked()) join(e);
+}
+
+/// A step for `unfiled_`: who has used up its head is taken out, gets the next, and is filed anew;
+/// who waits for a time-out is filed.
+void Scheduler::file_step(std::int64_t now) {
+    SchedulingEntity& e = *unfiled_;
+    bool const linked = contract_node(e).linked();
+    if (e.contracted_ && e.runnable_ && e.remaining_ <= 0) {
+        if (linked)
+            contracts_.remove(contract_node(e));
+        else
+            refill(e, now);
+        return;
+    }
+    unfiled_ = nullptr;
+    if (linked || !e.contracted_) return;  // by a change of its contract or of the mode
+    if (e.runnable_)
+        file_refilled(e, now);
+    else
+        link_timeout(e, now);
 }
 
 void Scheduler::add(SchedulingEntity& e, Instant) {
@@ -266,6 +293,7 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
         current_kind_ = TimeKind::None;
         urgency_ = never;
     }
+    if (unfiled_ == &e) unfiled_ = nullptr;
     free_seats_[free_count_++] = contract_node(e).seat;
     if (cursor_ == &e) cursor_ = e.next_;
     if (e.next_ != nullptr) e.next_->previous_ = e.previous_;
@@ -299,7 +327,7 @@ bool Scheduler::wake(SchedulingEntity& e, Instant at) {
     ContractNode& node = contract_node(e);
     node.key = e.release_;
     node.deadline = e.deadline_;
-    contracts_.insert_ready(node);
+    contracts_.insert(node, now);
     return e.deadline_ < urgency_;
 }
 
@@ -318,6 +346,7 @@ bool Scheduler::wake_unreleased(SchedulingEntity& e, std::int64_t now) {
 
 void Scheduler::wake_before_timeout(SchedulingEntity& e, std::int64_t now) {
     unfile(e);
+    if (unfiled_ == &e) unfiled_ = nullptr;
     e.by_timeout_ = e.timeout_ <= now;  // it was due, though nobody has noticed
     std::int64_t const t = std::min(now, e.timeout_);
     e.timeout_ = never;
@@ -352,9 +381,16 @@ void Scheduler::suspend(SchedulingEntity& e, std::int64_t now) {
 }
 
 void Scheduler::block_until(SchedulingEntity& e, std::int64_t now, std::int64_t until) {
+    // Where taking it out was long, linking it again is a step of the next decision.
+    bool const later =
+        unfiled_ == nullptr && e.contracted_ && contract_node(e).place != TreeNode::Place::Front;
     suspend(e, now);
     e.timeout_ = std::max(until, now);
-    file_timeout(e, now);
+    if (e.contracted_) set_timeout_release(e);
+    if (later)
+        unfiled_ = &e;
+    else
+        link_timeout(e, now);
 }
 
 /// A blocked entity whose head is used up, ends, or has its release ahead.
@@ -393,7 +429,7 @@ void Scheduler::charge_to(SchedulingEntity& e, Duration cost) {
     if (waits) unfile(e);
     next_chunk(e);
     e.deadline_ = e.release_ - 1;  // not released: a wake has no deadline to keep
-    if (waits) file_timeout(e, INT64_MIN);
+    if (waits && unfiled_ != &e) file_timeout(e, INT64_MIN);
 }
 
 void Scheduler::yield(SchedulingEntity& e) {
@@ -402,30 +438,29 @@ void Scheduler::yield(SchedulingEntity& e) {
 
 bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
     if (woken.contracted_ && woken.release_ <= now.ns()) return woken.deadline_ < urgency_;
-    if (current_kind_ == TimeKind::Allocated || spare_node(woken).place != TreeNode::Place::Ready)
+    SpareNode const& spare = spare_node(woken);
+    if (current_kind_ == TimeKind::Allocated || !spare.queued() || spare.key > virtual_time_)
         return false;
-    return current_kind_ == TimeKind::None ||
-           spare_node(woken).deadline < spare_node(*current_).deadline;
-}
-
-/// The slice of the last decision's entity is used up.
-void Scheduler::end_of_slice(std::int64_t now) {
-    current_kind_ = TimeKind::None;
-    exhausted(*current_, now);
+    return current_kind_ == TimeKind::None || spare.deadline < spare_node(*current_).deadline;
 }
 
 bool Scheduler::decide(Instant at, Dispatch& decision) {
     std::int64_t const now = at.ns();
-    if (current_kind_ == TimeKind::Allocated) {
-        if (current_->remaining_ <= 0) {
-            end_of_slice(now);
-            return false;
-        }
+    if (unfiled_ != nullptr) [[unlikely]] {
+        file_step(now);
+        return false;
+    }
+    if (current_kind_ == TimeKind::Allocated && current_->remaining_ <= 0) {
+        current_kind_ = TimeKind::None;
+        urgency_ = never;
+        unfiled_ = current_;
+        return false;
     }
     if (!guarantees_on_) [[unlikely]]
-        return decide_spare(now, decision);
-    TreeNode* node = contracts_.pick_or_end(now);
-    if (node == contracts_.ready().end()) return decide_spare(now, decision);
+        return decide_spare(now, never, decision);
+    auto const choice = contracts_.choose(now);
+    TreeNode* node = choice.node;
+    if (node == contracts_.end()) return decide_spare(now, choice.next_key, decision);
     // Of equal deadlines the one that has the processor goes on: no switch without need.
     if (node->deadline == urgency_ && contract_node(*current_).key <= now)
         node = &contract_node(*current_);
@@ -433,17 +468,13 @@ bool Scheduler::decide(Instant at, Dispatch& decision) {
     if (!e.runnable_) [[unlikely]]
         timed_out(e);
     if (e.remaining_ <= 0) [[unlikely]] {  // used up by what was done on its behalf
-        exhausted(e, now);
+        unfiled_ = &e;
         return false;
     }
-    std::int64_t const deadline = e.deadline_;
     current_ = &e;
     current_kind_ = TimeKind::Allocated;
-    urgency_ = deadline;
-    std::int64_t next = never;
-    if (contracts_.earliest_future_deadline() < deadline) [[unlikely]]
-        next = contracts_.first_key_before(deadline);
-    decision = {&e, TimeKind::Allocated, Instant::ns(next), Instant::ns(deadline),
+    urgency_ = e.deadline_;
+    decision = {&e, TimeKind::Allocated, Instant::ns(choice.next_key), Instant::ns(e.deadline_),
                 Duration::ns(e.remaining_)};
     return true;
 }
@@ -530,11 +561,11 @@ void Scheduler::lose_weight(std::int64_t weight) {
     remainder_ = weight_total_ > 0 ? remainder_ % weight_total_ : 0;
 }
 
-/// The request of `e` is served: it asks for the next one.
-void Scheduler::next_request(SchedulingEntity& e) {
+/// The request of `e` is served: it asks for the next one. Returns true if others compete.
+bool Scheduler::next_request(SchedulingEntity& e) {
     SpareNode& node = spare_node(e);
-    if (!node.queued()) return;
-    if (weight_total_ == e.spare_weight_ && node.place == TreeNode::Place::Ready) {
+    if (!node.queued()) return true;
+    if (weight_total_ == e.spare_weight_ && node.place != TreeNode::Place::Future) {
         // Nobody else competes: it stays where it is, and virtual time comes along.
         end_request(e);
         node.key = e.spare_start_;
@@ -543,11 +574,12 @@ void Scheduler::next_request(SchedulingEntity& e) {
             virtual_time_ = advanced_to_ = node.key;
             remainder_ = 0;
         }
-        return;
+        return false;
     }
     spare_.remove(node);
     end_request(e);
     file_request(e);
+    return true;
 }
 
 void Scheduler::end_request(SchedulingEntity& e) {
@@ -570,17 +602,18 @@ void Scheduler::take_timeout() {
 
 /// Of the eligible the one with the earliest virtual deadline, or nullptr if nobody competes.
 TreeNode* Scheduler::pick_spare() {
-    TreeNode* node = spare_.pick(virtual_time_);
-    if (node == nullptr) {
-        node = spare_.first_future();
-        if (node == nullptr) return nullptr;
-        virtual_time_ = advanced_to_ = node->key;
+    auto choice = spare_.choose(virtual_time_);
+    if (choice.node == spare_.end()) {
+        if (choice.next_key == never) return nullptr;
+        virtual_time_ = advanced_to_ = choice.next_key;
         remainder_ = 0;
+        choice = spare_.choose(virtual_time_);
     }
-    return node;
+    return choice.node;
 }
 
-bool Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
+/// `first_release`: of those with a guarantee.
+bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispatch& decision) {
     if (await_idle_ || (change_ == Change::AwaitsIdle && now >= kept_until_)) [[unlikely]] {
         // A step of its own: not in one with what brought the processor here.
         if (idle_seen_) guarantees_idle(now);
@@ -595,14 +628,14 @@ bool Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
     }
     if (!guarantees_on_ && spare_.empty()) [[unlikely]] {
         // Not every entity has been filed anew since guarantees were switched off.
-        if (TreeNode* const node = contracts_.pick(now); node != nullptr) {
+        if (TreeNode* const node = contracts_.choose(now).node; node != contracts_.end()) {
             refile(*of_contract(node), now);
             timeout_taken_ = false;
             return false;
         }
     }
     timeout_taken_ = false;
-    std::int64_t until = guarantees_on_ ? contracts_.first_key() : never;
+    std::int64_t until = first_release;
     if (std::int64_t const next = timeouts_.first()->deadline; next < until)
         until = next > now ? next : std::min(until, now + catch_up.ns());
     urgency_ = never;
@@ -614,10 +647,7 @@ bool Scheduler::decide_spare(std::int64_t now, Dispatch& decision) {
         return true;
     }
     SchedulingEntity& e = *of_spare(node);
-    if (e.spare_used_ >= quantum_scaled_) {
-        next_request(e);
-        return false;
-    }
+    if (e.spare_used_ >= quantum_scaled_ && next_request(e)) return false;
     current_ = &e;
     current_kind_ = TimeKind::Extra;
     std::int64_t const left =
@@ -705,7 +735,12 @@ bool Scheduler::settle_before_commit(Instant at) {
     SchedulingEntity& e = *changed_;
     // What has happened already, but nobody has noticed, happened under the old contract.
     if (current_ == &e && current_kind_ == TimeKind::Allocated && e.remaining_ <= 0) {
-        exhausted(e, at.ns());
+        urgency_ = never;
+        if (e.contracted_) {
+            contracts_.remove(contract_node(e));
+            refill(e, at.ns());
+            file_refilled(e, at.ns());
+        }
     } else if (!e.runnable_ && e.timeout_ <= at.ns()) {
         wake(e, at);
     } else if (e.contract_.weight != wanted_.weight) {
@@ -875,7 +910,7 @@ void Scheduler::check_invariants() const {
             ASSERT(!e->runnable_ || e->spare_weight_ == 0 || spare.queued());
             continue;
         }
-        ASSERT(contract.linked() == (e->runnable_ || e->timeout_ != never));
+        ASSERT(contract.linked() == (e->runnable_ || e->timeout_ != never) || e == unfiled_);
         if (e->runnable_) {
             ASSERT(contract.deadline == e->deadline_);
             ASSERT(contract.key == e->release_ || (e->by_timeout_ && contract.key > e->release_));

@@ -301,10 +301,14 @@ private:
     void unfile(SchedulingEntity& e);
     void unfile_contract(SchedulingEntity& e);
     void unfile_for_good(SchedulingEntity& e);
+    void set_timeout_release(SchedulingEntity& e);
+    void link_timeout(SchedulingEntity& e, std::int64_t now);
     void file_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void file(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void timed_out(SchedulingEntity& e);
-    RARELY_CALLED void exhausted(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void refill(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void file_refilled(SchedulingEntity& e, std::int64_t now);
+    RARELY_CALLED void file_step(std::int64_t now);
     RARELY_CALLED bool wake_unreleased(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void wake_before_timeout(SchedulingEntity& e, std::int64_t now);
     RARELY_CALLED void settle(SchedulingEntity& e, std::int64_t now);
@@ -316,14 +320,14 @@ private:
     void leave(SchedulingEntity& e);
     static void end_request(SchedulingEntity& e);
     void file_request(SchedulingEntity& e);
-    RARELY_CALLED void next_request(SchedulingEntity& e);
+    RARELY_CALLED bool next_request(SchedulingEntity& e);
     RARELY_CALLED void settle_ahead();
     RARELY_CALLED void caught_up(SchedulingEntity& e);
     void lose_weight(std::int64_t weight);
     void retire(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);
-    [[gnu::noinline]] bool decide_spare(std::int64_t now, Dispatch& decision);
-    RARELY_CALLED void end_of_slice(std::int64_t now);
+    [[gnu::noinline]] bool decide_spare(std::int64_t now, std::int64_t first_release,
+                                        Dispatch& decision);
     RARELY_CALLED void take_timeout();
     TreeNode* pick_spare();
 
@@ -342,6 +346,7 @@ private:
     SchedulingEntity* current_ = nullptr;  ///< of the last decision, unless removed
     std::int64_t urgency_ = INT64_MAX;     ///< its deadline if its time is allocated
     TimeKind current_kind_ = TimeKind::None;
+    SchedulingEntity* unfiled_ = nullptr;  ///< what the decision being made has to file first
     bool guarantees_on_ = true;
     bool await_idle_ = false;  ///< bandwidth was freed that counts as used until an idle instant
     /// How far a deadline must lie ahead to be kept; never unless every contract that can still

@@ -7,7 +7,8 @@
 //   Tree<Order::Key>       what may be chosen later, and for each subtree the node of earliest
 //                          deadline in it, so that "the earliest deadline among those whose key
 //                          has come" is one descent however many keys come at the same instant.
-// An EligibleQueue (scheduler_queue.h) is one of each, or a tournament in place of the first.
+// An EligibleQueue (scheduler_queue.h) is one of each, or a tournament in place of the first, behind
+// a list of the most urgent, for which a node's children are its neighbours.
 // Nothing ever moves from the second to the first because time passed: ten thousand releases due at
 // one nanosecond cost nothing until each is chosen.
 //
@@ -32,7 +33,7 @@ namespace nemesis::kernel {
 
 /// One membership of an entity in a queue. Owned by the entity; linked by the queue.
 struct TreeNode {
-    enum class Place : std::uint8_t { None, Ready, Future, Waiting };
+    enum class Place : std::uint8_t { None, Front, Ready, Future, Waiting };
 
     std::int64_t key = INT64_MAX;
     std::int64_t deadline = INT64_MAX;
@@ -45,7 +46,7 @@ struct TreeNode {
 
     bool linked() const { return place != Place::None; }
     /// In an EligibleQueue.
-    bool queued() const { return place == Place::Ready || place == Place::Future; }
+    bool queued() const { return place != Place::None && place != Place::Waiting; }
 };
 
 enum class Order : std::uint8_t { Deadline, Key };
