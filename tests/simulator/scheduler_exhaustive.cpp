@@ -25,7 +25,7 @@
 #include <cstring>
 #include <new>
 #include <string>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "kernel/scheduler.h"
@@ -349,13 +349,47 @@ struct Key {
     std::uint64_t a, b;
     bool operator==(Key const&) const = default;
 };
-struct KeyHash {
-    std::size_t operator()(Key const& k) const { return k.a; }
+
+/// Keys, in one table with open addressing: a search spends its time here.
+class KeySet {
+public:
+    std::size_t size() const { return size_; }
+    void clear() {
+        size_ = 0;
+        slots_.assign(1 << 12, Key{});
+    }
+    /// False if `key` was in.
+    bool insert(Key key) {
+        if (key == Key{}) key.b = 1;  // that value means an empty slot
+        if (2 * size_ >= slots_.size()) grow();
+        Key& slot = slot_of(key);
+        if (slot == key) return false;
+        slot = key;
+        size_++;
+        return true;
+    }
+
+private:
+    Key& slot_of(Key const& key) {
+        std::size_t const mask = slots_.size() - 1;
+        std::size_t at = key.a & mask;
+        while (!(slots_[at] == Key{} || slots_[at] == key)) at = (at + 1) & mask;
+        return slots_[at];
+    }
+    void grow() {
+        std::vector<Key> const old = std::move(slots_);
+        slots_.assign(4 * old.size(), Key{});
+        for (Key const& key : old)
+            if (!(key == Key{})) slot_of(key) = key;
+    }
+    std::vector<Key> slots_;
+    std::size_t size_ = 0;
 };
 
-Key hash(Bytes const& bytes) {
+/// Of the first `length` bytes; those behind, up to a whole word, are 0.
+Key hash(Bytes const& bytes, std::size_t length) {
     Key k{0x9e3779b97f4a7c15ull, 0xc2b2ae3d27d4eb4full};
-    for (std::size_t i = 0; i < bytes.size(); i += 8) {
+    for (std::size_t i = 0; i < length; i += 8) {
         std::uint64_t word;
         std::memcpy(&word, bytes.data() + i, 8);
         k.a = (k.a ^ word) * 0xff51afd7ed558ccdull;
@@ -417,7 +451,8 @@ private:
             oracles[i].save(static_cast<int>(now), triple(i), all_implicit_, out);
         }
         if (out > bytes.data() + bytes.size()) std::abort();
-        if (visited_.insert(hash(bytes)).second) pending_.push_back(bytes);
+        auto const length = static_cast<std::size_t>(out - bytes.data());
+        if (visited_.insert(hash(bytes, length))) pending_.push_back(bytes);
     }
 
     void load(Bytes const& state) {
@@ -546,7 +581,7 @@ private:
     char const* complaint_ = "";
     std::vector<std::byte> fresh_, at_state_;
     std::array<Oracle, domains_max> loaded_{};
-    std::unordered_set<Key, KeyHash> visited_;
+    KeySet visited_;
     std::vector<Bytes> pending_;
 };
 
