@@ -7,10 +7,10 @@
 //   Tree<Order::Key>       what may be chosen later, and for each subtree the node of earliest
 //                          deadline in it, so that "the earliest deadline among those whose key
 //                          has come" is one descent however many keys come at the same instant.
-// An EligibleQueue (scheduler_queue.h) is one of each, or a tournament in place of the first, behind
-// a list of the most urgent, for which a node's children are its neighbours.
-// Nothing ever moves from the second to the first because time passed: ten thousand releases due at
-// one nanosecond cost nothing until each is chosen.
+// An EligibleQueue (scheduler_queue.h) is one of each, or a tournament in place of the first,
+// behind a list of the most urgent, for which a node's children are its neighbours. Nothing ever
+// moves from the second to the first because time passed: ten thousand releases due at one
+// nanosecond cost nothing until each is chosen.
 //
 // Balance: ranks as in the weak AVL tree (Haeupler, Sen, Tarjan: Rank-Balanced Trees): an
 // insertion or removal makes at most two rotations. Height is at most 2 log2 n, and that of an AVL
