@@ -26,6 +26,26 @@ struct ElfHeader {
 
 constexpr std::uint16_t kMovable = 3;  ///< ElfHeader::type of an image that was linked at 0
 
+struct ProgramHeader {
+    std::uint32_t type, flags;
+    std::uint64_t offset, address, physical, file_bytes, bytes, alignment;
+};
+constexpr std::uint32_t kThreadLocal = 7;  ///< ProgramHeader::type
+constexpr std::uint16_t kHeadersMax = 16;
+ProgramHeader headers_for_libc[kHeadersMax];
+
+/// The image's program headers, without an empty thread-local one: in a movable image the C library
+/// would take its address for its size.
+std::uint16_t copy_headers(std::uint64_t image, ElfHeader const& header) {
+    std::uint16_t count = 0;
+    auto const* from = reinterpret_cast<ProgramHeader const*>(image + header.phoff);
+    for (std::uint16_t i = 0; i < header.phnum && count < kHeadersMax; ++i) {
+        if (from[i].type == kThreadLocal && from[i].bytes == 0) continue;
+        headers_for_libc[count++] = from[i];
+    }
+    return count;
+}
+
 constexpr int kArgumentsMax = 32;
 std::uint64_t start_block[kArgumentsMax + 32];
 char argument_text[512];
@@ -118,9 +138,10 @@ void nem_main(nemesis::abi::Environment const& env) {
     std::uint64_t* aux = block + argc;
     *aux++ = 0;
     *aux++ = 0;
-    std::uint64_t const pairs[] = {3,  env.image_begin + header->phoff,
-                                   4,  header->phentsize,
-                                   5,  header->phnum,
+    auto const header_count = copy_headers(env.image_begin, *header);
+    std::uint64_t const pairs[] = {3,  reinterpret_cast<std::uint64_t>(headers_for_libc),
+                                   4,  sizeof(ProgramHeader),
+                                   5,  header_count,
                                    6,  4096,
                                    9,  env.entry,
                                    25, reinterpret_cast<std::uint64_t>(env.name),

@@ -11,13 +11,14 @@ import gdb
 import image
 import processes
 import run
+import shell
 import stop
 import test
 import trace
 from console import PegError, UsageError
 from delegate import Delegate
 
-VERBS = [run, test, bench, image, flash, gdb, trace,
+VERBS = [run, shell, test, bench, image, flash, gdb, trace,
          Delegate("fs", "look after the file server's disks from the host", "pegasus_fs"),
          build_verb, doctor, stop]
 

@@ -1,0 +1,750 @@
+// shell: names, programs and calls from a line of text.
+//
+// With data "script" (commands, `peg shell -c`) it runs them and ends the machine with the code of
+// the last one; else it is interactive on the serial line. Output goes to the kernel's log, as
+// everybody's does. Its names are its own: a name space with the domain manager's programs mounted
+// at /programs and the services it is bound to in /services.
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "domains/programs/programs.if.h"
+#include "domains/shell/command_line.h"
+#include "domains/shell/described_call.h"
+#include "domains/shell/line_editor.h"
+#include "libnemesis/channel.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/invocation/call_client.h"
+#include "libnemesis/memory/pages.h"
+#include "libnemesis/syscalls.h"
+#include "libnemesis/threads/thread.h"
+#include "names/name_space.h"
+
+namespace nemesis::shell {
+namespace {
+
+using invocation::CallClient;
+using names::Handle;
+using names::NameError;
+using programs::ProgramsError;
+using programs::ProgramsProxy;
+
+/// What a handle's second word says in this domain's name space.
+enum Kind : std::uint64_t { kProgram = 1, kService = 2 };
+
+constexpr std::uint64_t kNamesBytes = 64 * 1024;
+constexpr int kFailed = 1, kWrongUse = 2;
+
+void print(std::string_view text) { sys::log(text); }
+
+std::string padded(std::string text, std::size_t width) {
+    if (text.size() < width) text.resize(width, ' ');
+    return text;
+}
+std::string right(std::string const& text, std::size_t width) {
+    return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
+}
+
+/// The domain manager's programs as names; handles are places in a table of this domain.
+class ProgramNames final : public names::NameServer {
+public:
+    explicit ProgramNames(ProgramsProxy<CallClient>& manager) : manager_(manager) {}
+
+    std::string const* name(std::uint64_t reference) const {
+        return reference >= 1 && reference <= known_.size() ? &known_[reference - 1] : nullptr;
+    }
+
+    Result<Handle, NameError> resolve(std::string_view path, names::Request const&) override {
+        TRY_VOID(refresh());
+        for (std::size_t i = 0; i < known_.size(); ++i) {
+            if (known_[i] == path) return Handle{i + 1, kProgram};
+        }
+        return fail(path.empty() ? NameError::IsADirectory : NameError::NotFound);
+    }
+    Result<void, NameError> list(std::string_view path, std::string_view after,
+                                 names::NameList& names, names::Request const&) override {
+        if (!path.empty()) return fail(NameError::NotFound);
+        TRY_VOID(refresh());
+        names.count = 0;
+        names.more = false;
+        for (auto const& one : known_) {
+            if (one <= after) continue;
+            if (names.count == names::NameList::entries_max) {
+                names.more = true;
+                break;
+            }
+            names.entries[names.count++].set(one, names::NameKind::Object);
+        }
+        return {};
+    }
+    Result<void, NameError> bind(std::string_view, Handle, names::BindMode,
+                                 names::Request const&) override {
+        return fail(NameError::ReadOnly);
+    }
+    Result<void, NameError> make_directory(std::string_view, names::Request const&) override {
+        return fail(NameError::ReadOnly);
+    }
+    Result<void, NameError> unbind(std::string_view, names::Request const&) override {
+        return fail(NameError::ReadOnly);
+    }
+
+private:
+    /// The archive's programs never change while the manager runs: asked for once.
+    Result<void, NameError> refresh() {
+        if (!known_.empty()) return {};
+        std::string last;
+        for (;;) {
+            auto const page = manager_.programs(last);
+            if (!page) return fail(NameError::Unreachable);
+            if (page->empty()) return {};
+            for (auto const& one : *page) known_.emplace_back(one.view());
+            last = known_.back();
+        }
+    }
+
+    ProgramsProxy<CallClient>& manager_;
+    std::vector<std::string> known_;
+};
+
+class Shell {
+public:
+    Shell(CallClient& client, names::NameSpace& space)
+        : client_(client), manager_(client), programs_(manager_), names_(space) {
+        (void)names_.make_directory("programs");
+        (void)names_.make_directory("services");
+        (void)names_.bind("services/programs", {1, kService});
+        if (auto const id = names_.mount("programs", programs_))
+            mounts_.emplace_back("programs", *id);
+    }
+
+    int run_line(std::string_view line);
+    std::vector<std::string> complete(std::string_view before);
+    bool ended() const { return ended_; }
+    void remember(std::vector<std::string> const* history) { history_ = history; }
+
+private:
+    struct Command {
+        std::string_view name, use, what;
+        std::size_t least, most;  ///< words after the name
+        int (Shell::*run)(Words const&);
+    };
+    static std::span<Command const> commands();
+
+    int complain(std::string const& why) {
+        print(why + "\n");
+        return kFailed;
+    }
+    int complain(NameError why, std::string const& path) {
+        return complain(path + ": " + std::string(text(why)));
+    }
+    int complain(ProgramsError why);
+    std::optional<std::uint64_t> id_of(std::string const& word);
+    std::optional<std::string> program_of(std::string const& path);
+    std::string absolute(std::string const& path) const {
+        auto p = path;
+        while (p.starts_with('/')) p.erase(0, 1);
+        while (p.ends_with('/')) p.pop_back();
+        return p;
+    }
+
+    int help(Words const&);
+    int ls(Words const& words);
+    int cat(Words const& words);
+    int mkdir(Words const& words);
+    int bind(Words const& words);
+    int unbind(Words const& words);
+    int mount(Words const& words);
+    int unmount(Words const& words);
+    int run(Words const& words);
+    int wait(Words const& words);
+    int wait_for(std::uint64_t id);
+    int kill(Words const& words);
+    int ps(Words const&);
+    int top(Words const& words);
+    int qos(Words const& words);
+    int loader(Words const&);
+    int call(Words const& words);
+    int echo(Words const& words);
+    int sleep(Words const& words);
+    int history(Words const&);
+    int exit(Words const& words);
+    std::vector<programs::Status> all();
+
+    CallClient& client_;
+    ProgramsProxy<CallClient> manager_;
+    ProgramNames programs_;
+    names::NameSpace& names_;
+    std::vector<std::pair<std::string, names::MountId>> mounts_;
+    std::vector<std::string> const* history_ = nullptr;
+    bool ended_ = false;
+    int exit_code_ = 0;
+};
+
+std::span<Shell::Command const> Shell::commands() {
+    static constexpr Command all[] = {
+        {"bind", "bind NEW EXISTING", "let NEW stand for what EXISTING does", 2, 2, &Shell::bind},
+        {"call", "call OBJECT [OPERATION [ARGUMENT ...]]",
+         "call it; without an operation: say what it has", 1, words_max, &Shell::call},
+        {"cat", "cat PATH", "what is there", 1, 1, &Shell::cat},
+        {"echo", "echo WORD ...", "say the words", 0, words_max, &Shell::echo},
+        {"exit", "exit [CODE]", "end the shell", 0, 1, &Shell::exit},
+        {"help", "help", "say this", 0, 0, &Shell::help},
+        {"history", "history", "lines typed before", 0, 0, &Shell::history},
+        {"kill", "kill ID", "end an instance, or dismiss one that has ended", 1, 1, &Shell::kill},
+        {"loader", "loader", "what the loader has done", 0, 0, &Shell::loader},
+        {"ls", "ls [PATH]", "names in a directory", 0, 1, &Shell::ls},
+        {"mkdir", "mkdir PATH", "make a directory", 1, 1, &Shell::mkdir},
+        {"mount", "mount PATH [DIRECTORY]", "the programs (or a directory) at PATH too", 1, 2,
+         &Shell::mount},
+        {"ps", "ps", "instances that this shell has started", 0, 0, &Shell::ps},
+        {"qos", "qos ID CONTRACT [WEIGHT]", "change a contract: 5ms/40ms, 5ms/40ms/20ms or spare",
+         2, 3, &Shell::qos},
+        {"run",
+         "run [&] [contract=C] [weight=N] [memory=KIB] [may=fpu,create,contracts] [budget=KIB] "
+         "[restart=failure|always] PROGRAM [ARGUMENT ...]",
+         "run it; &: and do not wait", 1, words_max, &Shell::run},
+        {"sleep", "sleep TIME", "wait", 1, 1, &Shell::sleep},
+        {"top", "top [TIMES]", "who used how much in each second", 0, 1, &Shell::top},
+        {"unbind", "unbind PATH", "take a name away", 1, 1, &Shell::unbind},
+        {"unmount", "unmount PATH", "take a mount away", 1, 1, &Shell::unmount},
+        {"wait", "wait ID", "until it has ended", 1, 1, &Shell::wait},
+    };
+    return all;
+}
+
+int Shell::run_line(std::string_view line) {
+    auto const parsed = parse_line(line);
+    if (!parsed) return complain(parsed.error());
+    int code = 0;
+    for (auto const& words : *parsed) {
+        auto const all = commands();
+        auto const at = std::ranges::find(all, words.front(), &Command::name);
+        if (at == all.end()) {
+            code = complain(words.front() + ": no such command; help lists them");
+            continue;
+        }
+        auto const arguments = words.size() - 1;
+        if (arguments < at->least || arguments > at->most) {
+            print("use: " + std::string(at->use) + "\n");
+            code = kWrongUse;
+            continue;
+        }
+        code = (this->*at->run)(words);
+        if (ended_) return exit_code_;
+    }
+    return code;
+}
+
+std::vector<std::string> Shell::complete(std::string_view before) {
+    auto const blank = before.find_last_of(" ;");
+    auto const word = blank == std::string_view::npos ? before : before.substr(blank + 1);
+    std::vector<std::string> found;
+    if (blank == std::string_view::npos) {
+        for (auto const& command : commands()) {
+            if (command.name.starts_with(word)) found.emplace_back(command.name);
+        }
+        return found;
+    }
+    auto const slash = word.rfind('/');
+    auto const folder =
+        slash == std::string_view::npos ? "" : std::string(word.substr(0, slash + 1));
+    auto const part = slash == std::string_view::npos ? word : word.substr(slash + 1);
+    names::NameList list;
+    std::string after;
+    do {
+        if (!names_.list(absolute(folder), after, list)) return found;
+        for (auto const& entry : list.names()) {
+            after = entry.name();
+            if (!entry.name().starts_with(part)) continue;
+            found.push_back(folder + std::string(entry.name()) +
+                            (entry.kind == names::NameKind::Object ? "" : "/"));
+        }
+    } while (list.more && found.size() < 64);
+    return found;
+}
+
+int Shell::complain(ProgramsError why) {
+    std::string line;
+    switch (why) {
+        case ProgramsError::NotFound:
+            return complain("no such instance or program");
+        case ProgramsError::BadImage:
+            line = "the image is refused";
+            break;
+        case ProgramsError::NotPermitted:
+            line = "not permitted";
+            break;
+        case ProgramsError::NoRoom:
+            line = "no room";
+            break;
+        case ProgramsError::ContractRefused:
+            line = "refused";
+            break;
+        default:
+            return complain("the domain manager: " +
+                            std::string(invocation::text(static_cast<invocation::Failure>(why))));
+    }
+    if (auto const reason = manager_.reason(); reason && reason->size() != 0)
+        line += ": " + std::string(reason->view());
+    return complain(line);
+}
+
+std::optional<std::uint64_t> Shell::id_of(std::string const& word) {
+    auto const n = parse_number(word);
+    if (!n) {
+        (void)complain(n.error());
+        return {};
+    }
+    // People say the low half; it names one instance at a time.
+    for (auto const& status : all()) {
+        if (status.id == *n || (status.id & 0xffff'ffff) == *n) return status.id;
+    }
+    (void)complain("no instance " + word + " of this shell");
+    return {};
+}
+
+std::optional<std::string> Shell::program_of(std::string const& path) {
+    auto const bare = path.find('/') == std::string::npos;
+    auto const handle = names_.resolve(bare ? "programs/" + path : absolute(path));
+    if (!handle) {
+        (void)complain(handle.error(), path);
+        return {};
+    }
+    auto const* const name =
+        handle->function == kProgram ? programs_.name(handle->reference) : nullptr;
+    if (name == nullptr) {
+        (void)complain(path + ": is no program");
+        return {};
+    }
+    return *name;
+}
+
+int Shell::help(Words const&) {
+    for (auto const& command : commands())
+        print(std::string(command.use) + "\n        " + std::string(command.what) + "\n");
+    return 0;
+}
+
+int Shell::ls(Words const& words) {
+    auto const path = words.size() > 1 ? words[1] : "/";
+    std::string after;
+    names::NameList list;
+    do {
+        if (auto const done = names_.list(absolute(path), after, list); !done)
+            return complain(done.error(), path);
+        for (auto const& entry : list.names()) {
+            after = entry.name();
+            print(after + (entry.kind == names::NameKind::Object ? "\n" : "/\n"));
+        }
+    } while (list.more);
+    return 0;
+}
+
+int Shell::cat(Words const& words) {
+    auto const handle = names_.resolve(absolute(words[1]));
+    if (!handle) return complain(handle.error(), words[1]);
+    if (handle->function == kService) {
+        print(describe(programs::Programs::info.description));
+        return 0;
+    }
+    auto const name = program_of(words[1]);
+    if (!name) return kFailed;
+    auto const first = manager_.read(*name, 0);
+    if (!first) return complain(first.error());
+    if (first->size >= 4 && first->data.view().bytes()[1] == std::byte{'E'}) {
+        print(words[1] + ": a program, " + std::to_string(first->size) + " bytes of file\n");
+        return 0;
+    }
+    for (std::uint64_t at = 0; at < first->size;) {
+        auto const part = manager_.read(*name, at);
+        if (!part) return complain(part.error());
+        auto const bytes = part->data.span();
+        if (bytes.empty()) break;
+        print({reinterpret_cast<char const*>(bytes.data()), bytes.size()});
+        at += bytes.size();
+    }
+    return 0;
+}
+
+int Shell::mkdir(Words const& words) {
+    auto const done = names_.make_directory(absolute(words[1]));
+    return done ? 0 : complain(done.error(), words[1]);
+}
+
+int Shell::bind(Words const& words) {
+    auto const handle = names_.resolve(absolute(words[2]));
+    if (!handle) return complain(handle.error(), words[2]);
+    auto const done = names_.bind(absolute(words[1]), *handle);
+    return done ? 0 : complain(done.error(), words[1]);
+}
+
+int Shell::unbind(Words const& words) {
+    auto const done = names_.unbind(absolute(words[1]));
+    return done ? 0 : complain(done.error(), words[1]);
+}
+
+int Shell::mount(Words const& words) {
+    auto const path = absolute(words[1]);
+    names::MountOptions const options{.order = names::LayerOrder::After};
+    auto const id = words.size() == 2 ? names_.mount(path, programs_, options)
+                                      : names_.alias(path, absolute(words[2]), options);
+    if (!id) return complain(id.error(), words[1]);
+    mounts_.emplace_back(path, *id);
+    return 0;
+}
+
+int Shell::unmount(Words const& words) {
+    auto const path = absolute(words[1]);
+    for (auto i = mounts_.size(); i-- > 0;) {
+        if (mounts_[i].first != path) continue;
+        auto const done = names_.unmount(mounts_[i].second);
+        mounts_.erase(mounts_.begin() + static_cast<std::ptrdiff_t>(i));
+        return done ? 0 : complain(done.error(), words[1]);
+    }
+    return complain(words[1] + ": nothing is mounted there");
+}
+
+int Shell::run(Words const& words) {
+    programs::Order order;
+    order.contract = {0, 0, 0, 1};
+    order.privileges = abi::kPrivilegeFpu;  // nearly everybody wants it; may=none takes it away
+    order.frames = 512;
+    order.budget = 0;
+    order.stack_pages = 16;
+    order.restart = programs::Restart::Never;
+    bool waits = true;
+    std::size_t at = 1;
+    for (; at < words.size(); ++at) {
+        std::string_view const word = words[at];
+        auto const equals = word.find('=');
+        if (word == "&") {
+            waits = false;
+            continue;
+        }
+        if (equals == std::string_view::npos) break;
+        auto const name = word.substr(0, equals), value = word.substr(equals + 1);
+        Result<std::uint64_t, std::string> number = 0;
+        if (name == "contract") {
+            auto const contract = parse_contract(value);
+            if (!contract) return complain(contract.error());
+            order.contract.slice = contract->slice;
+            order.contract.period = contract->period;
+            order.contract.deadline = contract->deadline;
+        } else if (name == "weight" || name == "memory" || name == "budget") {
+            number = parse_number(value);
+            if (!number) return complain(number.error());
+            if (*number >= 1u << 31) return complain(std::string(word) + " is too much");
+            auto const n = static_cast<std::uint32_t>(*number);
+            (name == "weight"   ? order.contract.weight
+             : name == "memory" ? order.frames
+                                : order.budget) = name == "weight" ? n : n / 4;
+        } else if (name == "restart" && (value == "failure" || value == "always")) {
+            order.restart =
+                value == "always" ? programs::Restart::Always : programs::Restart::OnFailure;
+        } else if (name == "may") {
+            order.privileges = 0;
+            for (std::size_t i = 0; i <= value.size();) {
+                auto const end = std::min(value.find(',', i), value.size());
+                auto const one = value.substr(i, end - i);
+                i = end + 1;
+                if (one == "none") continue;
+                if (one == "fpu")
+                    order.privileges |= abi::kPrivilegeFpu;
+                else if (one == "create")
+                    order.privileges |= abi::kPrivilegeCreateDomains;
+                else if (one == "contracts")
+                    order.privileges |= abi::kPrivilegeControlContracts;
+                else if (one == "kps")
+                    order.privileges |= abi::kPrivilegeKps;
+                else if (one == "machine")
+                    order.privileges |= abi::kPrivilegeMachine;
+                else
+                    return complain("'" + std::string(one) +
+                                    "' is no privilege that a program can have");
+            }
+        } else {
+            return complain("'" + std::string(word) + "' is no option of run");
+        }
+    }
+    if (at == words.size()) return complain("run: no program named");
+    auto const program = program_of(words[at]);
+    if (!program) return kFailed;
+    std::string arguments;
+    for (++at; at < words.size(); ++at) arguments += (arguments.empty() ? "" : " ") + words[at];
+    if (!order.program.assign(*program) || !order.arguments.assign(arguments))
+        return complain("the arguments are longer than 255 characters");
+    auto const id = manager_.spawn(order);
+    if (!id) return complain(id.error());
+    if (waits) return wait_for(*id);
+    print("instance " + std::to_string(*id & 0xffff'ffff) + "\n");
+    return 0;
+}
+
+/// Waits, dismisses, and says how it ended if not well.
+int Shell::wait_for(std::uint64_t id) {
+    for (;;) {
+        auto const result = manager_.wait(id, 200'000'000);
+        if (!result) return complain(result.error());
+        if (!result->ended) {
+            // Others may be waiting already; then the answer came at once.
+            Thread::sleep_until(now() + Duration::ms(5));
+            continue;
+        }
+        (void)manager_.kill(id);
+        auto const code = result->exit_code;
+        if (code == 0) return 0;
+        auto const low = static_cast<std::uint32_t>(code);
+        print("instance " + std::to_string(id & 0xffff'ffff) + " ended with " +
+              std::to_string(low) + "\n");
+        return low == 0 || low > 255 ? 255 : static_cast<int>(low);
+    }
+}
+
+int Shell::wait(Words const& words) {
+    auto const id = id_of(words[1]);
+    return id ? wait_for(*id) : kFailed;
+}
+
+int Shell::kill(Words const& words) {
+    auto const id = id_of(words[1]);
+    if (!id) return kFailed;
+    auto const done = manager_.kill(*id);
+    return done ? 0 : complain(done.error());
+}
+
+std::vector<programs::Status> Shell::all() {
+    std::vector<programs::Status> result;
+    std::uint64_t after = 0;
+    for (;;) {
+        auto const page = manager_.instances(after);
+        if (!page || page->empty()) return result;
+        for (auto const& status : *page) result.push_back(status);
+        after = result.back().id & 0xffff'ffff;
+    }
+}
+
+std::string contract_text(programs::Contract const& c) {
+    if (c.slice == 0) return "spare weight " + std::to_string(c.weight);
+    return time_text(c.slice) + " / " + time_text(c.period);
+}
+
+int Shell::ps(Words const&) {
+    print(padded("id", 4) + padded("program", 16) + padded("phase", 10) + padded("contract", 20) +
+          right("used", 12) + right("KiB", 8) + "  at\n");
+    for (auto const& s : all()) {
+        auto const phase = s.phase == programs::Phase::Running ? std::string("running")
+                           : s.phase == programs::Phase::Waiting
+                               ? std::string("waiting")
+                               : "ended " + std::to_string(static_cast<std::uint32_t>(s.exit_code));
+        char base[24];
+        int n = 0;
+        for (int shift = 44; shift >= 0; shift -= 4)
+            base[n++] = "0123456789abcdef"[(s.base >> shift) & 15];
+        print(padded(std::to_string(s.id & 0xffff'ffff), 4) +
+              padded(std::string(s.program.view()), 16) + padded(phase, 10) +
+              padded(contract_text(s.contract), 20) + right(time_text(s.used + s.spare), 12) +
+              right(std::to_string(s.frames * 4), 8) + "  " +
+              std::string(base, static_cast<std::size_t>(n)) +
+              (s.restarts != 0 ? "  restarts " + std::to_string(s.restarts) : "") + "\n");
+    }
+    return 0;
+}
+
+int Shell::top(Words const& words) {
+    auto const times =
+        words.size() > 1 ? parse_number(words[1]) : Result<std::uint64_t, std::string>(1);
+    if (!times) return complain(times.error());
+    if (*times > 3600) return complain("3600 times at most");
+    for (std::uint64_t i = 0; i < *times; ++i) {
+        auto const before = all();
+        auto const began = now();
+        Thread::sleep_until(began + Duration::s(1));
+        auto const elapsed = static_cast<std::uint64_t>((now() - began).ns());
+        auto after = all();
+        auto const used = [&](programs::Status const& s) {
+            for (auto const& b : before) {
+                if (b.id == s.id && b.restarts == s.restarts)
+                    return s.used + s.spare - b.used - b.spare;
+            }
+            return s.used + s.spare;
+        };
+        std::ranges::sort(after, [&](auto const& a, auto const& b) { return used(a) > used(b); });
+        print(padded("id", 4) + padded("program", 16) + right("%", 6) + "  contract\n");
+        for (auto const& s : after) {
+            auto const tenths = used(s) * 1000 / elapsed;
+            print(padded(std::to_string(s.id & 0xffff'ffff), 4) +
+                  padded(std::string(s.program.view()), 16) +
+                  right(std::to_string(tenths / 10) + "." + std::to_string(tenths % 10), 6) + "  " +
+                  contract_text(s.contract) + "\n");
+        }
+    }
+    return 0;
+}
+
+int Shell::qos(Words const& words) {
+    auto const id = id_of(words[1]);
+    if (!id) return kFailed;
+    auto const contract = parse_contract(words[2]);
+    if (!contract) return complain(contract.error());
+    auto const weight =
+        words.size() > 3 ? parse_number(words[3]) : Result<std::uint64_t, std::string>(1);
+    if (!weight) return complain(weight.error());
+    auto const done =
+        manager_.set_contract(*id, {contract->slice, contract->period, contract->deadline,
+                                    static_cast<std::uint32_t>(*weight)});
+    if (!done) return complain(done.error());
+    if (done->accepted) return 0;
+    return complain("the contract is refused; a slice of " + time_text(done->slice_that_fits) +
+                    " would fit");
+}
+
+int Shell::loader(Words const&) {
+    auto const c = manager_.counters();
+    if (!c) return complain(c.error());
+    print("loads " + std::to_string(c->loads) + ", at relocated places " + std::to_string(c->hits) +
+          ", relocations " + std::to_string(c->relocations) + ", text frames made " +
+          std::to_string(c->text_frames_made) + ", shared " +
+          std::to_string(c->text_frames_shared) + "\n");
+    return 0;
+}
+
+int Shell::call(Words const& words) {
+    auto const handle = names_.resolve(absolute(words[1]));
+    if (!handle) return complain(handle.error(), words[1]);
+    if (handle->function != kService)
+        return complain(words[1] + ": is no object that can be called");
+    auto const& info = programs::Programs::info;
+    if (words.size() == 2) {
+        print(describe(info.description));
+        return 0;
+    }
+    auto const operation = find_operation(info.description, words[2]);
+    if (!operation) return complain(operation.error());
+    auto const body = encode_arguments(*operation, std::span(words).subspan(3));
+    if (!body) return complain(body.error());
+    auto const room = client_.begin(info.request_max);
+    if (!room) return complain(std::string(invocation::text(room.error())));
+    if (body->size() > room->body.size()) {
+        client_.abandon(*room);
+        return complain("the arguments are too long");
+    }
+    std::ranges::copy(*body, room->body.begin());
+    auto const size = static_cast<std::uint32_t>(body->size());
+    if (operation->is_announcement) {
+        auto const sent = client_.announce(*room, {0, operation->number}, size);
+        return sent ? 0 : complain(std::string(invocation::text(sent.error())));
+    }
+    auto const reply = client_.call(*room, {0, operation->number}, size, Instant::never());
+    if (!reply) return complain(std::string(invocation::text(reply.error())));
+    std::vector<std::byte> const copy(reply->body.begin(), reply->body.end());
+    auto const status = reply->status;
+    client_.done(*reply);
+    if (status != 0) return complain(error_text(*operation, status));
+    auto const shown = decode_results(*operation, copy);
+    if (!shown) return complain(shown.error());
+    print(*shown);
+    return 0;
+}
+
+int Shell::echo(Words const& words) {
+    std::string line;
+    for (std::size_t i = 1; i < words.size(); ++i) line += (i > 1 ? " " : "") + words[i];
+    print(line + "\n");
+    return 0;
+}
+
+int Shell::sleep(Words const& words) {
+    auto const time = parse_time(words[1]);
+    if (!time) return complain(time.error());
+    if (*time > 3'600'000'000'000) return complain("an hour at most");
+    Thread::sleep_until(now() + Duration::ns(static_cast<std::int64_t>(*time)));
+    return 0;
+}
+
+int Shell::history(Words const&) {
+    if (history_ == nullptr) return 0;
+    for (auto const& line : *history_) print(line + "\n");
+    return 0;
+}
+
+int Shell::exit(Words const& words) {
+    auto const code =
+        words.size() > 1 ? parse_number(words[1]) : Result<std::uint64_t, std::string>(0);
+    if (!code) return complain(code.error());
+    ended_ = true;
+    exit_code_ = static_cast<int>(*code & 0xff);
+    return exit_code_;
+}
+
+/// Lines of the serial port until the shell is told to end.
+void interact(Shell& shell, abi::ChannelRecord const& channel) {
+    auto keys =
+        RingSink<>::create({.slots = 64, .slot_bytes = 8}, incoming(channel), outgoing(channel));
+    if (!keys) return print("shell: the channel 'serial' is too small\n");
+    LineEditor editor("nemesis> ", [&](std::string_view before) { return shell.complete(before); });
+    shell.remember(&editor.history());
+    print("The Nemesis shell; help lists its commands.\n");
+    editor.begin();
+    while (!shell.ended()) {
+        std::uint64_t key = 0;
+        bool any = false;
+        while (keys->receive(std::as_writable_bytes(std::span(&key, 1)))) {
+            any = true;
+            auto const event = editor.feed(static_cast<char>(key));
+            print(editor.take_output());
+            if (event == LineEditor::Event::None) continue;
+            if (event == LineEditor::Event::End) return;
+            if (event == LineEditor::Event::Line) (void)shell.run_line(editor.line());
+            if (shell.ended()) return;
+            editor.begin();
+            print(editor.take_output());
+        }
+        print(editor.take_output());
+        if (!any) Thread::sleep_until(now() + Duration::ms(5));
+    }
+}
+
+}  // namespace
+}  // namespace nemesis::shell
+
+int main() {
+    using namespace nemesis;
+    using namespace nemesis::shell;
+    auto const* const requests = find_channel("programs");
+    auto const* const replies = find_channel("programs_r");
+    if (requests == nullptr || replies == nullptr) {
+        print("shell: no channel to the domain manager\n");
+        return 1;
+    }
+    auto const client = std::make_unique<CallClient>();
+    invocation::BindingEnd const end{outgoing(*requests), incoming(*replies), requests->endpoint};
+    if (!client->open(end, invocation::BindingShape::of(programs::Programs::info))) {
+        print("shell: the channels to the domain manager are too small\n");
+        return 1;
+    }
+    auto* const memory = static_cast<std::byte*>(pages::take(kNamesBytes / abi::kPageSize));
+    auto space =
+        names::NameSpace::create({memory, kNamesBytes}, static_cast<std::uint64_t>(now().ns()));
+    if (memory == nullptr || !space) {
+        print("shell: no memory for names\n");
+        return 1;
+    }
+    Shell shell(*client, *space);
+    int code = 0;
+    if (auto const* const script = find_channel("script"); script != nullptr) {
+        auto const bytes = incoming(*script);
+        print("shell: begin\n");
+        code = 0;
+        std::string_view rest(reinterpret_cast<char const*>(bytes.data()), bytes.size());
+        while (!rest.empty() && !shell.ended()) {
+            auto const end_of_line = std::min(rest.find('\n'), rest.size());
+            code = shell.run_line(rest.substr(0, end_of_line));
+            rest.remove_prefix(std::min(end_of_line + 1, rest.size()));
+        }
+        print("shell: end " + std::to_string(code) + "\n");
+    } else if (auto const* const serial = find_channel("serial"); serial != nullptr) {
+        interact(shell, *serial);
+        print("shell: end\n");
+    }
+    sys::machine_exit(code == 0 ? 0x10 : 0x11);
+}

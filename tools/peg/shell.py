@@ -1,0 +1,98 @@
+"""`peg shell`: boots a machine with the domain manager and a shell on its serial line.
+
+With -c the commands are run by a machine without a screen, in counted time; what they print is
+printed, and the code of the last one is the exit code. Without, the terminal is the serial line;
+`exit` ends the machine. `help` lists the commands.
+"""
+
+import argparse
+import re
+import sys
+
+import archives
+import build
+import packages
+import qemu
+import timebase
+from console import PegError, step
+from paths import BUILD, ROOT
+
+NAME = "shell"
+SUMMARY = "boot a shell: names, programs, contracts; -c runs commands"
+
+MANIFEST = "domains/shell/shell.manifest"
+# Programs that a machine of the shell can load.
+PROGRAMS = ("burn", "crash", "echo", "grasp", "tenant", "tenant_cxx")
+SCRIPT_MAX = 60_000
+
+
+def add_arguments(parser):
+    parser.description = __doc__
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("-c", dest="commands", metavar="COMMANDS", help="run these, print, and end")
+    parser.add_argument("--seconds", type=float, default=300, metavar="N",
+                        help="end after N seconds of the host (with -c: 300)")
+    parser.add_argument("--no-build", action="store_true", help="take what is built already")
+
+
+def make_archive(folder, script=None, name="shell"):
+    """The boot archive of the shell's machine; with `script`, of one that runs it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    programs = folder / f"{name}.programs"
+    archives.run([build.host_program("archive"), "pack", programs,
+                  *(f"image:{program}={archives.find(program)}" for program in PROGRAMS)])
+    text = (ROOT / MANIFEST).read_text()
+    data = [("programs_archive", programs)]
+    if script is not None:
+        text, count = re.subn(r"(privileges \{ control_machine \})", r"\1  data script", text)
+        if count != 1:
+            raise PegError(f"{MANIFEST} has no place for a script")
+        commands = folder / f"{name}.script"
+        commands.write_text(script)
+        data.append(("script", commands))
+    manifest = folder / f"{name}.manifest.txt"
+    manifest.write_text(text)
+    return archives.make(name, manifest, data=data, built=True, folder=folder)
+
+
+def output_of(text):
+    """(what the commands printed, their code) from all that a machine said; the code may be None."""
+    text = text.replace("\r\n", "\n")
+    _, begun, rest = text.partition("shell: begin\n")
+    printed, ended, tail = rest.partition("shell: end ")
+    if not begun:
+        return text, None
+    code = re.match(r"(\d+)\n", tail) if ended else None
+    return printed, int(code.group(1)) if code else None
+
+
+def run_script(script, seconds, folder):
+    """Boot, run, print; the exit code."""
+    machine = qemu.Machine(time=timebase.counted(), archive=make_archive(folder, script),
+                           screen=False)
+    with qemu.Run(machine, folder / "run") as run:
+        outcome = run.until_end(seconds)
+        text = run.serial_log.read_text(errors="replace")
+    printed, code = output_of(text)
+    sys.stdout.write(printed)
+    sys.stdout.flush()
+    if code is None:
+        raise PegError(f"the shell did not come to its end: {outcome.reason}")
+    return min(code, 255)
+
+
+def run(options):
+    packages.need("run")
+    if not options.no_build:
+        build.build("x86_64")
+    folder = BUILD / "shell" / ("script" if options.commands is not None else "terminal")
+    if options.commands is not None:
+        if len(options.commands) > SCRIPT_MAX:
+            raise PegError("the commands are longer than 60,000 characters")
+        return run_script(options.commands, options.seconds, folder)
+    machine = qemu.Machine(time=timebase.paced(), archive=make_archive(folder), screen=False,
+                           serial="stdio")
+    step("the terminal is the serial line; exit ends the machine")
+    with qemu.Run(machine, folder / "run") as run_:
+        run_.qmp.command("cont")
+        return 0 if run_.process.wait() in (0, timebase.PASSED) else 1
