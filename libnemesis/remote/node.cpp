@@ -157,10 +157,10 @@ Node::Peer* Node::make_peer(Address address, PeerState state, Instant now) {
     chosen->address = address;
     do chosen->key = random_.next();
     while (chosen->key == 0);
-    chosen->last_heard = chosen->last_answered = now;
+    chosen->last_answered = now;
     chosen->hello_pause = times_.first_repeat;
     chosen->next_hello = now + repeat_after(chosen->hello_pause);
-    chosen->next_ping = now + times_.lease / 4;
+    heard(*chosen, now);
     return chosen;
 }
 
@@ -213,6 +213,7 @@ Duration Node::repeat_after(Duration pause) {
 void Node::heard(Peer& peer, Instant now) {
     peer.last_heard = now;
     peer.next_ping = now + times_.lease / 4;
+    peer.ping_pause = times_.first_repeat;
 }
 
 // ---- calls of ours ----
@@ -547,7 +548,8 @@ void Node::tick_peer(Peer& peer, Instant now) {
             peer.next_hello = now + repeat_after(peer.hello_pause);
             send_word(peer, Kind::Ping, 0, peer.low);
         } else if (peer.next_ping <= now && has_stake(peer)) {
-            peer.next_ping = now + times_.lease / 4;
+            peer.next_ping = now + repeat_after(peer.ping_pause);
+            peer.ping_pause = std::min(peer.ping_pause * 2, times_.last_repeat);
             send_word(peer, Kind::Ping, 0, peer.low);
         }
         return;

@@ -253,7 +253,7 @@ private:
         std::uint64_t key = 0, peer_key = 0;
         Instant last_heard, next_hello, next_ping;
         Instant last_answered;  ///< something came that answers us, so the peer has heard us
-        Duration hello_pause;
+        Duration hello_pause, ping_pause;
         std::uint64_t next_number = 1;  ///< of our calls
         std::uint64_t low = 1;          ///< our lowest that is not settled
         std::uint64_t in_low = 0;       ///< the peer's; 0: not known yet
