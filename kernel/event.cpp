@@ -129,8 +129,22 @@ std::int64_t answer(Domain& sender, std::uint64_t n, bool goes_on) {
     auto* e = connected(sender, n, error);
     if (e == nullptr) [[unlikely]]
         return error;
-    if (donates(*e, sender)) answer_donor(sender, *e, n, goes_on ? 0 : INT64_MAX);
-    send_from(sender, *e, n);
+    if (!donates(*e, sender)) {
+        send_from(sender, *e, n);
+        return 0;
+    }
+    if (!goes_on) answer_donor(sender, *e, n, INT64_MAX);
+    // Both go on, each on its own: who first is decided when the call has returned.
+    auto& peer = *e->peer;
+    deliver(*e);
+    peer.donates_to = nullptr;
+    peer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Event);
+    auto const now = arch::clock::now();
+    trace::event_sent(now, sender, peer, n);
+    auto& cpu = this_cpu();
+    cpu.scheduler().wake(sender.entity, now);
+    if (!peer.entity.runnable()) cpu.scheduler().wake(peer.entity, now);
+    cpu.reschedule = true;
     return 0;
 }
 
@@ -232,6 +246,26 @@ std::int64_t accept(Domain& target, std::uint64_t n, abi::DomainId peer_id, std:
     connect(*mine, *peer, peer_n);
     connect(*theirs, target, n);
     return 0;
+}
+
+std::int64_t state(Domain& d, std::uint64_t n) {
+    auto const* e = endpoint_of(d, n);
+    if (e == nullptr) return code(Error::BadHandle);
+    switch (e->state) {
+        case Endpoint::State::Free:
+            return static_cast<std::int64_t>(abi::EndpointState::Free);
+        case Endpoint::State::Offered:
+            return static_cast<std::int64_t>(abi::EndpointState::Offered);
+        case Endpoint::State::Connected:
+            return static_cast<std::int64_t>(e->peer->live_generation == e->peer_generation
+                                                 ? abi::EndpointState::Connected
+                                                 : abi::EndpointState::Dead);
+        case Endpoint::State::Dead:
+            return static_cast<std::int64_t>(abi::EndpointState::Dead);
+        case Endpoint::State::Interrupt:
+            return static_cast<std::int64_t>(abi::EndpointState::Interrupt);
+    }
+    return code(Error::BadHandle);
 }
 
 std::int64_t close(Domain& d, std::uint32_t n) {

@@ -40,6 +40,8 @@ std::int64_t answer(Domain& sender, std::uint64_t endpoint, bool goes_on);
 std::int64_t offer(Domain& target, std::uint64_t endpoint, abi::DomainId peer);
 std::int64_t accept(Domain& target, std::uint64_t endpoint, abi::DomainId peer,
                     std::uint64_t peer_endpoint);
+/// abi::EndpointState, as far as the owner may know. errors: BadHandle
+std::int64_t state(Domain& d, std::uint64_t endpoint);
 /// Disconnects; the peer's end becomes Dead and gets an event. O(1).
 std::int64_t close(Domain& d, std::uint32_t endpoint);
 

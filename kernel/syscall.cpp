@@ -301,6 +301,7 @@ std::int64_t call_endpoint_close(abi::DomainId target, Word endpoint) {
                                            : code(Error::BadHandle);
     });
 }
+std::int64_t call_endpoint_state(Word endpoint) { return events::state(self(), endpoint); }
 std::int64_t call_irq_bind(Word kind, Word number, Word endpoint) {
     return timed([&] {
         auto const granted = number < abi::kInterruptMessage &&
@@ -474,6 +475,7 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_exit>(),
     entry<call_stretch_address>(),
     entry<call_answer>(),
+    entry<call_endpoint_state>(),
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();

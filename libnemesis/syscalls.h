@@ -56,8 +56,8 @@ inline std::int64_t send(Word endpoint) { return call(abi::Call::Send, endpoint)
 inline std::int64_t send_sync(Word endpoint, std::int64_t until) {
     return call_giving_up(abi::Call::SendSync, endpoint, static_cast<Word>(until));
 }
-inline std::int64_t answer(Word endpoint, bool goes_on) {
-    return call_giving_up(abi::Call::Answer, endpoint, goes_on ? 1 : 0);
+inline std::int64_t answer(Word endpoint, Word goes_on) {
+    return call_giving_up(abi::Call::Answer, endpoint, goes_on);
 }
 inline std::int64_t resume(Word slot) { return call_giving_up(abi::Call::Resume, slot); }
 inline std::int64_t stretch_create(abi::DomainId target, Word address, Word regions, Word rights);
@@ -164,6 +164,10 @@ inline std::int64_t endpoint_offer(abi::DomainId target, Word endpoint, abi::Dom
 inline std::int64_t endpoint_accept(abi::DomainId target, Word endpoint, abi::DomainId peer,
                                     Word peer_endpoint) {
     return call6(abi::Call::EndpointAccept, target, endpoint, peer, peer_endpoint);
+}
+/// An abi::EndpointState, or an error.
+inline std::int64_t endpoint_state(Word endpoint) {
+    return call(abi::Call::GetEndpointState, endpoint);
 }
 inline std::int64_t endpoint_close(abi::DomainId target, Word endpoint) {
     return call(abi::Call::EndpointClose, target, endpoint);

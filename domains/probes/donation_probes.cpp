@@ -63,7 +63,7 @@ void server_entry(abi::DibRo const* ro) {
         serve(ro, asked);
         if (mail.in[1] == Suspends) continue;
         mail.out[6] = static_cast<std::uint64_t>(
-            mail.in[4] != 0 ? sys::answer(asked, false) : sys::send_sync(asked, INT64_MAX));
+            mail.in[4] != 0 ? sys::answer(asked, 0) : sys::send_sync(asked, INT64_MAX));
     }
 }
 

@@ -165,7 +165,34 @@ void far_endpoints_are_told() {
     }
 }
 
+/// What an endpoint is connected to can be asked, and asking changes nothing.
+void states_are_told() {
+    auto const is = [](std::uint64_t n, abi::EndpointState s) {
+        return sys::endpoint_state(n) == static_cast<std::int64_t>(s);
+    };
+    auto t = make(sleeper);
+    EXPECT(is(20, abi::EndpointState::Free));
+    REQUIRE_EQ(sys::endpoint_offer(0, 20, t.id), 0);
+    EXPECT(is(20, abi::EndpointState::Offered));
+    REQUIRE_EQ(sys::endpoint_accept(t.id, 2, dib().id, 20), 0);
+    EXPECT(is(20, abi::EndpointState::Connected));
+    EXPECT_EQ(own_count(20), 0);
+    EXPECT_EQ(sys::endpoint_close(t.id, 2), 0);
+    EXPECT(is(20, abi::EndpointState::Dead));
+    sys::endpoint_close(0, 20);
+    REQUIRE(connect_runner(20, t, 2));
+    REQUIRE(t.start());
+    EXPECT(is(20, abi::EndpointState::Connected));
+    destroy(t);
+    EXPECT(is(20, abi::EndpointState::Dead));
+    sys::endpoint_close(0, 20);
+    EXPECT(is(20, abi::EndpointState::Free));
+    for (auto const n : {std::uint64_t{4096}, ~std::uint64_t{0}})
+        EXPECT_EQ(sys::endpoint_state(n), code(abi::Error::BadHandle));
+}
+
 constexpr Probe list[] = {
+    {"event.states_are_told", states_are_told},
     {"event.far_endpoints_are_told", far_endpoints_are_told},
     {"event.dead_peer_is_reported", dead_peer},
     {"event.counts_both_ways", counts_both_ways},

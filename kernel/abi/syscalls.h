@@ -163,7 +163,10 @@ enum class Call : std::uint32_t {
     /// runnable, on its own time. Otherwise as send: the caller goes on, and donates nothing.
     /// Errors: BadHandle, PeerDead. (gives up) bound 300.
     Answer = 41,
-    Count = 42,
+    /// endpoint_state(endpoint): an EndpointState, and changes nothing. Errors: BadHandle.
+    /// bound 60.
+    GetEndpointState = 42,
+    Count = 43,
 };
 
 /// For machine_exit: stand still, do not end.
@@ -209,6 +212,15 @@ constexpr bool holds(DeviceGrant const (&grants)[size], std::uint64_t begin, std
     return false;
 }
 inline constexpr std::uint64_t kInterruptMessage = 1ull << 31;
+
+/// What an endpoint of the caller's is connected to.
+enum class EndpointState : std::int64_t {
+    Free = 0,       ///< nothing
+    Offered = 1,    ///< nothing yet: whom it is offered to has not accepted
+    Connected = 2,  ///< a domain that lives, or has not started
+    Dead = 3,       ///< a domain that is dead, or has closed its end
+    Interrupt = 4,  ///< an interrupt source
+};
 
 /// Stretches that a domain can own or have accepted at a time.
 inline constexpr std::uint64_t kStretchesMax = 32768;

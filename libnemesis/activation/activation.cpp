@@ -159,27 +159,56 @@ bool take_further_closures(State& s) {
     closure->function(closure->self, endpoint, counts[endpoint]);
 }
 
+[[gnu::always_inline]] inline void deliver(State& s, std::uint32_t endpoint) {
+    if (endpoint >= kClosuresInline) [[unlikely]]
+        return deliver_further(s, endpoint);
+    auto const* counts = reinterpret_cast<std::uint64_t const*>(s.ro + 1);
+    auto const& closure = s.closures[endpoint];
+    closure.function(closure.self, endpoint, counts[endpoint]);
+}
+
+/// Several are pending: each in its turn. Those whose turn has not come stay pending where the
+/// kernel sees them: a closure may answer a call, and must not give up the processor as if there
+/// were nothing left to do.
+[[gnu::noinline]] void deliver_several(State& s, std::uint64_t summary, std::uint64_t word,
+                                       std::uint64_t bits) {
+    auto* rw = s.rw;
+    __atomic_or_fetch(&rw->pending[word], bits, __ATOMIC_SEQ_CST);
+    __atomic_or_fetch(&rw->pending_summary, summary, __ATOMIC_SEQ_CST);
+    for (; summary != 0; summary &= summary - 1) {
+        auto const w = static_cast<std::uint32_t>(__builtin_ctzll(summary));
+        auto left = __atomic_load_n(&rw->pending[w], __ATOMIC_SEQ_CST);
+        if (left == 0) __atomic_and_fetch(&rw->pending_summary, ~(1ull << w), __ATOMIC_SEQ_CST);
+        for (; left != 0; left &= left - 1) {
+            // First the summary, then the word: what came in between is put back.
+            __atomic_and_fetch(&rw->pending_summary, ~(1ull << w), __ATOMIC_SEQ_CST);
+            if (__atomic_and_fetch(&rw->pending[w], ~(left & -left), __ATOMIC_SEQ_CST) != 0)
+                __atomic_or_fetch(&rw->pending_summary, 1ull << w, __ATOMIC_SEQ_CST);
+            deliver(s, w * 64 + static_cast<std::uint32_t>(__builtin_ctzll(left)));
+        }
+    }
+}
+
 /// Hands every pending event to its closure. The kernel sets bits at any time before we clear them;
 /// a bit set after that is found in the next round.
 inline void deliver_events(State& s) {
     auto* rw = s.rw;
     auto const* counts = reinterpret_cast<std::uint64_t const*>(s.ro + 1);
-    while (auto summary = __atomic_exchange_n(&rw->pending_summary, 0, __ATOMIC_SEQ_CST)) {
-        do {
-            auto const word = __builtin_ctzll(summary);
-            summary &= summary - 1;
-            auto bits = __atomic_exchange_n(&rw->pending[word], 0, __ATOMIC_SEQ_CST);
-            while (bits != 0) {
-                auto const endpoint = static_cast<std::uint32_t>(word * 64 + __builtin_ctzll(bits));
-                bits &= bits - 1;
-                if (endpoint >= kClosuresInline) [[unlikely]] {
-                    deliver_further(s, endpoint);
-                    continue;
-                }
-                auto const& closure = s.closures[endpoint];
-                closure.function(closure.self, endpoint, counts[endpoint]);
-            }
-        } while (summary != 0);
+    while (auto const summary = __atomic_exchange_n(&rw->pending_summary, 0, __ATOMIC_SEQ_CST)) {
+        auto const word = static_cast<std::uint32_t>(__builtin_ctzll(summary));
+        auto const bits = __atomic_exchange_n(&rw->pending[word], 0, __ATOMIC_SEQ_CST);
+        if (((summary & (summary - 1)) | (bits & (bits - 1))) != 0) [[unlikely]] {
+            deliver_several(s, summary, word, bits);
+            continue;
+        }
+        if (bits == 0) continue;
+        auto const endpoint = word * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bits));
+        if (endpoint >= kClosuresInline) [[unlikely]] {
+            deliver_further(s, endpoint);
+            continue;
+        }
+        auto const& closure = s.closures[endpoint];
+        closure.function(closure.self, endpoint, counts[endpoint]);
     }
 }
 

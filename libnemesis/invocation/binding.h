@@ -85,8 +85,7 @@ struct PendingEvent {
     }
 };
 
-/// Whether the peer of `endpoint` has died, without sending it anything: with an event pending, a
-/// synchronous send only checks. requires: activations off
+/// Whether the peer of `endpoint` has died, or closed its end.
 bool peer_is_dead(std::uint32_t endpoint);
 
 }  // namespace nemesis::invocation

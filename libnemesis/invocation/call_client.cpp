@@ -37,6 +37,7 @@ void CallClient::close() {
     (void)attach(endpoint_, Closure{});
     enter_critical();
     open_ = false;
+    ++life_;
     peer_died();
     leave_critical();
 }
@@ -188,7 +189,9 @@ std::byte const* CallClient::lost(std::uint32_t index, std::uint64_t was_on) {
 
 std::byte const* CallClient::wait(std::uint32_t index, std::uint64_t id, Instant until,
                                   std::uint64_t was_on) {
-    for (;;) {
+    for (auto const life = life_;;) {
+        // Closed meanwhile, perhaps opened anew: the call and its place belong to what is gone.
+        if (life != life_) return failed(Failure::Cancelled, was_on);
         if (auto const ahead = find_reply(id)) {
             return incoming(*ahead, index, was_on);
         }
@@ -196,7 +199,7 @@ std::byte const* CallClient::wait(std::uint32_t index, std::uint64_t id, Instant
         // Perhaps the server has died, and that was the event that brought us here.
         if (peer_is_dead(endpoint_)) return lost(index, was_on);
         // An event that comes from here on stays pending until the dispatcher has its turn.
-        if (!waiters_.wait(until)) {
+        if (!waiters_.wait(until) && life == life_) {
             if (auto const ahead = find_reply(id)) return incoming(*ahead, index, was_on);
             // Its place stays taken until the server answers: so replies always have room.
             given_up_ |= 1ull << index;

@@ -34,7 +34,8 @@ public:
     /// Opens the client's end; attaches itself to the endpoint.
     /// errors: BadMessage (the shape is not valid or the stretches too small), NoMemory
     [[nodiscard]] Result<void, Failure> open(BindingEnd const& end, BindingShape const& shape);
-    /// Ends it: waiting callers fail with Cancelled. The endpoint stays the owner's.
+    /// Ends it: waiting callers fail with Cancelled, and the rings are not looked at any more. The
+    /// endpoint stays the owner's.
     void close();
     void set_handles(HandleTable* handles) { handles_ = handles; }
     /// Off: calls send asynchronously and the server works on its own time. On at first.
@@ -179,6 +180,7 @@ private:
     std::uint64_t given_up_ = 0;                    ///< bit: its caller waits no longer
     std::uint32_t endpoint_ = 0;
     std::uint32_t slots_ = 0;
+    std::uint32_t life_ = 0;  ///< how often it was closed
     HandleTable* handles_ = nullptr;
     WaitQueue waiters_;
     std::uint64_t word_ = 0, token_ = 0;

@@ -13,8 +13,7 @@ constexpr std::uint32_t announcements_max = 64;
 }  // namespace
 
 bool peer_is_dead(std::uint32_t endpoint) {
-    __atomic_or_fetch(&state().rw->pending_summary, 1, __ATOMIC_SEQ_CST);
-    return sys::send_sync(endpoint, 0) == static_cast<std::int64_t>(abi::Error::PeerDead);
+    return sys::endpoint_state(endpoint) == static_cast<std::int64_t>(abi::EndpointState::Dead);
 }
 
 void Backlog::add(CallServer& s) {
@@ -87,6 +86,11 @@ Result<void, Failure> CallServer::open(BindingEnd const& end, BindingShape const
     dead_ = false;
     if (!attach(endpoint_, Closure{&CallServer::on_event, this})) return fail(Failure::NoMemory);
     open_ = true;
+    // An event that came before there was a closure is over; what it was about is in the ring.
+    auto const was_on = state().rw->activations_on;
+    enter_critical();
+    backlog.add(*this);
+    if (was_on != 0) leave_critical();
     return {};
 }
 
@@ -94,8 +98,10 @@ void CallServer::close() {
     if (!open_) return;
     (void)attach(endpoint_, Closure{});
     enter_critical();
-    backlog_->remove(*this);
     open_ = false;
+    dead_ = true;
+    while (busy_) closing_.wait(Instant::never());
+    backlog_->remove(*this);
     handles_->end();
     leave_critical();
 }
@@ -145,9 +151,12 @@ void CallServer::serve_donated() {
                 return;
             // Who pays for this gets the processor back without a decision of the scheduler.
             announcements = 0;
-            (void)sys::answer(endpoint_, false);
-            if (domain.ready != nullptr || domain.sleeping != nullptr || !event_.forget_if_alone())
+            auto const more = more_to_do();
+            auto const told = sys::answer(endpoint_, more);
+            if (more != 0 || !event_.forget_if_alone()) {
+                if (told < 0) died();
                 return;
+            }
             continue;
         }
         if (slot == nullptr || replies_.free_slots().value_or(0) == 0) [[unlikely]]
@@ -175,10 +184,15 @@ void CallServer::serve_donated() {
         // What is left waits its turn behind the other clients.
         if (requests_.known_full() != 0) [[unlikely]]
             backlog_->add(*this);
-        (void)sys::answer(endpoint_, !backlog_->empty());
+        auto const more = more_to_do();
+        auto const told = sys::answer(endpoint_, more);
         // The next call of the same client, if nothing else is to be done: no dispatcher between.
-        if (domain.ready != nullptr || domain.sleeping != nullptr || !event_.forget_if_alone())
+        if (more != 0 || !event_.forget_if_alone()) {
+            // Its death may have been part of the event that brought its last call.
+            if (told < 0) [[unlikely]]
+                died();
             return;
+        }
     }
     (void)serve_one(false);
 }
@@ -202,8 +216,7 @@ void CallServer::answer(std::uint16_t kind) {
         dib().time_kind == static_cast<std::uint32_t>(abi::TimeKind::Donated)) [[likely]] {
         requests_.release_unasked();
         replies_.publish_unasked();
-        // With calls left over the server wants to run again, on its own time.
-        (void)sys::answer(endpoint_, !backlog_->empty());
+        if (sys::answer(endpoint_, more_to_do()) < 0) died();
         return;
     }
     requests_.release_unasked();
@@ -266,6 +279,7 @@ bool CallServer::serve_one(bool may_enable) {
                 result = target->info->dispatch(target->object, operation, body, room, handles_);
                 enter_critical();
                 busy_ = false;
+                closing_.wake_all();
                 if (dead_) return false;
             } else {
                 result = target->info->dispatch(target->object, operation, body, room, handles_);

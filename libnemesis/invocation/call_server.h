@@ -70,6 +70,8 @@ public:
     [[nodiscard]] Result<void, Failure> open(BindingEnd const& end, BindingShape const& shape,
                                              ConnectionHandles& handles, Backlog& backlog,
                                              Mode mode = Mode::InPlace);
+    /// Ends it; waits for a worker that serves a call of this client. The rings are not looked at
+    /// any more. context: a thread, but not from within a call of this client
     void close();
     void on_gone(Gone hook) { gone_ = hook; }
 
@@ -86,6 +88,13 @@ private:
     /// Ends when there is anything else to do.
     void serve_donated();
     void answer(std::uint16_t kind);
+    /// Not zero if the domain wants to run again on its own time after an answer: for calls left
+    /// over, or for threads of its own.
+    [[gnu::always_inline]] std::uint64_t more_to_do() const {
+        auto const& domain = state();
+        auto const bits = [](void const* p) { return reinterpret_cast<std::uint64_t>(p); };
+        return bits(backlog_->first_) | bits(domain.ready) | bits(domain.sleeping);
+    }
     [[gnu::noinline]] void unusual(RequestHeader const& header);
     [[gnu::noinline]] void nothing_there();
     void died();
@@ -102,6 +111,7 @@ private:
     CallServer* next_ = nullptr;
     std::uint64_t refused_ = 0;
     Gone gone_;
+    WaitQueue closing_;  ///< waits for `busy_` to end
     std::uint32_t endpoint_ = 0;
     std::uint64_t request_bytes_ = 0, reply_bytes_ = 0;
     Mode mode_ = Mode::InPlace;
