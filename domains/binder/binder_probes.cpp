@@ -1,0 +1,423 @@
+// binder_probes: protected calls that come about by a name while both sides run, and what is left
+// when one of them dies, lies or floods.
+//
+// Makes a binder of its own, and servers and clients that are introduced to it. Prints
+// "[     OK ] name" or "[ FAILED ] name: ..." and ends the machine.
+// Argument: kills of each kind, then bindings at a time ("60 200").
+#include <new>
+
+#include "domains/binder/furnish.h"
+#include "domains/calls/work.if.h"
+#include "libnemesis/base/random.h"
+#include "libnemesis/channel.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/state.h"
+#include "libnemesis/syscalls.h"
+#include "libnemesis/threads/thread.h"
+
+namespace {
+
+using namespace nemesis;
+
+constexpr std::uint64_t kSeed = 20260102;
+std::uint64_t failures = 0, passes = 0;
+char const* running = "";
+bool has_failed = false;
+
+void failed(std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
+    if (has_failed) return;
+    has_failed = true;
+    log::line("[ FAILED ] ", running, ": ", why, " ", a, " ", b);
+}
+bool expect(bool holds, std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
+    if (!holds) failed(why, a, b);
+    return holds;
+}
+
+std::span<std::byte const> image(std::string_view name) {
+    auto const* record = find_channel(name);
+    return record == nullptr ? std::span<std::byte const>{} : incoming(*record);
+}
+
+abi::DomainStatus status(abi::DomainId id) {
+    abi::DomainStatus s{};
+    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
+    return s;
+}
+
+template <typename F>
+bool wait_for(F&& condition, Duration limit = Duration::ms(100)) {
+    auto const end = now() + limit;
+    while (!condition()) {
+        if (now() > end) return false;
+        Thread::sleep_until(now() + Duration::us(20));
+    }
+    return true;
+}
+std::uint64_t frames_free() {
+    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree));
+}
+
+/// Waits until nothing is given back any more. What is free then.
+std::uint64_t settled() {
+    auto frames = frames_free();
+    for (int same = 0; same < 20; ++same) {
+        Thread::sleep_until(now() + Duration::us(500));
+        if (frames_free() == frames) continue;
+        frames = frames_free();
+        same = 0;
+    }
+    return frames;
+}
+
+alignas(binder::BinderLink) std::byte link_memory[sizeof(binder::BinderLink)];
+binder::BinderLink& link() { return *reinterpret_cast<binder::BinderLink*>(link_memory); }
+
+/// Makes a domain that knows the binder, and starts it.
+abi::DomainId party(std::string_view program, std::string_view arguments,
+                    std::uint32_t bindings = 8) {
+    manager::ChildOptions options;
+    options.name = program;
+    options.arguments = arguments;
+    options.context_slots = 4;
+    options.endpoints = 16 + bindings;
+    options.stretches = 8 + 2 * bindings;
+    options.stack_pages = 4;
+    options.frames = 192 + bindings * 3 / 2;
+    options.heap_bytes = (1u << 20) + bindings * 4096ull;
+    auto child = manager::create(image(program), options);
+    if (!child || !binder::introduce(link().binder(), *child)) return 0;
+    (void)manager::contract(*child, 0, 0, 0, 100);
+    if (!manager::start(*child)) return 0;
+    return child->id;
+}
+
+binder::Identity identity(std::uint64_t hash, std::uint32_t version) {
+    binder::Identity id;
+    (void)id.name.assign("probe.Something");
+    id.version = version;
+    id.hash_low = id.hash_high = hash;
+    return id;
+}
+binder::Limits limits() {
+    binder::Limits l;
+    l.clients = 4;
+    l.slots = 16;
+    l.request_bytes = l.reply_bytes = 64;
+    return l;
+}
+
+/// Frames are missing, or there are too many: says what the binder thinks there is.
+void expect_frames(std::uint64_t wanted, std::uint64_t which) {
+    if (wait_for([&] { return frames_free() == wanted; })) return;
+    auto const counts = link().binder().counts();
+    if (counts)
+        log::line("parties ", counts->parties, ", offers ", counts->offers, ", bindings ",
+                  counts->bindings);
+    failed("frames are missing", wanted - frames_free(), which);
+}
+
+// ---- what the creator sees when it is a party itself ----
+
+void interfaces_differ() {
+    auto& b = link().binder();
+    auto const offer = b.offer("differing", identity(1, 3), limits());
+    if (!expect(offer.has_value(), "no offer")) return;
+    expect(b.offer("differing", identity(1, 3), limits()).error() == binder::BinderError::NameTaken,
+           "a name twice");
+    auto const asked = b.bind(*offer, identity(2, 4), 16);
+    expect(asked && asked->tag == binder::Asked::Tag::Mismatch && asked->mismatch.version == 3 &&
+               asked->mismatch.hash_low == 1,
+           "the other interface is not told");
+    auto const same = b.bind(*offer, identity(1, 9), 16);
+    if (expect(same && same->tag == binder::Asked::Tag::Binding, "the hash alone counts")) {
+        // The offer's clients are counted, and each side's release counts once.
+        auto const notice = b.next();
+        expect(notice && notice->tag == binder::Notice::Tag::Connect, "no notice");
+        expect(b.release(same->binding).has_value() && b.release(same->binding).has_value() &&
+                   !b.release(same->binding),
+               "two sides, two releases");
+    }
+    for (int i = 0; i < 4; ++i) (void)b.bind(*offer, identity(1, 3), 16);
+    auto const fifth = b.bind(*offer, identity(1, 3), 16);
+    expect(!fifth && fifth.error() == binder::BinderError::TooMany, "more clients than offered");
+    for (;;) {
+        auto const notice = b.next();
+        if (!notice || notice->tag == binder::Notice::Tag::Nothing) break;
+        auto const n =
+            notice->tag == binder::Notice::Tag::Connect ? notice->connect.binding : notice->ended;
+        (void)b.release(n);
+        (void)b.release(n);
+    }
+    expect(b.withdraw(*offer).has_value() && !b.withdraw(*offer) && !b.find("differing"),
+           "withdrawn");
+}
+
+/// Every operation with every kind of number, right ones among them.
+void random_operations() {
+    auto& b = link().binder();
+    Random random(kSeed);
+    std::uint64_t numbers[16] = {};
+    std::uint64_t succeeded = 0;
+    for (int i = 0; i < 4'000; ++i) {
+        auto const number = random.between(0, 7) == 0 ? random.next() : numbers[random.below(16)];
+        auto& place = numbers[random.below(16)];
+        char name[2] = {static_cast<char>('a' + random.below(4)), 0};
+        auto const one = [&](auto const& result) { succeeded += result.has_value() ? 1 : 0; };
+        switch (random.below(9)) {
+            case 0: {
+                auto l = limits();
+                if (random.below(4) == 0) l.slots = static_cast<std::uint32_t>(random.next());
+                if (random.below(4) == 0) l.reply_bytes = static_cast<std::uint32_t>(random.next());
+                auto const made = b.offer({name, random.below(2)}, identity(random.below(2), 1), l);
+                one(made);
+                if (made) place = *made;
+                break;
+            }
+            case 1:
+                one(b.withdraw(number));
+                break;
+            case 2:
+                one(b.find({name, 1}));
+                break;
+            case 3:
+                one(b.describe(number));
+                break;
+            case 4: {
+                auto const made =
+                    b.bind(number, identity(random.below(2), 1), 1u << random.below(8));
+                one(made);
+                if (made && made->tag == binder::Asked::Tag::Binding) place = made->binding;
+                break;
+            }
+            case 5:
+                one(b.collect(number));
+                break;
+            case 6: {
+                auto const notice = b.next();
+                one(notice);
+                break;
+            }
+            case 7:
+                one(b.accept(number, static_cast<std::uint32_t>(random.next())));
+                break;
+            default:
+                one(b.release(number));
+        }
+    }
+    expect(succeeded > 400, "hardly any operation succeeded", succeeded);
+    // All of it goes again.
+    for (auto const n : numbers) {
+        (void)b.withdraw(n);
+        (void)b.release(n), (void)b.release(n);
+    }
+    for (int i = 0; i < 200; ++i) {
+        auto const notice = b.next();
+        if (!notice || notice->tag == binder::Notice::Tag::Nothing) break;
+        auto const n =
+            notice->tag == binder::Notice::Tag::Connect ? notice->connect.binding : notice->ended;
+        (void)b.release(n), (void)b.release(n);
+    }
+}
+
+/// Domains that do not exist, or do not want: what was made for them is taken back.
+void introduced_for_nothing() {
+    auto& b = link().binder();
+    auto const some = [&] {
+        for (std::uint64_t i = 0; i < 40; ++i) {
+            if (!expect(b.introduce(0xffff'0000'0000ull + i).has_value(), "no introduction", i))
+                return;
+            Thread::sleep_until(now() + Duration::us(200));
+        }
+    };
+    some();
+    auto const before = frames_free();
+    some();
+    expect(frames_free() == before, "frames are missing", before, frames_free());
+}
+
+// ---- deaths ----
+
+/// A server that stays; clients that are killed while they bind and call.
+void clients_die(std::string_view server_argument, std::string_view client_argument,
+                 std::uint64_t kills) {
+    Random random(kSeed);
+    auto const server = party("bound_server0", server_argument);
+    if (!expect(server != 0, "no server")) return;
+    std::uint64_t frames = 0;
+    for (std::uint64_t i = 0; i < kills && !has_failed; ++i) {
+        auto const client = party("bound_client0", client_argument);
+        if (!expect(client != 0, "no client", i)) return;
+        Thread::sleep_until(now() + Duration::ns(random.between(0, 300'000)));
+        expect(status(client).state == 1, "the client ended by itself", status(client).exit_code,
+               i);
+        sys::domain_destroy(client);
+        expect(status(server).state == 1, "the server ended", status(server).exit_code, i);
+        // The first ones may leave tables behind that later ones use again.
+        if (i == 3) frames = settled();
+        if (i > 3) expect_frames(frames, i);
+    }
+    // It serves as ever.
+    auto const last = party("bound_client0", client_argument);
+    Thread::sleep_until(now() + Duration::ms(2));
+    sys::domain_destroy(server);
+    expect(wait_for([&] { return status(last).state == 1; }), "the last client ended",
+           status(last).exit_code);
+    sys::domain_destroy(last);
+}
+
+/// Servers of one name that are killed while a client binds and calls: each call that fails says
+/// PeerDead, and the next binding serves.
+void servers_die(std::string_view server_argument, char mode, std::uint64_t kills) {
+    Random random(kSeed + 1);
+    char argument[24] = {mode};
+    std::size_t n = 1;
+    for (auto d = std::uint64_t{1'000'000}; d != 0; d /= 10)
+        argument[n++] = static_cast<char>('0' + kills / d % 10);
+    __builtin_memcpy(argument + n, " work", 5);
+    auto const client = party("bound_client0", {argument, n + 5});
+    if (!expect(client != 0, "no client")) return;
+    std::uint64_t frames = 0, killed = 0;
+    while (status(client).state == 1 && killed < 20 * kills && !has_failed) {
+        auto const server = party("bound_server0", server_argument);
+        if (!expect(server != 0, "no server", killed)) return;
+        Thread::sleep_until(now() + Duration::ns(random.between(0, 500'000)));
+        expect(status(server).state == 1, "the server ended by itself", status(server).exit_code,
+               killed);
+        sys::domain_destroy(server);
+        ++killed;
+        if (killed == 8) frames = settled();
+        if (killed > 8 && status(client).state == 1) expect_frames(frames, killed);
+    }
+    expect(status(client).state == 2 && status(client).exit_code == 0x600,
+           "the client did not come through", status(client).exit_code, killed);
+    sys::domain_destroy(client);
+}
+
+/// Domains that write nonsense into their connection, others that bind and call beside them.
+void hostile_parties(std::uint64_t kills) {
+    auto const server = party("bound_server0", "iwork");
+    auto const friendly = party("bound_client1", "d2 work");
+    std::uint64_t frames = 0;
+    for (std::uint64_t i = 0; i < kills && !has_failed; ++i) {
+        char argument[8] = {'x', static_cast<char>('0' + i / 10 % 10),
+                            static_cast<char>('0' + i % 10)};
+        auto const hostile = party("bound_client0", {argument, 3});
+        if (!expect(hostile != 0, "no hostile domain", i)) return;
+        Thread::sleep_until(now() + Duration::us(300));
+        sys::domain_destroy(hostile);
+        expect(status(server).state == 1 && status(friendly).state == 1, "one was harmed",
+               status(server).exit_code, status(friendly).exit_code);
+        expect(link().binder().describe(0).error() == binder::BinderError::NoSuchOffer,
+               "the binder does not answer");
+        if (i == 3) frames = settled();
+        if (i > 3) expect_frames(frames, i);
+    }
+    sys::domain_destroy(server);
+    sys::domain_destroy(friendly);
+}
+
+/// Five servers, five clients, each with a fifth of `count` bindings, a fifth of them to each
+/// server; called all; then all die.
+void many_bindings(std::uint64_t count) {
+    auto const each = static_cast<std::uint32_t>(count / 5);
+    abi::DomainId servers[5], clients[5];
+    for (auto& s : servers) {
+        auto const number = static_cast<char>('0' + (&s - servers));
+        char const argument[] = {'i', 'm', number};
+        char name[] = "bound_server0";
+        name[12] = number;
+        s = party(name, {argument, 3}, each);
+        if (!expect(s != 0, "no server")) return;
+    }
+    char argument[24] = {'m'};
+    std::size_t n = 1;
+    for (auto d = std::uint64_t{1'000'000}; d != 0; d /= 10)
+        argument[n++] = static_cast<char>('0' + each / d % 10);
+    __builtin_memcpy(argument + n, " m", 2);
+    auto const before = frames_free();
+    auto const began = now();
+    for (auto& c : clients) {
+        char name[] = "bound_client0";
+        name[12] = static_cast<char>('0' + (&c - clients));
+        c = party(name, {argument, n + 2}, each);
+        if (!expect(c != 0, "no client")) return;
+    }
+    // They are through when nobody computes any more.
+    std::int64_t used = -1;
+    for (;;) {
+        std::int64_t sum = 0;
+        for (auto const c : clients) {
+            auto const s = status(c);
+            sum += s.used_ns + s.extra_ns;
+            if (!expect(s.state == 1, "a client ended", s.exit_code)) return;
+        }
+        if (sum == used) break;
+        used = sum;
+        Thread::sleep_until(now() + Duration::ms(50));
+    }
+    log::line("@bindings ", count, ": ", (before - frames_free()) * 4, " KiB with the clients, ",
+              (now() - began).ns() / 1'000'000, " ms");
+    for (auto const c : clients) sys::domain_destroy(c);
+    for (auto const s : servers) {
+        expect(status(s).state == 1, "a server ended", status(s).exit_code);
+        sys::domain_destroy(s);
+    }
+}
+
+template <typename F>
+void probe(char const* name, F&& body) {
+    running = name;
+    has_failed = false;
+    body();
+    if (has_failed) {
+        ++failures;
+    } else {
+        ++passes;
+        log::line("[     OK ] ", name);
+    }
+}
+
+std::uint64_t number(char const*& at) {
+    while (*at == ' ') ++at;
+    std::uint64_t n = 0;
+    for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + static_cast<std::uint64_t>(*at - '0');
+    return n;
+}
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const& env) {
+    char const* at = env.arguments;
+    auto const kills = number(at);
+    auto const bindings = number(at);
+    new (link_memory) binder::BinderLink;
+    auto const before = frames_free();
+    binder::BinderOptions options;
+    options.parties = 64;
+    options.bindings = static_cast<std::uint32_t>(bindings + 100);
+    options.frames = 4096 + bindings * 5;
+    if (!link().start(image("binder"), 20, options)) {
+        log::line("[ FAILED ] no binder");
+        sys::machine_exit(0x11);
+    }
+    probe("binder.interfaces_differ", interfaces_differ);
+    probe("binder.random_operations", random_operations);
+    probe("binder.client_dies", [&] { clients_die("iwork", "d1 work", kills); });
+    probe("binder.client_of_worker_dies", [&] { clients_die("wwork", "d1 work", kills); });
+    probe("binder.server_dies", [&] { servers_die("iwork", 'd', kills); });
+    probe("binder.server_without_donation_dies", [&] { servers_die("iwork", 'a', kills); });
+    probe("binder.server_with_worker_dies", [&] { servers_die("wwork", 'd', kills); });
+    probe("binder.hostile_parties", [&] { hostile_parties(kills); });
+    probe("binder.many_bindings", [&] { many_bindings(bindings); });
+    // Leaves a few behind, which later introductions would replace.
+    probe("binder.introduced_for_nothing", introduced_for_nothing);
+    probe("binder.ends_with_everything", [&] {
+        link().destroy();
+        // What init lent for pages on their way stays with it.
+        expect(frames_free() + 4 >= before, "frames are missing", before, frames_free());
+    });
+    log::line(passes, " passed, ", failures, " failed");
+    sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
+}

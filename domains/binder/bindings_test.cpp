@@ -1,0 +1,202 @@
+// Goal: whatever parties say, the binder's table stays sound, limits hold, and nothing is left when
+// they are gone. Method: each step of a binding's life by hand; then long random sequences of all
+// operations by several parties, with a ring maker that counts, and the invariants after each.
+#include "domains/binder/bindings.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <vector>
+
+#include "libnemesis/base/random.h"
+
+namespace nemesis::binder {
+namespace {
+
+using invocation::BindingShape;
+using invocation::Failure;
+using invocation::InterfaceIdentity;
+
+class Maker final : public RingMaker {
+public:
+    Result<Rings, Failure> make(std::uint64_t, std::uint64_t) override {
+        if (alive.size() >= room) return fail(Failure::NoMemory);
+        Rings const r{++last, last + 1'000'000, 4};
+        alive.insert(r.requests);
+        return r;
+    }
+    void destroy(Rings const& r) override { EXPECT_EQ(alive.erase(r.requests), 1u); }
+    void offer(Rings const& r, DomainNumber to, bool writes_requests) override {
+        EXPECT_TRUE(alive.contains(r.requests));
+        last_offer = {to, writes_requests};
+    }
+    void ring_bell(std::uint32_t bell) override { bells.push_back(bell); }
+
+    std::set<std::uint64_t> alive;
+    std::uint64_t last = 0;
+    std::size_t room = 1'000'000;
+    std::pair<DomainNumber, bool> last_offer{};
+    std::vector<std::uint32_t> bells;
+};
+
+class BinderTable : public testing::Test {
+protected:
+    std::uint64_t offer(std::uint32_t party, std::string_view name, std::uint64_t hash,
+                        std::uint32_t clients = 10) {
+        InterfaceIdentity id;
+        id.hash.low = hash;
+        auto const made = table.offer(party, name, id, clients, BindingShape{16, 64, 64});
+        EXPECT_TRUE(made.has_value());
+        return made.value_or(0);
+    }
+    void leave(std::uint32_t party) {
+        while (table.leave_step(party)) EXPECT_TRUE(table.check_invariants());
+    }
+
+    std::vector<Party> parties{8};
+    std::vector<OfferRecord> offers{40};
+    std::vector<BindingRecord> bindings{64};
+    Maker maker;
+    Bindings table{parties, offers, bindings, maker, {.offers = 20, .bindings = 30, .pages = 100}};
+    std::uint32_t server = *table.enter(100, 1), client = *table.enter(200, 2);
+};
+
+TEST_F(BinderTable, ABindingGoesThroughItsLife) {
+    auto const o = offer(server, "lamp", 7);
+    EXPECT_EQ(*table.find("lamp"), o);
+    auto const b = table.bind(client, o, {7, 0}, 4);
+    ASSERT_TRUE(b.has_value());
+    EXPECT_EQ(maker.last_offer, (std::pair<DomainNumber, bool>(100, false)));
+    EXPECT_EQ(maker.bells, std::vector<std::uint32_t>{1});
+    EXPECT_EQ(*table.collect(client, *b), nullptr);
+    EXPECT_EQ(table.accept(server, *b, 9).error(), BinderFailure::NoSuchBinding);  // not told yet
+    auto const notice = table.next(server);
+    ASSERT_EQ(notice.kind, ServerNotice::Kind::Connect);
+    EXPECT_EQ(notice.record->client_domain, 200u);
+    EXPECT_EQ(notice.record->shape.slots, 4u);
+    EXPECT_EQ(table.next(server).kind, ServerNotice::Kind::Nothing);
+    EXPECT_TRUE(table.accept(server, *b, 9).has_value());
+    EXPECT_FALSE(table.accept(server, *b, 9).has_value());
+    EXPECT_EQ(maker.last_offer, (std::pair<DomainNumber, bool>(200, true)));
+    auto const end = table.collect(client, *b);
+    ASSERT_TRUE(end.has_value() && *end != nullptr);
+    EXPECT_EQ((*end)->endpoint, 9u);
+    EXPECT_TRUE(table.release(client, *b).has_value());
+    EXPECT_EQ(maker.alive.size(), 1u);  // the server still looks at its rings
+    EXPECT_EQ(table.next(server).kind, ServerNotice::Kind::Ended);
+    EXPECT_TRUE(table.release(server, *b).has_value());
+    EXPECT_EQ(maker.alive.size(), 0u);
+    EXPECT_FALSE(table.release(server, *b).has_value());
+    EXPECT_TRUE(table.check_invariants());
+}
+
+TEST_F(BinderTable, OthersNumbersAreNoHandles) {
+    auto const o = offer(server, "lamp", 7);
+    auto const other = *table.enter(300, 3);
+    auto const b = *table.bind(client, o, {7, 0}, 4);
+    (void)table.next(server);
+    EXPECT_FALSE(table.withdraw(other, o).has_value());
+    EXPECT_FALSE(table.collect(other, b).has_value());
+    EXPECT_FALSE(table.collect(server, b).has_value());
+    EXPECT_FALSE(table.accept(other, b, 3).has_value());
+    EXPECT_FALSE(table.accept(client, b, 3).has_value());
+    EXPECT_FALSE(table.release(other, b).has_value());
+    constexpr std::uint64_t one = 1, all = ~one | one;
+    for (auto const wrong : {b + one, b + (one << 32), b ^ (one << 63), all})
+        EXPECT_FALSE(table.release(client, wrong).has_value());
+}
+
+TEST_F(BinderTable, ADifferentHashIsAMismatchAndCostsNothing) {
+    auto const o = offer(server, "lamp", 7);
+    EXPECT_EQ(table.bind(client, o, {8, 0}, 4).error(), BinderFailure::Mismatch);
+    EXPECT_EQ(table.bind(client, o, {7, 1}, 4).error(), BinderFailure::Mismatch);
+    EXPECT_TRUE(maker.alive.empty());
+}
+
+TEST_F(BinderTable, LimitsHold) {
+    auto const o = offer(server, "lamp", 7, 3);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(table.bind(client, o, {7, 0}, 4).has_value());
+    EXPECT_EQ(table.bind(client, o, {7, 0}, 4).error(), BinderFailure::TooMany);
+    auto const many = offer(server, "", 7, 1000);
+    std::uint32_t made = 3;
+    while (table.bind(client, many, {7, 0}, 4)) ++made;
+    EXPECT_EQ(made, 25u);  // 100 pages
+    EXPECT_EQ(maker.alive.size(), 25u);
+    EXPECT_EQ(table.offer(client, "lamp", {}, 1, BindingShape{16, 64, 64}).error(),
+              BinderFailure::NameTaken);
+    for (auto const& bad :
+         {BindingShape{0, 64, 64}, BindingShape{3, 64, 64}, BindingShape{128, 64, 64},
+          BindingShape{64, 1u << 20, 64}, BindingShape{16, 64, 0xffffffff}})
+        EXPECT_EQ(table.offer(client, "x", {}, 1, bad).error(), BinderFailure::OutOfRange);
+    EXPECT_TRUE(table.check_invariants());
+}
+
+TEST_F(BinderTable, EitherDeathLeavesTheOtherItsRings) {
+    auto const o = offer(server, "lamp", 7);
+    auto const bound = *table.bind(client, o, {7, 0}, 4);
+    (void)table.next(server);
+    (void)table.accept(server, bound, 5);
+    (void)table.collect(client, bound);
+    auto const asked = *table.bind(client, o, {7, 0}, 4);
+    leave(server);
+    EXPECT_EQ(maker.alive.size(), 2u);
+    EXPECT_FALSE(table.find("lamp").has_value());
+    EXPECT_EQ(table.collect(client, asked).error(), BinderFailure::NotAccepted);
+    leave(client);
+    EXPECT_TRUE(maker.alive.empty());
+    EXPECT_EQ(table.party_count(), 0u);
+    EXPECT_EQ(table.binding_count(), 0u);
+}
+
+TEST_F(BinderTable, RandomPartiesLeaveNothing) {
+    for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+        SCOPED_TRACE(seed);
+        Random random(seed);
+        maker.room = 5 + random.below(60);
+        std::vector<std::uint32_t> all{server, client};
+        std::vector<std::uint64_t> numbers{0};
+        for (int step = 0; step < 2'000; ++step) {
+            auto const party = all.empty() ? nobody : all[random.below(all.size())];
+            auto const number =
+                random.below(20) == 0 ? random.next() : numbers[random.below(numbers.size())];
+            auto const what = party == nobody ? 9 : random.below(10);
+            if (what == 0) {
+                char const name[] = {static_cast<char>('a' + random.below(5))};
+                InterfaceIdentity id;
+                id.hash.low = random.below(2);
+                auto const made = table.offer(party, {name, random.below(2)}, id,
+                                              static_cast<std::uint32_t>(random.below(5)),
+                                              BindingShape{16, 64, 64});
+                if (made) numbers.push_back(*made);
+            } else if (what == 1) {
+                (void)table.withdraw(party, number);
+            } else if (what <= 3) {
+                auto const made = table.bind(party, number, {random.below(2), 0},
+                                             static_cast<std::uint32_t>(random.below(40)));
+                if (made) numbers.push_back(*made);
+            } else if (what == 4) {
+                (void)table.collect(party, number);
+            } else if (what == 5) {
+                (void)table.next(party);
+            } else if (what == 6) {
+                (void)table.accept(party, number, 4);
+            } else if (what == 7) {
+                (void)table.release(party, number);
+            } else if (what == 8 && random.below(10) == 0) {
+                std::erase(all, party);
+                leave(party);
+            } else if (what == 9) {
+                if (auto const made = table.enter(random.next(), 5)) all.push_back(*made);
+            }
+            ASSERT_TRUE(table.check_invariants()) << "step " << step << ", operation " << what;
+            ASSERT_EQ(maker.alive.size(), table.binding_count());
+        }
+        for (auto const party : all) leave(party);
+        EXPECT_TRUE(maker.alive.empty());
+        EXPECT_EQ(table.offer_count(), 0u);
+        server = *table.enter(100, 1), client = *table.enter(200, 2);
+    }
+}
+
+}  // namespace
+}  // namespace nemesis::binder

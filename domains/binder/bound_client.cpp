@@ -1,0 +1,120 @@
+// bound_client: binds to a Work by its name, calls it without end and checks every result; when
+// that server has died, binds anew.
+//
+// Argument: how it goes about it, a number, and the name.
+//   d  by synchronous send, a by asynchronous send; exits with 0x600 after so many bindings
+//   m  so many bindings at a time, to the offers NAME0 to NAME4; then stays
+//   x  writes nonsense into its connection to the binder, and rings, for ever
+// Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed.
+#include <new>
+
+#include "domains/binder/session.h"
+#include "domains/calls/work.if.h"
+#include "libnemesis/base/random.h"
+#include "libnemesis/channel.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
+
+namespace {
+
+using namespace nemesis;
+using namespace nemesis::invocation;
+
+alignas(binder::Session) std::byte session_memory[sizeof(binder::Session)];
+alignas(binder::Bound) std::byte bound_memory[sizeof(binder::Bound)];
+
+/// Binds, and waits for an offer of that name if there is none.
+void bind(binder::Session& session, binder::Bound& bound, std::string_view name,
+          std::uint32_t slots) {
+    for (auto const end = now() + Duration::ms(200);;) {
+        auto const done = session.bind_named(bound, name, calls::Work::info, slots, end);
+        if (done) return;
+        auto const why = done.error();
+        if ((why != Failure::Unreachable && why != Failure::PeerDead) || now() > end)
+            sys::exit(0x100 + static_cast<std::uint64_t>(why));
+        Thread::sleep_until(now() + Duration::us(20));
+    }
+}
+
+/// Calls until one fails.
+Failure call(binder::Bound& bound) {
+    calls::WorkProxy<CallClient> work(bound.client());
+    char text[200];
+    for (std::uint64_t i = 0;; ++i) {
+        auto const sum = work.add(i, 3 * i);
+        if (!sum) return static_cast<Failure>(sum.error());
+        if (*sum != 4 * i) sys::exit(0xbad);
+        for (auto& c : text) c = static_cast<char>('a' + i % 26);
+        auto const back = work.repeat({text, i % 201});
+        if (!back) return static_cast<Failure>(back.error());
+        if (back->view() != std::string_view(text, i % 201)) sys::exit(0xbad);
+        if (i % 8 != 0) continue;
+        if (auto const spun = work.spin(2'000); !spun) return static_cast<Failure>(spun.error());
+    }
+}
+
+void many(binder::Session& session, std::uint64_t count, std::string_view name) {
+    auto* const all = static_cast<binder::Bound*>(
+        pages::take((count * sizeof(binder::Bound) + abi::kPageSize - 1) / abi::kPageSize));
+    if (all == nullptr || name.size() > 20) sys::exit(8);
+    char numbered[24];
+    __builtin_memcpy(numbered, name.data(), name.size());
+    for (std::uint64_t i = 0; i < count; ++i) {
+        numbered[name.size()] = static_cast<char>('0' + i % 5);
+        bind(session, *new (&all[i]) binder::Bound, {numbered, name.size() + 1}, 4);
+    }
+    for (std::uint64_t round = 0; round < 2; ++round) {
+        for (std::uint64_t i = 0; i < count; ++i) {
+            calls::WorkProxy<CallClient> work(all[i].client());
+            auto const sum = work.add(i, round);
+            if (!sum) sys::exit(0x100 + static_cast<std::uint64_t>(sum.error()));
+            if (*sum != i + round) sys::exit(0xbad);
+        }
+    }
+    log::line("@bound ", count);
+    for (;;) Thread::sleep_until(now() + Duration::s(1));
+}
+
+[[noreturn]] void nonsense(std::uint64_t seed) {
+    auto const* calls = find_channel("binder");
+    if (calls == nullptr) sys::exit(9);
+    auto const ring = outgoing(*calls);
+    Random random(seed);
+    for (;;) {
+        auto const at = random.between(0, ring.size() / 8 - 1) * 8;
+        auto const value = random.between(0, 3) == 0 ? random.next() : random.between(0, 300);
+        __builtin_memcpy(ring.data() + at, &value, 8);
+        // The counters more often than all else, and often nearly right.
+        auto const next = random.between(0, 8);
+        if (random.between(0, 3) == 0) __builtin_memcpy(ring.data() + 64, &next, 8);
+        if (random.between(0, 1) == 0)
+            sys::send(calls->endpoint);
+        else
+            sys::send_sync(calls->endpoint, now().ns() + 50'000);
+    }
+}
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const& env) {
+    auto const* at = env.arguments + 1;
+    std::uint64_t count = 0;
+    for (; *at >= '0' && *at <= '9'; ++at)
+        count = count * 10 + static_cast<std::uint64_t>(*at - '0');
+    if (*at == ' ') ++at;
+    std::string_view const name = at;
+    if (env.arguments[0] == 'x') nonsense(count);
+    auto& session = *new (session_memory) binder::Session;
+    if (!session.open()) sys::exit(9);
+    if (env.arguments[0] == 'm') many(session, count, name);
+    auto& bound = *new (bound_memory) binder::Bound;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        bind(session, bound, name, 16);
+        bound.client().set_donation(env.arguments[0] != 'a');
+        auto const why = call(bound);
+        if (why != Failure::PeerDead) sys::exit(0x300 + static_cast<std::uint64_t>(why));
+        session.unbind(bound);
+    }
+    sys::exit(0x600);
+}

@@ -1,0 +1,65 @@
+// bound_server: offers one Work by the binder and serves whoever binds to it.
+// Argument: 'i' in place or 'w' by a worker, then the offer's name.
+#include <new>
+
+#include "domains/binder/session.h"
+#include "domains/calls/work.if.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/memory/pages.h"
+
+namespace {
+
+using namespace nemesis;
+using namespace nemesis::invocation;
+
+class WorkObject final : public calls::Work {
+public:
+    Result<std::uint64_t, calls::WorkError> add(std::uint64_t a, std::uint64_t b) override {
+        return a + b;
+    }
+    Result<void, calls::WorkError> spin(std::uint64_t duration) override {
+        auto const end = now() + Duration::ns(static_cast<std::int64_t>(duration));
+        while (now() < end) {
+        }
+        return {};
+    }
+    Result<marshal::String<200>, calls::WorkError> repeat(std::string_view text) override {
+        return marshal::String<200>(text);
+    }
+};
+
+/// All that lives as long as the domain: no destructors are ever run.
+struct Everything {
+    WorkObject object;
+    Backlog backlog;
+    binder::Session session;
+    binder::Offered offered{static_cast<calls::Work*>(&object), calls::Work::info, backlog};
+    Thread server;
+};
+alignas(Everything) std::byte memory[sizeof(Everything)];
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const& env) {
+    auto& all = *new (memory) Everything;
+    if (!all.session.open()) sys::exit(9);
+    std::string_view const name = env.arguments + 1;
+    auto const mode =
+        env.arguments[0] == 'w' ? CallServer::Mode::Workers : CallServer::Mode::InPlace;
+    // The name of one that has just died may be taken for a moment yet.
+    for (auto const end = now() + Duration::ms(50);;) {
+        auto const offered =
+            all.session.offer(all.offered, {.name = name, .clients_max = 4096, .mode = mode});
+        if (offered) break;
+        if (offered.error() != Failure::Busy || now() > end)
+            sys::exit(0x200 + static_cast<std::uint64_t>(offered.error()));
+        Thread::sleep_until(now() + Duration::us(20));
+    }
+    auto* const stack = pages::take(4);
+    if (stack == nullptr ||
+        !all.server.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
+                          &all.session,
+                          {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
+        sys::exit(8);
+    all.backlog.run();
+}

@@ -1,0 +1,332 @@
+#include "domains/binder/session.h"
+
+#include "libnemesis/channel.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
+
+namespace nemesis::binder {
+namespace {
+
+using namespace invocation;
+
+Failure failure_of(BinderError e) {
+    switch (e) {
+        case BinderError::NoSuchOffer:
+        case BinderError::NoSuchBinding:
+            return Failure::Unreachable;
+        case BinderError::NameTaken:
+            return Failure::Busy;
+        case BinderError::TooMany:
+        case BinderError::NoRoom:
+            return Failure::NoMemory;
+        case BinderError::NotAccepted:
+            return Failure::PeerDead;
+        case BinderError::OutOfRange:
+            return Failure::TooLong;
+        default:
+            return static_cast<Failure>(e);
+    }
+}
+
+InterfaceIdentity named(Identity const& said) {
+    InterfaceIdentity id{{said.hash_low, said.hash_high}, said.version, {}};
+    auto const name = said.name.view();
+    for (std::size_t i = 0; i < name.size() && i < sizeof(id.name) - 1; ++i) id.name[i] = name[i];
+    return id;
+}
+
+std::byte* address_of(std::int64_t stretch) {
+    return reinterpret_cast<std::byte*>(
+        sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(stretch)));
+}
+
+BindingShape shape_of(Shape const& s) { return {s.slots, s.request_bytes, s.reply_bytes}; }
+
+}  // namespace
+
+Identity identity_of(InterfaceInfo const& info) {
+    Identity said;
+    (void)said.name.assign(InterfaceIdentity::of(info).name_view());
+    said.version = info.version;
+    said.hash_low = info.hash.low;
+    said.hash_high = info.hash.high;
+    return said;
+}
+
+Result<void, Failure> Session::open() {
+    auto const* calls = find_channel("binder");
+    auto const* bell = find_channel("binder.bell");
+    if (calls == nullptr || bell == nullptr) return fail(Failure::Unreachable);
+    bell_ = bell->endpoint;
+    // Those of the creator's channels, and the first two, are not ours to take.
+    auto const& env = environment();
+    endpoints_taken_[0] |= 3;
+    for (std::uint32_t i = 0; i < env.channel_count && i < abi::kChannelsMax; ++i)
+        endpoints_taken_[env.channels[i].endpoint / 64 % (abi::kEndpointsMax / 64)] |=
+            1ull << (env.channels[i].endpoint % 64);
+    auto const woken = [](void* self, std::uint32_t, std::uint64_t) {
+        static_cast<Session*>(self)->waiting_.wake_all();
+    };
+    if (!attach(bell_, {woken, this})) return fail(Failure::NoMemory);
+    return client_.open({outgoing(*calls), incoming(*calls), calls->endpoint},
+                        BindingShape::of(Binder::info, binder_slots));
+}
+
+std::uint32_t Session::take_endpoint() {
+    enter_critical();
+    std::uint32_t found = 0;
+    for (auto n = dib().endpoint_count; n-- > 2 && found == 0;) {
+        if ((endpoints_taken_[n / 64] >> (n % 64) & 1) == 0) found = n;
+    }
+    endpoints_taken_[found / 64] |= 1ull << (found % 64);
+    leave_critical();
+    return found;
+}
+
+void Session::give_endpoint(std::uint32_t n) {
+    if (n == 0) return;
+    sys::endpoint_close(0, n);
+    enter_critical();
+    endpoints_taken_[n / 64] &= ~(1ull << (n % 64));
+    leave_critical();
+}
+
+bool Session::accept_rings(std::uint64_t owner, std::uint64_t requests, std::uint64_t replies,
+                           bool writes_requests, std::int64_t (&stretches)[2]) {
+    constexpr auto write = abi::kRead | abi::kWrite;
+    accepting_.lock();
+    stretches[0] = sys::stretch_accept(0, owner, requests, writes_requests ? write : abi::kRead);
+    if (stretches[0] >= 0)
+        stretches[1] = sys::stretch_accept(0, owner, replies, writes_requests ? abi::kRead : write);
+    accepting_.unlock();
+    return stretches[0] >= 0 && stretches[1] >= 0;
+}
+
+void Session::drop_rings(std::int64_t (&stretches)[2]) {
+    for (auto& s : stretches) {
+        if (s >= 0) sys::stretch_destroy(0, static_cast<std::uint64_t>(s));
+        s = -1;
+    }
+}
+
+// ---- the client's side ----
+
+Result<void, Failure> Session::bind(Bound& bound, std::uint64_t offer, InterfaceInfo const& info,
+                                    std::uint32_t slots, Instant until) {
+    if (bound.is_bound()) unbind(bound);
+    auto const asked = binder_.bind(offer, identity_of(info), slots);
+    if (!asked) return fail(failure_of(asked.error()));
+    if (asked->tag == Asked::Tag::Mismatch) {
+        char text[256];
+        log::line(describe_mismatch(InterfaceIdentity::of(info), named(asked->mismatch), text));
+        return fail(Failure::WrongInterface);
+    }
+    bound.binding_ = asked->binding;
+    for (;;) {
+        auto const rung = event_count(bell_);
+        auto const end = binder_.collect(bound.binding_);
+        auto why = Failure::None;
+        if (!end) {
+            why = failure_of(end.error());
+        } else if (*end) {
+            auto const done = complete(bound, **end, info);
+            if (done) return {};
+            why = done.error();
+        } else {
+            enter_critical();
+            if (event_count(bell_) == rung && !waiting_.wait(until)) why = Failure::TimedOut;
+            leave_critical();
+        }
+        if (why == Failure::None) continue;
+        unbind(bound);
+        return fail(why);
+    }
+}
+
+Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end,
+                                        InterfaceInfo const& info) {
+    auto const shape = shape_of(end.shape);
+    if (!shape.is_valid() || shape.request_bytes < info.request_max ||
+        shape.reply_bytes < info.reply_max)
+        return fail(Failure::BadMessage);
+    if (!accept_rings(end.binder, end.requests, end.replies, true, bound.stretches_))
+        return fail(Failure::NoMemory);
+    auto const endpoint = take_endpoint();
+    if (endpoint == 0) return fail(Failure::NoMemory);
+    bound.endpoint_ = endpoint;
+    // What the server says of its endpoint is true, or this fails.
+    if (sys::endpoint_accept(0, endpoint, end.server, end.endpoint) < 0)
+        return fail(Failure::PeerDead);
+    TRY_VOID(bound.client_.open({{address_of(bound.stretches_[0]), shape.client_bytes()},
+                                 {address_of(bound.stretches_[1]), shape.server_bytes()},
+                                 endpoint},
+                                shape));
+    bound.handles_.set_limits(shape.request_bytes, shape.reply_bytes);
+    bound.client_.set_handles(&bound.handles_);
+    return {};
+}
+
+void Session::unbind(Bound& bound) {
+    bound.client_.close();
+    bound.handles_.end();
+    give_endpoint(bound.endpoint_);
+    bound.endpoint_ = 0;
+    drop_rings(bound.stretches_);
+    if (bound.binding_ != 0) (void)binder_.release(bound.binding_);
+    bound.binding_ = 0;
+}
+
+Result<void, Failure> Session::bind_named(Bound& bound, std::string_view name,
+                                          InterfaceInfo const& info, std::uint32_t slots,
+                                          Instant until) {
+    auto const found = binder_.find(name);
+    if (!found) return fail(failure_of(found.error()));
+    return bind(bound, *found, info, slots, until);
+}
+
+// ---- the server's side ----
+
+Result<void, Failure> Session::offer(Offered& offered, Offered::Options const& options) {
+    offered.options_ = options;
+    Limits limits;
+    limits.clients = options.clients_max;
+    limits.slots = options.slots;
+    limits.request_bytes = offered.info_->request_max;
+    limits.reply_bytes = offered.info_->reply_max;
+    offering_.lock();
+    auto const made = binder_.offer(options.name, identity_of(*offered.info_), limits);
+    if (made) {
+        offered.number_ = *made;
+        offered.next_ = offers_;
+        offers_ = &offered;
+    }
+    offering_.unlock();
+    if (!made) return fail(failure_of(made.error()));
+    return {};
+}
+
+void Session::serve() {
+    for (;;) {
+        auto const rung = event_count(bell_);
+        serve_notices();
+        enter_critical();
+        if (event_count(bell_) == rung && !clients_gone_) (void)waiting_.wait(Instant::never());
+        leave_critical();
+    }
+}
+
+void Session::on_gone(void* self, CallServer&) {
+    auto& client = *static_cast<ServedClient*>(self);
+    client.gone = true;
+    client.session->clients_gone_ = true;
+    client.session->waiting_.wake_all();
+}
+
+void Session::end_gone() {
+    while (clients_gone_) {
+        clients_gone_ = false;
+        for (auto* offered = offers_; offered != nullptr; offered = offered->next_) {
+            for (auto* client = offered->clients_; client != nullptr;) {
+                auto const& at = *client;
+                client = client->next;
+                if (at.gone) end(at.binding);
+            }
+        }
+    }
+}
+
+void Session::serve_notices() {
+    end_gone();
+    for (;;) {
+        auto const notice = binder_.next();
+        if (!notice || notice->tag == Notice::Tag::Nothing) return;
+        if (notice->tag == Notice::Tag::Connect)
+            connect(notice->connect);
+        else
+            end(notice->ended);
+    }
+}
+
+void Session::connect(ServerEnd const& wanted) {
+    offering_.lock();
+    auto* offered = offers_;
+    while (offered != nullptr && offered->number_ != wanted.offer) offered = offered->next_;
+    offering_.unlock();
+    if (offered == nullptr) {
+        (void)binder_.release(wanted.binding);
+        return;
+    }
+    auto* client = free_clients_;
+    if (client != nullptr) {
+        free_clients_ = client->next;
+    } else {
+        constexpr auto page_count = (sizeof(ServedClient) + abi::kPageSize - 1) / abi::kPageSize;
+        constexpr auto fit = page_count * abi::kPageSize / sizeof(ServedClient);
+        auto* const memory = static_cast<ServedClient*>(pages::take(page_count));
+        if (memory == nullptr) {
+            (void)binder_.release(wanted.binding);
+            return;
+        }
+        for (std::uint64_t i = 1; i < fit; ++i) {
+            auto* const spare = new (memory + i) ServedClient;
+            spare->next = free_clients_;
+            free_clients_ = spare;
+        }
+        client = new (memory) ServedClient;
+    }
+    client->binding = wanted.binding;
+    client->next = offered->clients_;
+    offered->clients_ = client;
+    ++offered->count_;
+    if (!open_client(*offered, *client, wanted) ||
+        !binder_.accept(wanted.binding, client->endpoint))
+        end(wanted.binding);
+}
+
+bool Session::open_client(Offered& offered, ServedClient& client, ServerEnd const& end) {
+    auto const shape = shape_of(end.shape);
+    if (!shape.is_valid() || shape.slots > offered.options_.slots ||
+        !accept_rings(end.binder, end.requests, end.replies, false, client.stretches))
+        return false;
+    client.endpoint = take_endpoint();
+    if (client.endpoint == 0 || sys::endpoint_offer(0, client.endpoint, end.client) < 0)
+        return false;
+    client.session = this;
+    client.gone = false;
+    client.handles.set_root(offered.object_, *offered.info_);
+    client.server.on_gone({&Session::on_gone, &client});
+    return client.server
+        .open({{address_of(client.stretches[1]), shape.server_bytes()},
+               {address_of(client.stretches[0]), shape.client_bytes()},
+               client.endpoint},
+              shape, client.handles, *offered.backlog_, offered.options_.mode)
+        .has_value();
+}
+
+void Session::close_client(ServedClient& client) {
+    client.server.close();
+    give_endpoint(client.endpoint);
+    client.endpoint = 0;
+    drop_rings(client.stretches);
+    (void)binder_.release(client.binding);
+    client.binding = 0;
+}
+
+void Session::end(std::uint64_t binding) {
+    for (auto* offered = offers_; offered != nullptr; offered = offered->next_) {
+        for (auto** at = &offered->clients_; *at != nullptr; at = &(*at)->next) {
+            auto& client = **at;
+            if (client.binding != binding) continue;
+            close_client(client);
+            *at = client.next;
+            --offered->count_;
+            client.next = free_clients_;
+            free_clients_ = &client;
+            return;
+        }
+    }
+    (void)binder_.release(binding);  // none of ours: nobody holds it for us either
+}
+
+}  // namespace nemesis::binder

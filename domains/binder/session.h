@@ -1,0 +1,167 @@
+#pragma once
+// A domain's dealings with the binder: binding to what others offer, and offering.
+//
+// Session is the connection that the domain's creator furnished (channels "binder" and
+// "binder.bell"). A client keeps a Bound for each binding; bind() asks, waits until the server has
+// opened its end, accepts the rings and connects the endpoint. A server keeps an Offered for each
+// thing that it serves, and one thread in serve(), which opens and closes clients' ends as the
+// binder tells. The binder is trusted (it owns the rings), the other domain is not: endpoint and
+// shape are checked, a wrong number is an error of bind() or of one client.
+//
+// When the other side has died, calls fail with PeerDead; unbind() then gives everything back, and
+// a new bind() may follow. Context: threads; serve() one of them. Endpoints are taken from the
+// domain's last ones downwards, so its creator gives it as many more as it will have bindings.
+// Source: PEG94 "Naming and Invocation".
+
+#include <cstdint>
+#include <new>
+#include <span>
+#include <string_view>
+
+#include "domains/binder/binder.if.h"
+#include "libnemesis/invocation/call_client.h"
+#include "libnemesis/invocation/call_server.h"
+#include "libnemesis/threads/thread.h"
+
+namespace nemesis::binder {
+
+using invocation::Failure;
+
+/// The shape of a domain's own connection to the binder.
+inline constexpr std::uint32_t binder_slots = 4;
+
+/// What is told of an interface when it is offered or wanted.
+Identity identity_of(invocation::InterfaceInfo const& info);
+
+/// A client's end of a binding. owner: the client; it outlives proxies on it
+class Bound {
+public:
+    Bound() = default;
+    Bound(Bound const&) = delete;
+    Bound& operator=(Bound const&) = delete;
+
+    invocation::CallClient& client() { return client_; }
+    bool is_bound() const { return binding_ != 0; }
+    /// Whether calls fail because the server is gone: unbind, and bind anew.
+    bool is_dead() const { return client_.is_dead(); }
+
+private:
+    friend class Session;
+
+    static constexpr std::uint32_t imports_max = 8;
+    invocation::CallClient client_;
+    invocation::Import imports_[imports_max];
+    invocation::ConnectionHandles handles_{{}, imports_, &client_};
+    std::uint64_t binding_ = 0;
+    std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
+    std::uint32_t endpoint_ = 0;            ///< 0: none
+};
+
+class Session;
+
+/// One client of an Offered.
+struct ServedClient {
+    ServedClient* next = nullptr;
+    Session* session = nullptr;
+    bool gone = false;  ///< dead, or it broke the protocol
+    std::uint64_t binding = 0;
+    std::int64_t stretches[2] = {-1, -1};  ///< accepted: requests, replies
+    std::uint32_t endpoint = 0;            ///< 0: none
+    invocation::Export exports[8];
+    invocation::ConnectionHandles handles{exports, {}, nullptr};
+    invocation::CallServer server;
+};
+
+/// Something that this domain serves to others. owner: it outlives the session's serve()
+class Offered {
+public:
+    struct Options {
+        std::string_view name = {};  ///< in the binder; empty: found by its number only
+        std::uint32_t clients_max = 64;
+        std::uint32_t slots = 16;
+        invocation::CallServer::Mode mode = invocation::CallServer::Mode::InPlace;
+    };
+
+    Offered(void* object, invocation::InterfaceInfo const& info, invocation::Backlog& backlog)
+        : object_(object), info_(&info), backlog_(&backlog) {}
+    Offered(Offered const&) = delete;
+    Offered& operator=(Offered const&) = delete;
+
+    std::uint64_t number() const { return number_; }
+    std::uint32_t clients() const { return count_; }
+
+private:
+    friend class Session;
+
+    void* object_;
+    invocation::InterfaceInfo const* info_;
+    invocation::Backlog* backlog_;
+    Options options_;
+    std::uint64_t number_ = 0;
+    std::uint32_t count_ = 0;
+    ServedClient* clients_ = nullptr;
+    Offered* next_ = nullptr;
+};
+
+/// See the head of this file.
+class Session {
+public:
+    Session() : binder_(client_) {}
+    Session(Session const&) = delete;
+    Session& operator=(Session const&) = delete;
+
+    /// errors: Unreachable (the creator furnished no binder), and those of CallClient::open
+    [[nodiscard]] Result<void, Failure> open();
+    BinderProxy<invocation::CallClient>& binder() { return binder_; }
+
+    /// Binds to an offer. errors: WrongInterface (the log says which versions), PeerDead (the
+    /// server is gone, or refused), TimedOut, NoMemory (a limit, quota, endpoints), Unreachable
+    /// (no such offer)
+    [[nodiscard]] Result<void, Failure> bind(Bound& bound, std::uint64_t offer,
+                                             invocation::InterfaceInfo const& info,
+                                             std::uint32_t slots = 16,
+                                             Instant until = Instant::never());
+    /// Gives everything back; calls that wait fail.
+    void unbind(Bound& bound);
+    /// As bind, to the offer of that name.
+    [[nodiscard]] Result<void, Failure> bind_named(Bound& bound, std::string_view name,
+                                                   invocation::InterfaceInfo const& info,
+                                                   std::uint32_t slots = 16,
+                                                   Instant until = Instant::never());
+
+    /// From now on others can bind to it; serve() must run. errors: Busy (the name is taken),
+    /// NoMemory (limits)
+    [[nodiscard]] Result<void, Failure> offer(Offered& offered, Offered::Options const& options);
+    /// Opens and closes the ends of clients, for ever.
+    [[noreturn]] void serve();
+    /// As serve, as far as there is something to do now.
+    void serve_notices();
+
+private:
+    bool accept_rings(std::uint64_t owner, std::uint64_t requests, std::uint64_t replies,
+                      bool writes_requests, std::int64_t (&stretches)[2]);
+    void drop_rings(std::int64_t (&stretches)[2]);
+    std::uint32_t take_endpoint();
+    void give_endpoint(std::uint32_t endpoint);
+    Result<void, Failure> complete(Bound& bound, ClientEnd const& end,
+                                   invocation::InterfaceInfo const& info);
+    bool open_client(Offered& offered, ServedClient& client, ServerEnd const& end);
+    void close_client(ServedClient& client);
+    void connect(ServerEnd const& end);
+    void end(std::uint64_t binding);
+    void end_gone();
+    static void on_gone(void* self, invocation::CallServer& server);
+
+    invocation::CallClient client_;
+    BinderProxy<invocation::CallClient> binder_;
+    std::uint32_t bell_ = 0;
+    WaitQueue waiting_;          ///< for the bell
+    Mutex accepting_;            ///< the kernel lets a domain accept one stretch at a time
+    Mutex offering_;             ///< nobody connects to an offer whose number is not noted yet
+    bool clients_gone_ = false;  ///< one of a server's clients is dead, or broken
+    std::uint64_t endpoints_taken_[abi::kEndpointsMax / 64] = {};
+    Offered* offers_ = nullptr;
+    ServedClient* free_clients_ = nullptr;
+};
+
+}  // namespace nemesis::binder
