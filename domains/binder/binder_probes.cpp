@@ -76,7 +76,8 @@ binder::BinderLink& link() { return *reinterpret_cast<binder::BinderLink*>(link_
 
 /// Makes a domain that knows the binder, and starts it.
 abi::DomainId party(std::string_view program, std::string_view arguments,
-                    std::uint32_t bindings = 8) {
+                    std::uint32_t bindings = 8, std::uint32_t weight = 100,
+                    std::int64_t slice_ns = 0) {
     manager::ChildOptions options;
     options.name = program;
     options.arguments = arguments;
@@ -88,7 +89,8 @@ abi::DomainId party(std::string_view program, std::string_view arguments,
     options.heap_bytes = (1u << 20) + bindings * 4096ull;
     auto child = manager::create(image(program), options);
     if (!child || !binder::introduce(link().binder(), *child)) return 0;
-    (void)manager::contract(*child, 0, 0, 0, 100);
+    auto const period_ns = slice_ns != 0 ? Duration::ms(10).ns() : 0;
+    if (!manager::contract(*child, slice_ns, period_ns, period_ns, weight)) return 0;
     if (!manager::start(*child)) return 0;
     return child->id;
 }
@@ -232,9 +234,9 @@ void introduced_for_nothing() {
         }
     };
     some();
-    auto const before = frames_free();
+    auto const before = settled();
     some();
-    expect(frames_free() == before, "frames are missing", before, frames_free());
+    expect(settled() == before, "frames are missing", before, frames_free());
 }
 
 // ---- deaths ----
@@ -316,6 +318,34 @@ void hostile_parties(std::uint64_t kills) {
     }
     sys::domain_destroy(server);
     sys::domain_destroy(friendly);
+}
+
+/// A shared server without a contract; one client floods it, another domain takes the spare time; a
+/// third has a contract and a job each period, most of it the server's work. When it donates, all
+/// its deadlines hold; when it does not, they do not.
+void flooded_server() {
+    constexpr std::uint64_t jobs = 30;
+    for (bool const donates : {true, false}) {
+        auto const server = party("bound_server0", "iwork", 8, 1);
+        auto const flood = party("bound_client0", "d1 work", 8, 100);
+        auto const guaranteed =
+            party("bound_client2", donates ? "p30 work" : "q30 work", 8, 1, 1'500'000);
+        // They are bound before there is next to no time left for the server itself.
+        Thread::sleep_until(now() + Duration::ms(5));
+        auto const hog = party("bound_client1", "h", 8, 10'000);
+        if (!expect(server != 0 && flood != 0 && hog != 0 && guaranteed != 0, "not made")) return;
+        auto const ended =
+            wait_for([&] { return status(guaranteed).state == 2; }, Duration::ms(10 * (jobs + 20)));
+        auto const missed = status(guaranteed).exit_code - 0x600;
+        if (donates)
+            expect(ended && missed == 0, "deadlines were missed", ended ? missed : jobs);
+        else
+            expect(!ended || missed > jobs / 2, "the check cannot fail", missed);
+        expect(status(flood).state == 1 && status(server).state == 1, "one ended",
+               status(flood).exit_code);
+        for (auto const id : {server, flood, hog, guaranteed}) sys::domain_destroy(id);
+        (void)settled();
+    }
 }
 
 /// Five servers, five clients, each with a fifth of `count` bindings, a fifth of them to each
@@ -410,6 +440,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("binder.server_without_donation_dies", [&] { servers_die("iwork", 'a', kills); });
     probe("binder.server_with_worker_dies", [&] { servers_die("wwork", 'd', kills); });
     probe("binder.hostile_parties", [&] { hostile_parties(kills); });
+    probe("binder.flooded_server", flooded_server);
     probe("binder.many_bindings", [&] { many_bindings(bindings); });
     // Leaves a few behind, which later introductions would replace.
     probe("binder.introduced_for_nothing", introduced_for_nothing);

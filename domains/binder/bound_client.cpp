@@ -4,6 +4,10 @@
 // Argument: how it goes about it, a number, and the name.
 //   d  by synchronous send, a by asynchronous send; exits with 0x600 after so many bindings
 //   m  so many bindings at a time, to the offers NAME0 to NAME4; then stays
+//   p  so many jobs, one each 10 ms, of 0.8 ms of the server's work, by synchronous send; q
+//   without;
+//      exits with 0x600 and how many were not done within their 10 ms
+//   h  computes for ever
 //   x  writes nonsense into its connection to the binder, and rings, for ever
 // Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed.
 #include <new>
@@ -76,6 +80,25 @@ void many(binder::Session& session, std::uint64_t count, std::string_view name) 
     for (;;) Thread::sleep_until(now() + Duration::s(1));
 }
 
+[[noreturn]] void jobs(binder::Session& session, std::uint64_t count, std::string_view name,
+                       bool donates) {
+    auto& bound = *new (bound_memory) binder::Bound;
+    bind(session, bound, name, 16);
+    bound.client().set_donation(donates);
+    calls::WorkProxy<CallClient> work(bound.client());
+    std::uint64_t missed = 0;
+    constexpr auto period = Duration::ms(10);
+    for (auto release = now() + period; count-- != 0; release = release + period) {
+        Thread::sleep_until(release);
+        for (int i = 0; i < 8; ++i) {
+            if (auto const spun = work.spin(100'000); !spun)
+                sys::exit(0x100 + static_cast<std::uint64_t>(spun.error()));
+        }
+        if (now() > release + period) ++missed;
+    }
+    sys::exit(0x600 + missed);
+}
+
 [[noreturn]] void nonsense(std::uint64_t seed) {
     auto const* calls = find_channel("binder");
     if (calls == nullptr) sys::exit(9);
@@ -105,9 +128,14 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (*at == ' ') ++at;
     std::string_view const name = at;
     if (env.arguments[0] == 'x') nonsense(count);
+    if (env.arguments[0] == 'h') {
+        for (;;) asm volatile("");
+    }
     auto& session = *new (session_memory) binder::Session;
     if (!session.open()) sys::exit(9);
     if (env.arguments[0] == 'm') many(session, count, name);
+    if (env.arguments[0] == 'p' || env.arguments[0] == 'q')
+        jobs(session, count, name, env.arguments[0] == 'p');
     auto& bound = *new (bound_memory) binder::Bound;
     for (std::uint64_t i = 0; i < count; ++i) {
         bind(session, bound, name, 16);
