@@ -89,7 +89,8 @@ run memory=65000 burn 1
 """)
     text = "\n".join(lines)
     assert code == 0, "the memory that was given did not come back: " + lines[-1]
-    assert not re.search(r"^instance \d+ ended", text, re.M), text
+    # grasp says by its exit code what it could take; if it could end itself, nobody could wait.
+    assert not re.search(r"^instance \d+ ended|no such instance", text, re.M), text
     assert text.count("not permitted: privilege: the caller does not have it") == 2
     assert "no room: memory: more than the caller has" in text
     assert re.search(r"no room: domain", text)

@@ -264,7 +264,7 @@ def bench_catches(patch):
     metric, = patch.names
     group = next(name for name in costs.GROUPS if metric.startswith(name))
     manifest = CLEAN / f"{group}.text"
-    manifest.write_text(costs.MANIFEST.format(memory=352, argument=group, more=""))
+    manifest.write_text(costs.MANIFEST.format(memory=352, argument=group, more="", data=""))
     archive = pack(group, manifest, ["bench"])
 
     def check(code, text):

@@ -40,7 +40,7 @@ std::vector<std::byte> encode(T const& value) {
 
 template <typename T>
 void same_layout(char const* name) {
-    auto const& type = operation(everything(), name).results.at(0).second;
+    auto const type = operation(everything(), name).results.at(0).second;
     EXPECT_EQ(type.size, Codec<T>::size) << name;
     EXPECT_EQ(type.alignment, Codec<T>::align) << name;
 }
