@@ -82,9 +82,9 @@ inline u32 advance(u32 c) {
 
 }  // namespace
 
-CRC_TARGET u32 crc32c(void const* data, std::size_t bytes) {
+CRC_TARGET u32 crc32c(void const* data, std::size_t bytes, u32 before) {
     u8 const* p = static_cast<u8 const*>(data);
-    u64 c = 0xFFFFFFFF;
+    u64 c = before ^ 0xFFFFFFFF;
     for (; bytes >= 8; bytes -= 8, p += 8) c = step8(c, load8(p));
     for (; bytes > 0; --bytes, ++p) c = step1(c, *p);
     return static_cast<u32>(c) ^ 0xFFFFFFFF;

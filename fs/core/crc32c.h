@@ -6,8 +6,8 @@
 
 namespace nemesis::fs {
 
-/// CRC-32C of `bytes` bytes. context: pure.
-u32 crc32c(void const* data, std::size_t bytes);
+/// CRC-32C of `bytes` bytes, after those of which `before` is the CRC. context: pure.
+u32 crc32c(void const* data, std::size_t bytes, u32 before = 0);
 /// CRC-32C of one block of block_bytes; the fast path.
 u32 crc32c_block(u8 const* block);
 /// into ^= from, over one block.

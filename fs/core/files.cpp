@@ -30,6 +30,13 @@ Name orphan_name(u64 number, char (&text)[16]) {
     return {text, 16};
 }
 
+/// Whether the pnode is in the life of it that the client knows.
+bool meant(Request const& r, Pnode const& p) {
+    bool const first = p.number != r.pnode || r.generation == 0 || r.generation == p.generation;
+    bool const second = p.number != r.pnode2 || r.generation2 == 0 || r.generation2 == p.generation;
+    return first && second;
+}
+
 }  // namespace
 
 // --- pnodes --------------------------------------------------------------------------------------
@@ -68,18 +75,18 @@ Pnode* Store::pnode_for_write(u64 number) {
     return &p;
 }
 
-Pnode* Store::live_pnode(Request&, u64 number) {
+Pnode* Store::live_pnode(Request& r, u64 number) {
     Pnode* p = pnode(number);
-    if (p && (p->type == PnodeType::Free || p->type == PnodeType::Dead)) {
+    if (p && (p->type == PnodeType::Free || p->type == PnodeType::Dead || !meant(r, *p))) {
         fault_ = Error::Stale;
         return nullptr;
     }
     return p;
 }
 
-Pnode* Store::live_pnode_for_write(Request&, u64 number) {
+Pnode* Store::live_pnode_for_write(Request& r, u64 number) {
     Pnode* p = pnode_for_write(number);
-    if (p && (p->type == PnodeType::Free || p->type == PnodeType::Dead)) {
+    if (p && (p->type == PnodeType::Free || p->type == PnodeType::Dead || !meant(r, *p))) {
         fault_ = Error::Stale;
         return nullptr;
     }
@@ -314,6 +321,7 @@ bool Store::execute(Request& r) {
         case Op::Fsync:
             done = op_fsync(r);
             break;
+        case Op::Mark:
         case Op::Statistics:
             done = true;
             break;
@@ -345,7 +353,7 @@ bool Store::execute(Request& r) {
         done = true;
         r.error = fault_;
     }
-    if (done && changes(r.op) && r.client != 0) {
+    if (done && r.error == Error::None && changes(r.op) && r.client != 0) {
         u32 k = 0;
         while (k < client_count_ && clients_[k].client != r.client) ++k;
         if (k < clients_max) {

@@ -49,6 +49,7 @@ enum class Op : u8 {
     SetAttributes,
     SetXattr,
     RemoveXattr,
+    Mark,  // changes nothing but how far the client's operations are in the state
     Release,
     // These do not.
     Lookup,
@@ -160,8 +161,10 @@ struct Request {
     u64 client = 0;    // 0: no order is kept with other requests
     u64 sequence = 0;  // of the client, rising
     Credentials who;
-    u64 pnode = 0;   // the file or the (first) directory
-    u64 pnode2 = 0;  // Rename: target directory; Link: the file; of streams: the session
+    u32 generation = 0;   // that `pnode` must have; 0: any
+    u32 generation2 = 0;  // that `pnode2` must have; 0: any
+    u64 pnode = 0;        // the file or the (first) directory
+    u64 pnode2 = 0;       // Rename: target directory; Link: the file; of streams: the session
     Name name;
     Name name2;      // Rename: target name; Symlink: target; SetXattr: value
     u64 offset = 0;  // Read, Write, Punch; ReadDirectory: cookie; Truncate: size; Record: stream

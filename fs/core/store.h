@@ -123,6 +123,13 @@ public:
     u8 position(u32 disk) const { return position_[disk]; }
     u64 durable_group() const { return durable_group_; }
     u64 group() const { return group_; }
+    /// Rises with each mount.
+    u32 mount_count() const { return superblock_.mount_count; }
+    /// How far clients' operations are in the state; only those that succeeded are marked.
+    u32 marks() const { return client_count_; }
+    ClientMark mark(u32 n) const { return clients_[n]; }
+    /// Blocks that a flush and a checkpoint would write now, summaries aside.
+    u64 dirty_blocks() const { return u64{dirty_user_} + dirty_system_; }
     bool idle() const;
 
     /// Take a disk away on purpose.

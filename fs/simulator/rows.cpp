@@ -183,6 +183,8 @@ RowResult run_row(int row, RowOptions const& options) {
             return row_disk_loss(options);
         case 4:
             return row_corruption(options);
+        case 5:
+            return row_agents(options);
         case 6:
             return row_write_cost(options);
         case 7:

@@ -30,6 +30,8 @@ RowResult row_reordered_and_torn(RowOptions const& options);
 RowResult row_disk_loss(RowOptions const& options);
 /// Row 4: every block of each disk corrupt in four ways.
 RowResult row_corruption(RowOptions const& options);
+/// Row 5: agents, network, server, disks and power, with faults of each.
+RowResult row_agents(RowOptions const& options);
 /// Row 6: the write cost of cleaning.
 RowResult row_write_cost(RowOptions const& options);
 /// Row 7: guaranteed rates, with everything that may go wrong.

@@ -35,6 +35,7 @@ TEST(StorageProof, row_3_loss_of_a_disk) { holds(3, {.seed = 1, .count = 20}); }
 TEST(StorageProof, row_4_every_block_corrupt) {
     if (share == 1) holds(4);
 }
+TEST(StorageProof, row_5_whole_systems) { holds(5, {.seed = 1, .count = 1000 / share}); }
 TEST(StorageProof, row_6_write_cost) {
     if (share == 1) holds(6);
 }

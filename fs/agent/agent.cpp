@@ -1,0 +1,521 @@
+// The agent: one operation on its way at a time, a log of those that may have to be sent again, and
+// the replay of that log after a restart of the server.
+
+#include "fs/agent/agent.h"
+
+#include <cstring>
+
+namespace nemesis::fs {
+namespace {
+
+constexpr u64 end_of_replay = ~u64{0};  // number of REPLAYED and of its PONG
+
+}  // namespace
+
+std::size_t Agent::memory_needed(AgentOptions const& o) {
+    return o.files * sizeof(File) + o.log_operations * sizeof(Entry) + o.log_bytes +
+           message_bytes_max + 256;
+}
+
+Agent::Agent(Arena& arena, AgentPort& port, AgentOptions options, u64 agent, u64 incarnation)
+    : port_(port), options_(options), agent_(agent), incarnation_(incarnation) {
+    files_ = arena.carve<File>(options.files);
+    log_ = arena.carve<Entry>(options.log_operations);
+    bytes_ = arena.carve<u8>(options.log_bytes);
+    out_ = arena.carve<u8>(message_bytes_max);
+    ASSERT(!arena.exhausted());
+    for (u32 i = 0; i < options.files; ++i) files_[i] = File{};
+    for (u32 i = 0; i < options.log_operations; ++i) log_[i] = Entry{};
+    files_[root_handle] = {{root_directory, 0, 0}, 1};
+    number_ = acknowledged_ = durable_ = incarnation_start(incarnation);
+}
+
+void Agent::start(Instant now) {
+    now_ = now;
+    greet();
+}
+
+// --- handles -------------------------------------------------------------------------------------
+
+/// The handle of that file, or a free one for it; pinned. no_handle: all are in use.
+FileHandle Agent::take_file(FileRef ref) {
+    FileHandle free = no_handle;
+    for (FileHandle h = 0; h < options_.files; ++h) {
+        if (files_[h].pins == 0) {
+            if (free == no_handle) free = h;
+        } else if (ref.pnode != 0 && files_[h].ref == ref) {
+            ++files_[h].pins;
+            return h;
+        }
+    }
+    if (free != no_handle) files_[free] = {ref, 1};
+    return free;
+}
+
+void Agent::unpin(FileHandle file) {
+    if (file == no_handle) return;
+    ASSERT(files_[file].pins > 0);
+    --files_[file].pins;
+}
+
+void Agent::forget(FileHandle file) {
+    if (file != root_handle) unpin(file);
+}
+
+// --- the log -------------------------------------------------------------------------------------
+
+/// Whether an operation of so many bytes has room behind those in the log; where.
+bool Agent::room_for(u32 bytes, u32* at) const {
+    if (log_count_ == options_.log_operations || bytes > options_.log_bytes) return false;
+    if (log_count_ == 0) {
+        *at = 0;
+        return true;
+    }
+    u32 const first = entry(0).at;
+    Entry const& last = entry(log_count_ - 1);
+    u32 const end = last.at + last.length;
+    if (last.at >= first) {  // not wrapped
+        if (options_.log_bytes - end >= bytes) {
+            *at = end;
+            return true;
+        }
+        *at = 0;
+        return bytes < first;
+    }
+    *at = end;
+    return first - end > bytes;
+}
+
+void Agent::drop_first() {
+    Entry& e = entry(0);
+    unpin(e.file);
+    unpin(e.file2);
+    unpin(e.result);
+    log_first_ = (log_first_ + 1) % options_.log_operations;
+    --log_count_;
+}
+
+void Agent::drop_last() {
+    Entry& e = entry(log_count_ - 1);
+    unpin(e.file);
+    unpin(e.file2);
+    unpin(e.result);
+    --log_count_;
+}
+
+/// What was executed without its answer having come stays, for the number of what it made.
+void Agent::drop_durable() {
+    while (log_count_ > 0 && entry(0).message.number <= durable_ && entry(0).acknowledged &&
+           entry(0).answered) {
+        drop_first();
+        if (replayed_ > 0) --replayed_;
+    }
+}
+
+void Agent::durable_up_to(u64 number) {
+    if (number <= durable_ || number > number_) return;
+    durable_ = number;
+    drop_durable();
+}
+
+// --- sending -------------------------------------------------------------------------------------
+
+void Agent::greet() {
+    state_ = State::Greeting;
+    send(MessageKind::Hello, 0);
+    retry_at_ = now_ + options_.retry;
+}
+
+void Agent::send(MessageKind kind, u64 number) {
+    Message m;
+    m.kind = kind;
+    m.agent = agent_;
+    m.incarnation = incarnation_;
+    m.session = session_;
+    m.number = number;
+    port_.send(out_, build_message(out_, m));
+}
+
+void Agent::send_entry(Entry& e, MessageKind kind) {
+    Message m = e.message;
+    m.kind = kind;
+    m.agent = agent_;
+    m.incarnation = incarnation_;
+    m.session = session_;
+    m.file = files_[e.file].ref;
+    if (e.file2 != no_handle) m.file2 = files_[e.file2].ref;
+    u8 const* const p = bytes_ + e.at;
+    Name const name{reinterpret_cast<char const*>(p), m.name_length};
+    Name const name2{name.text + m.name_length, m.name2_length};
+    port_.send(out_,
+               build_message(out_, m, name, name2, p + name.length + name2.length, m.data_length));
+}
+
+void Agent::send_read() {
+    AgentRequest const& r = *reads_;
+    Message m;
+    m.kind = MessageKind::Read;
+    m.op = r.op;
+    m.agent = agent_;
+    m.incarnation = incarnation_;
+    m.session = session_;
+    m.number = read_number_;
+    m.file = files_[r.file].ref;
+    m.offset = r.offset;
+    u64 const most = message_data_max;
+    m.count = r.length < most ? r.length : most;
+    port_.send(out_, build_message(out_, m, r.name));
+}
+
+/// All that waits for an answer, once more: any of it may have got lost.
+void Agent::send_outstanding() {
+    retry_at_ = now_ + options_.retry;
+    switch (state_) {
+        case State::Greeting:
+            send(MessageKind::Hello, 0);
+            return;
+        case State::Resolving:
+            resolve();
+            return;
+        case State::Replaying:
+            send_entry(entry(static_cast<u32>(replayed_)), MessageKind::Replay);
+            return;
+        case State::Ending:
+            send(MessageKind::Replayed, end_of_replay);
+            return;
+        case State::Active:
+            break;
+    }
+    if (changing_) send_entry(entry(log_count_ - 1), MessageKind::New);
+    if (reading_) send_read();
+    if (sync_) send(MessageKind::Sync, acknowledged_);
+}
+
+// --- requests ------------------------------------------------------------------------------------
+
+void Agent::submit(AgentRequest& r) {
+    r.done = false;
+    r.error = Error::None;
+    r.count = 0;
+    r.next = nullptr;
+    if (may_be_read(r.op) && !sound(r)) {
+        finish(r, Error::Invalid);
+        return;
+    }
+    AgentRequest**& end = may_be_read(r.op) ? reads_end_ : changes_end_;
+    *end = &r;
+    end = &r.next;
+    go();
+}
+
+void Agent::finish(AgentRequest& r, Error error) {
+    r.error = error;
+    r.done = true;
+    if (r.completed) r.completed(r);
+}
+
+void Agent::go() {
+    if (state_ != State::Active) return;
+    bool waits = false;
+    while (changes_ && !changing_ && !waits) {
+        AgentRequest& r = *changes_;
+        bool finished = true;
+        if (!sound(r)) {
+            r.error = Error::Invalid;
+        } else if (r.op == Op::Fsync) {
+            waits = log_count_ > 0;
+            finished = !waits;
+        } else if (r.op != Op::Write || r.length > 0) {
+            finished = !begin_change(r, &waits);
+        }
+        if (!finished || waits) break;
+        changes_ = r.next;
+        if (!changes_) changes_end_ = &changes_;
+        finish(r, r.error);
+    }
+    bool const fresh = waits && !sync_;
+    sync_ = waits;
+    if (fresh) send_outstanding();
+    if (!reading_ && reads_) {
+        reading_ = true;
+        ++read_number_;
+        send_read();
+    }
+}
+
+/// Whether an application's request can be asked for at all.
+bool Agent::sound(AgentRequest const& r) const {
+    auto const known = [&](FileHandle h) { return h < options_.files && files_[h].pins > 0; };
+    if (!known(r.file) || (r.file2 != no_handle && !known(r.file2))) return false;
+    if (r.name.length > name_max || r.name2.length > name_max) return false;
+    if ((r.op == Op::Write || r.op == Op::Read) && r.length > 0 && !r.buffer) return false;
+    return r.op == Op::Fsync || may_be_new(r.op) || may_be_read(r.op);
+}
+
+/// The next operation of a request into the log and to the server. False: the request has failed,
+/// or (`waits`) there is no room and the server has to flush first.
+bool Agent::begin_change(AgentRequest& r, bool* waits) {
+    u64 data = 0;
+    if (r.op == Op::Write) {
+        // A write is atomic in aligned pieces of 64 KiB: each is an operation.
+        u64 const at = r.offset + r.count;
+        data = message_data_max - at % message_data_max;
+        if (data > r.length - r.count) data = r.length - r.count;
+    }
+    u32 const bytes = r.name.length + r.name2.length + static_cast<u32>(data);
+    u32 at = 0;
+    if (!room_for(bytes, &at)) {
+        *waits = true;
+        return false;
+    }
+    FileHandle result = no_handle;
+    if (r.op == Op::Create) {
+        result = take_file({});
+        if (result == no_handle) {
+            r.error = Error::TooManyOpen;
+            return false;
+        }
+        ++files_[result].pins;  // the application's and the log's
+    }
+    ++log_count_;
+    Entry& e = entry(log_count_ - 1);
+    e = Entry{};
+    e.file = r.file;
+    e.file2 = r.file2;
+    e.result = r.result = result;
+    ++files_[e.file].pins;
+    if (e.file2 != no_handle) ++files_[e.file2].pins;
+    e.at = at;
+    e.length = bytes;
+    Message& m = e.message;
+    m.op = r.op;
+    m.number = ++number_;
+    m.offset = r.offset + (r.op == Op::Write ? r.count : 0);
+    m.count = r.op == Op::Write ? data : r.length;
+    m.flags = r.flags;
+    m.mode = r.mode;
+    m.type = r.type;
+    m.name_length = static_cast<u16>(r.name.length);
+    m.name2_length = static_cast<u16>(r.name2.length);
+    m.data_length = static_cast<u32>(data);
+    u8* const p = bytes_ + at;
+    if (r.name.length) std::memcpy(p, r.name.text, r.name.length);
+    if (r.name2.length) std::memcpy(p + r.name.length, r.name2.text, r.name2.length);
+    if (data) std::memcpy(p + r.name.length + r.name2.length, r.buffer + r.count, data);
+    changing_ = true;
+    retry_at_ = now_ + options_.retry;
+    send_entry(e, MessageKind::New);
+    return true;
+}
+
+/// The operation at the end of the log is acknowledged.
+void Agent::finish_change(Error error, u64 count, u64 size, FileRef result) {
+    AgentRequest& r = *changes_;
+    Entry& e = entry(log_count_ - 1);
+    changing_ = false;
+    acknowledged_ = e.message.number;
+    if (error == Error::None) {
+        e.acknowledged = e.answered = true;
+        if (e.result != no_handle) files_[e.result].ref = result;
+        drop_durable();
+        r.size = size;
+        if (r.op == Op::Write) {
+            r.count += count;
+            if (r.count < r.length && count > 0) return;
+        } else {
+            r.count = count;
+        }
+    } else {
+        // It has no effect, so nothing of it has to be kept.
+        if (e.result != no_handle) {
+            unpin(e.result);
+            r.result = no_handle;
+        }
+        drop_last();
+    }
+    changes_ = r.next;
+    if (!changes_) changes_end_ = &changes_;
+    finish(r, error);
+}
+
+// --- receiving -----------------------------------------------------------------------------------
+
+void Agent::receive(u8 const* bytes, u32 length) {
+    Received r;
+    if (!read_message(bytes, length, &r)) return;
+    Message const& m = r.header;
+    if (m.agent != agent_ || m.incarnation != incarnation_) return;
+    if (m.kind == MessageKind::Welcome) {
+        welcome(m);
+        return;
+    }
+    if (m.session != session_ || session_ == 0) return;
+    durable_up_to(m.durable);
+    switch (m.kind) {
+        case MessageKind::Unknown:
+            if (state_ != State::Greeting) greet();
+            break;
+        case MessageKind::Pong:
+            if (m.number == end_of_replay && state_ == State::Ending) {
+                state_ = State::Active;
+                send_outstanding();
+            }
+            break;
+        case MessageKind::Answer:
+            answer(m);
+            break;
+        case MessageKind::Content:
+            content(r);
+            break;
+        default:
+            break;
+    }
+    go();
+}
+
+void Agent::welcome(Message const& m) {
+    if (m.session <= session_) {
+        // The same session: the server was only slow.
+        if (m.session == session_ && state_ == State::Greeting) replay();
+        return;
+    }
+    session_ = m.session;
+    volatile_ = (m.flags & message_volatile) != 0;
+    if (m.lease_ns > 0) lease_ = Duration::ns(m.lease_ns);
+    ping_at_ = now_ + lease_ / 3;
+    reading_ = false;
+    replayed_ = 0;
+    durable_up_to(m.durable);
+    for (u32 i = 0; i < log_count_; ++i) {
+        Entry& e = entry(i);
+        if (e.message.number <= m.applied) {
+            ++replayed_;
+        } else {
+            e.answered = false;
+        }
+    }
+    // What `applied` covers was successful. The answer of the last of it may have got lost with the
+    // server's memory; if it made a file, that is where it was made: nothing was executed since.
+    Entry const* const last = replayed_ > 0 ? &entry(static_cast<u32>(replayed_) - 1) : nullptr;
+    if (last && !last->answered && last->message.op == Op::Create) {
+        state_ = State::Resolving;
+        ++read_number_;
+        send_outstanding();
+    } else {
+        resolved({});
+    }
+}
+
+/// Asks what the operation that may have made a file has made.
+void Agent::resolve() {
+    Entry const& e = entry(static_cast<u32>(replayed_) - 1);
+    Message m;
+    m.kind = MessageKind::Read;
+    m.op = Op::Lookup;
+    m.agent = agent_;
+    m.incarnation = incarnation_;
+    m.session = session_;
+    m.number = read_number_;
+    m.file = files_[e.file].ref;
+    char const* const text = reinterpret_cast<char const*>(bytes_ + e.at);
+    port_.send(out_, build_message(out_, m, {text, e.message.name_length}));
+}
+
+/// All that the server has executed is known; the replay begins.
+void Agent::resolved(FileRef made) {
+    if (replayed_ > 0 && !entry(static_cast<u32>(replayed_) - 1).answered) {
+        Entry& e = entry(static_cast<u32>(replayed_) - 1);
+        e.answered = true;
+        if (e.result != no_handle) files_[e.result].ref = made;
+        if (!e.acknowledged) finish_change(Error::None, e.message.data_length, 0, made);
+    }
+    drop_durable();
+    replay();
+}
+
+/// Sends the next operation of the replay, or its end.
+void Agent::replay() {
+    u32 const end = log_count_ - (changing_ ? 1 : 0);
+    while (replayed_ < end && entry(static_cast<u32>(replayed_)).lost) ++replayed_;
+    state_ = replayed_ < end ? State::Replaying : State::Ending;
+    send_outstanding();
+}
+
+void Agent::answer(Message const& m) {
+    Error const error = static_cast<Error>(m.error);
+    if (state_ == State::Replaying) {
+        Entry& e = entry(static_cast<u32>(replayed_));
+        if (m.number != e.message.number) return;
+        if (error != Error::None) {
+            e.lost = true;
+            port_.conflict(m.number, error);
+        } else if (e.result != no_handle) {
+            files_[e.result].ref = m.result;
+        }
+        e.answered = true;
+        ++replayed_;
+        drop_durable();
+        replay();
+    } else if (state_ == State::Active && changing_) {
+        if (m.number != entry(log_count_ - 1).message.number) return;
+        finish_change(error, m.count, m.size, m.result);
+    }
+}
+
+void Agent::content(Received const& received) {
+    Message const& m = received.header;
+    if (m.number != read_number_) return;
+    Error error = static_cast<Error>(m.error);
+    if (state_ == State::Resolving) {
+        resolved(error == Error::None ? m.result : FileRef{});
+        return;
+    }
+    if (state_ != State::Active || !reading_) return;
+    reading_ = false;
+    AgentRequest& r = *reads_;
+    reads_ = r.next;
+    if (!reads_) reads_end_ = &reads_;
+    r.type = m.type;
+    r.size = m.size;
+    if (error == Error::None && r.op == Op::Lookup) {
+        r.result = take_file(m.result);
+        if (r.result == no_handle) error = Error::TooManyOpen;
+    }
+    if (error == Error::None && received.header.data_length > 0) {
+        r.count = m.data_length < r.length ? m.data_length : r.length;
+        std::memcpy(r.buffer, received.data, r.count);
+    }
+    finish(r, error);
+}
+
+// --- time ----------------------------------------------------------------------------------------
+
+void Agent::advance(Instant now) {
+    now_ = now;
+    if (now_ >= retry_at_) send_outstanding();
+    if (state_ != State::Greeting && now_ >= ping_at_) {
+        ping_at_ = now_ + lease_ / 3;
+        send(MessageKind::Ping, 0);
+    }
+}
+
+Instant Agent::next_deadline() const {
+    bool const waits = state_ != State::Active || changing_ || reading_ || sync_;
+    Instant t = waits ? retry_at_ : Instant::never();
+    if (state_ != State::Greeting && ping_at_ < t) t = ping_at_;
+    return t;
+}
+
+void Agent::check_invariants() const {
+    u64 before = 0;
+    for (u32 i = 0; i < log_count_; ++i) {
+        Entry const& e = entry(i);
+        ASSERT(e.message.number > before);
+        ASSERT(e.acknowledged || (i + 1 == log_count_ && changing_));
+        ASSERT(e.at + e.length <= options_.log_bytes);
+        ASSERT(files_[e.file].pins > 0);
+        before = e.message.number;
+    }
+}
+
+}  // namespace nemesis::fs

@@ -1,0 +1,66 @@
+#include "fs/agent/message.h"
+
+#include <cstring>
+
+#include "fs/core/crc32c.h"
+
+namespace nemesis::fs {
+
+u32 build_message(u8* out, Message header, Name name, Name name2, u8 const* data, u32 data_length) {
+    header.name_length = static_cast<u16>(name.length);
+    header.name2_length = static_cast<u16>(name2.length);
+    header.data_length = data_length;
+    header.crc = 0;
+    u8* at = out + sizeof header;
+    if (data_length) std::memmove(at + name.length + name2.length, data, data_length);
+    if (name2.length) std::memmove(at + name.length, name2.text, name2.length);
+    if (name.length) std::memmove(at, name.text, name.length);
+    std::memcpy(out, &header, sizeof header);
+    u32 const bytes = static_cast<u32>(sizeof header) + name.length + name2.length + data_length;
+    u32 const crc = crc32c(out, bytes);
+    std::memcpy(out + offsetof(Message, crc), &crc, sizeof crc);
+    return bytes;
+}
+
+bool read_message(u8 const* bytes, u32 length, Received* out) {
+    Message& h = out->header;
+    if (length < sizeof h || length > message_bytes_max) return false;
+    std::memcpy(&h, bytes, sizeof h);
+    if (h.magic != message_magic || h.version != message_version) return false;
+    if (h.kind < MessageKind::Hello || h.kind > MessageKind::Halting) return false;
+    if (h.name_length > name_max || h.name2_length > name_max) return false;
+    if (h.data_length > message_data_max || h.type > PnodeType::Dead) return false;
+    if (sizeof h + h.name_length + h.name2_length + h.data_length != length) return false;
+    Message blank = h;
+    blank.crc = 0;
+    if (crc32c(bytes + sizeof h, length - sizeof h, crc32c(&blank, sizeof blank)) != h.crc) {
+        return false;
+    }
+    char const* names = reinterpret_cast<char const*>(bytes + sizeof h);
+    out->name = {names, h.name_length};
+    out->name2 = {names + h.name_length, h.name2_length};
+    out->data = bytes + sizeof h + h.name_length + h.name2_length;
+    return true;
+}
+
+bool may_be_new(Op op) {
+    switch (op) {
+        case Op::Create:
+        case Op::Link:
+        case Op::Unlink:
+        case Op::Rmdir:
+        case Op::Rename:
+        case Op::Write:
+        case Op::Truncate:
+        case Op::Punch:
+            return true;
+        default:
+            return false;
+    }
+}
+
+bool may_be_read(Op op) {
+    return op == Op::Lookup || op == Op::GetAttributes || op == Op::Read || op == Op::ReadDirectory;
+}
+
+}  // namespace nemesis::fs

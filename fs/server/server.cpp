@@ -1,0 +1,617 @@
+// The server: sessions, the table of what is touched, and operations step by step.
+
+#include "fs/server/server.h"
+
+#include <cstring>
+#include <new>
+
+namespace nemesis::fs {
+namespace {
+
+/// Keys that an operation has before anything is looked up, of those that look up.
+constexpr u32 names_of(Op op) { return op == Op::Rename ? 5 : 2; }
+
+constexpr u32 lane_bytes = 2 * name_max + message_data_max;
+
+u64 dirty_blocks_max(ServerOptions const& o) {
+    if (!o.ups) return ~u64{0};
+    // Half of what the hold-up time suffices for: the other half is for what was begun before.
+    u64 const ms = static_cast<u64>(o.hold_up.ns()) / 1'000'000;
+    return ms * o.degraded_bytes_per_s / 1000 / 2 / block_bytes;
+}
+
+}  // namespace
+
+std::size_t Server::memory_needed(ServerOptions const& o) {
+    return o.sessions * (sizeof(Session) + 2 * lane_bytes) + o.touched * sizeof(Touched) +
+           message_bytes_max + 256;
+}
+
+Server::Server(Arena& arena, Store& store, ServerPort& port, ServerOptions options)
+    : store_(store), port_(port), options_(options), dirty_max_(dirty_blocks_max(options)) {
+    sessions_ = arena.carve<Session>(options.sessions);
+    touched_ = arena.carve<Touched>(options.touched);
+    out_ = arena.carve<u8>(message_bytes_max);
+    u8* lanes = arena.carve<u8>(std::size_t{options.sessions} * 2 * lane_bytes);
+    ASSERT(!arena.exhausted());
+    for (u32 i = 0; i < options.sessions; ++i) {
+        Session& s = *new (&sessions_[i]) Session();
+        s.change.bytes = lanes + std::size_t{i} * 2 * lane_bytes;
+        s.read.bytes = s.change.bytes + lane_bytes;
+        s.change.server = s.read.server = this;
+    }
+    for (u32 i = 0; i < options.touched; ++i) touched_[i] = Touched{};
+}
+
+void Server::start(Instant now) {
+    now_ = started_ = now;
+    // Whoever has a mark may hold operations that are not in it.
+    members_ = store_.marks();
+    for (u32 i = 0; i < members_; ++i) member_[i] = store_.mark(i);
+    grace_ = members_ > 0;
+}
+
+u64 Server::hash_of(Name name) {
+    u64 h = 0xCBF2'9CE4'8422'2325;
+    for (u32 i = 0; i < name.length; ++i) {
+        h = (h ^ static_cast<u8>(name.text[i])) * 0x100'0000'01B3;
+    }
+    return h == 0 || h == all_names ? 1 : h;
+}
+
+// --- sessions ------------------------------------------------------------------------------------
+
+Server::Session* Server::session_of(u64 agent) {
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        if (sessions_[i].used && sessions_[i].agent == agent) return &sessions_[i];
+    }
+    return nullptr;
+}
+
+void Server::hello(Message const& m) {
+    if (m.agent == 0 || m.incarnation == 0 || m.incarnation >= u64{1} << 24) return;
+    u64 mark = 0;
+    bool known = false;
+    for (u32 i = 0; i < store_.marks(); ++i) {
+        if (store_.mark(i).client != m.agent) continue;
+        mark = store_.mark(i).sequence;
+        known = true;
+    }
+    if (known && incarnation_of(mark) > m.incarnation) return;
+    if (!known && store_.marks() == clients_max) return;
+    Session* s = session_of(m.agent);
+    if (s && s->incarnation == m.incarnation) {
+        if (s->joining == Joining::No) welcome(*s);
+        return;
+    }
+    if (s) {
+        bool const busy =
+            s->change.step != Step::Idle || s->read.step != Step::Idle || s->joining != Joining::No;
+        if (s->incarnation > m.incarnation || busy) return;  // it asks again
+    } else {
+        for (u32 i = 0; i < options_.sessions && !s; ++i) {
+            if (!sessions_[i].used) s = &sessions_[i];
+        }
+        if (!s) return;
+    }
+    s->used = true;
+    s->agent = m.agent;
+    s->incarnation = m.incarnation;
+    s->id = u64{store_.mount_count()} << 32 | ++sessions_made_;
+    s->heard = now_;
+    s->flushed_since = s->replay_ended = s->has_answer = false;
+    s->pending_count = 0;
+    bool const member = known && incarnation_of(mark) == m.incarnation;
+    s->applied = s->durable = member ? mark : incarnation_start(m.incarnation);
+    s->joining = member ? Joining::No : Joining::Mark;
+    if (member) welcome(*s);
+}
+
+/// A new incarnation is in the log, and all that the one before left, before it is welcome.
+void Server::join(Session& s) {
+    Request& r = s.join;
+    if (s.joining == Joining::Mark && r.context != &s) {
+        r = Request{};
+        r.op = Op::Mark;
+        r.client = s.agent;
+        r.sequence = s.applied;
+        r.context = &s;
+        store_.submit(r);
+        return;
+    }
+    if (!r.done) return;
+    if (s.joining == Joining::Mark && r.error == Error::None) {
+        s.joining = Joining::Flush;
+        r = Request{};
+        r.op = Op::Fsync;
+        r.context = &s;
+        store_.submit(r);
+        return;
+    }
+    bool const good = r.error == Error::None;
+    r = Request{};
+    s.joining = Joining::No;
+    if (good) {
+        welcome(s);
+    } else {
+        s.used = false;
+    }
+}
+
+void Server::welcome(Session& s) {
+    Message m;
+    m.kind = MessageKind::Welcome;
+    m.lease_ns = options_.lease.ns();
+    send(s, m);
+}
+
+void Server::send(Session const& s, Message m, u8 const* data, u32 length) {
+    m.agent = s.agent;
+    m.incarnation = s.incarnation;
+    m.session = s.id;
+    m.durable = s.durable;
+    m.applied = s.applied;
+    if (!options_.ups) m.flags |= message_volatile;
+    port_.send(s.agent, out_, build_message(out_, m, {}, {}, data, length));
+}
+
+void Server::send_unknown(Message const& to) {
+    Message m;
+    m.kind = MessageKind::Unknown;
+    m.agent = to.agent;
+    m.incarnation = to.incarnation;
+    m.session = to.session;
+    port_.send(to.agent, out_, build_message(out_, m));
+}
+
+// --- receiving -----------------------------------------------------------------------------------
+
+void Server::receive(u8 const* bytes, u32 length) {
+    Received r;
+    if (halting_ || !read_message(bytes, length, &r)) return;
+    Message const& m = r.header;
+    if (m.kind == MessageKind::Hello) {
+        hello(m);
+        run();
+        return;
+    }
+    Session* const s = session_of(m.agent);
+    if (!s || s->incarnation != m.incarnation || s->id != m.session || s->joining != Joining::No) {
+        send_unknown(m);
+        return;
+    }
+    s->heard = now_;
+    s->flushed_since = false;
+    Message reply;
+    switch (m.kind) {
+        case MessageKind::Ping:
+            reply.kind = MessageKind::Pong;
+            reply.number = m.number;
+            send(*s, reply);
+            break;
+        case MessageKind::Replayed:
+            s->replay_ended = true;
+            reply.kind = MessageKind::Pong;
+            reply.number = m.number;
+            send(*s, reply);
+            break;
+        case MessageKind::New:
+        case MessageKind::Replay:
+            take_change(*s, r);
+            break;
+        case MessageKind::Read:
+            take_read(*s, r);
+            break;
+        case MessageKind::Sync:
+            if (s->durable < s->applied) {
+                want_flush();
+            } else {
+                reply.kind = MessageKind::Durable;
+                send(*s, reply);
+            }
+            break;
+        default:
+            break;
+    }
+    run();
+}
+
+void Server::fill(Lane& lane, Received const& r) {
+    lane.message = r.header;
+    u32 const names = u32{r.header.name_length} + r.header.name2_length;
+    std::memcpy(lane.bytes, r.name.text, names + r.header.data_length);
+    char const* const text = reinterpret_cast<char const*>(lane.bytes);
+    lane.name = {text, r.header.name_length};
+    lane.name2 = {text + r.header.name_length, r.header.name2_length};
+    lane.data = lane.bytes + names;
+    lane.keys = 0;
+    lane.found[0] = lane.found[1] = 0;
+    lane.asked = false;
+    lane.step = Step::Acquire;
+    keys_of(lane);
+}
+
+void Server::take_change(Session& s, Received const& r) {
+    Message const& m = r.header;
+    bool const replay = m.kind == MessageKind::Replay;
+    if (m.number == s.applied && s.has_answer) send(s, s.answer);
+    if (m.number <= s.applied || incarnation_of(m.number) != s.incarnation) return;
+    // A new operation may overtake the end of the replay: it waits for that, and for the others.
+    if (replay ? s.replay_ended : !s.replay_ended || grace_) return;
+    if (s.change.step != Step::Idle || !may_be_new(m.op)) return;
+    bool const right = m.op != Op::Write || (m.count == m.data_length && m.count > 0);
+    if (right && m.type < PnodeType::Symlink) fill(s.change, r);
+}
+
+void Server::take_read(Session& s, Received const& r) {
+    // Before its replay has ended an agent may ask only for what it has made itself.
+    bool const resolves = !s.replay_ended && r.header.op == Op::Lookup;
+    if ((!resolves && (grace_ || !s.replay_ended)) || s.read.step != Step::Idle) return;
+    if (!may_be_read(r.header.op) || r.header.count > message_data_max) return;
+    if (r.header.data_length == 0) fill(s.read, r);
+}
+
+// --- what is touched -----------------------------------------------------------------------------
+
+void Server::add(Lane& lane, u64 pnode, u64 name, bool writes) {
+    ASSERT(lane.keys < keys_max);
+    lane.key[lane.keys++] = {pnode, name, writes};
+}
+
+/// What is known to be touched before anything is looked up.
+void Server::keys_of(Lane& lane) {
+    Message const& m = lane.message;
+    u64 const directory = m.file.pnode;
+    switch (m.op) {
+        case Op::Link:
+            add(lane, m.file2.pnode, 0, true);
+            [[fallthrough]];
+        case Op::Create:
+        case Op::Unlink:
+        case Op::Rmdir:
+            add(lane, directory, 0, false);
+            add(lane, directory, hash_of(lane.name), true);
+            break;
+        case Op::Rename:
+            add(lane, directory, 0, false);
+            add(lane, m.file2.pnode, 0, false);
+            add(lane, directory, hash_of(lane.name), true);
+            add(lane, m.file2.pnode, hash_of(lane.name2), true);
+            // One after the other: each may want the directory that the other moves into.
+            add(lane, tree, renaming, true);
+            break;
+        case Op::Lookup:
+            add(lane, directory, 0, false);
+            add(lane, directory, hash_of(lane.name), false);
+            break;
+        case Op::ReadDirectory:
+            add(lane, directory, 0, false);
+            add(lane, directory, all_names, false);
+            break;
+        default:
+            add(lane, directory, 0, !may_be_read(m.op));
+            break;
+    }
+}
+
+/// Takes the lane's keys from number `from` on, all or none. False: another agent's operation has
+/// one of them, or has changed it and is not on disk yet; then a flush is asked for.
+bool Server::acquire(Session const& s, Lane& lane, u32 from) {
+    for (u32 i = 0; i < touched_end_; ++i) {
+        Touched const& t = touched_[i];
+        if (t.group == 0 || t.agent == s.agent) continue;
+        for (u32 k = from; k < lane.keys; ++k) {
+            Key const& key = lane.key[k];
+            if (t.key.pnode != key.pnode || (!t.key.writes && !key.writes)) continue;
+            bool const all = (key.name == all_names && t.key.name != 0) ||
+                             (t.key.name == all_names && key.name != 0);
+            if (t.key.name != key.name && !all) continue;
+            if (t.group != in_progress) want_flush();
+            return false;
+        }
+    }
+    u32 free = options_.touched - touched_end_;
+    for (u32 i = 0; i < touched_end_; ++i) free += touched_[i].group == 0 ? 1 : 0;
+    // Room for what a creation adds at its end, too.
+    if (free < lane.keys - from + 1 + options_.sessions) {
+        want_flush();
+        return false;
+    }
+    u32 at = 0;
+    for (u32 k = from; k < lane.keys; ++k) {
+        while (touched_[at].group != 0) ++at;
+        touched_[at] = {lane.key[k], s.agent, in_progress, &lane};
+        if (at >= touched_end_) touched_end_ = at + 1;
+    }
+    return true;
+}
+
+/// `keep`: what the lane's operation has changed stays in the table until it is on disk.
+void Server::release(Session const& s, Lane& lane, bool keep) {
+    for (u32 i = 0; i < touched_end_; ++i) {
+        Touched& t = touched_[i];
+        if (t.group != in_progress || t.lane != &lane) continue;
+        bool const lock = t.key.pnode == tree && t.key.name == renaming;
+        t.group = keep && t.key.writes && !lock ? lane.group : 0;
+        t.lane = nullptr;
+    }
+    u64 const made = lane.request.attributes.pnode;
+    if (keep && lane.message.op == Op::Create) {
+        u32 at = 0;
+        while (touched_[at].group != 0) ++at;
+        touched_[at] = {{made, 0, true}, s.agent, lane.group, nullptr};
+        if (at >= touched_end_) touched_end_ = at + 1;
+    }
+}
+
+// --- operations ----------------------------------------------------------------------------------
+
+/// Looks up what the names mean: an operation also changes the files behind them. True: all is
+/// known, and the keys are in the lane.
+bool Server::find_victims(Lane& lane) {
+    Message const& m = lane.message;
+    bool const second = lane.step == Step::FindSecond;
+    if (!lane.asked) {
+        Request& r = lane.request;
+        r = Request{};
+        r.op = Op::Lookup;
+        r.pnode = second ? m.file2.pnode : m.file.pnode;
+        r.generation = second ? m.file2.generation : m.file.generation;
+        r.name = second ? lane.name2 : lane.name;
+        lane.asked = true;
+        store_.submit(r);
+        return false;
+    }
+    if (!lane.request.done) return false;
+    lane.asked = false;
+    if (lane.request.error == Error::None) {
+        Attributes const& a = lane.request.attributes;
+        bool const directory = a.type == PnodeType::Directory;
+        add(lane, a.pnode, 0, true);
+        if (directory && (second || m.op == Op::Rmdir)) add(lane, a.pnode, all_names, true);
+        if (directory && m.op == Op::Rename) add(lane, tree, 0, true);
+    }
+    if (m.op == Op::Rename && !second) {
+        lane.step = Step::FindSecond;
+        return false;
+    }
+    return true;
+}
+
+/// One step of the lane, if it can be made. True: it was.
+bool Server::progress(Session& s, Lane& lane, bool change) {
+    Step const before = lane.step;
+    Op const op = lane.message.op;
+    switch (lane.step) {
+        case Step::Idle:
+            return false;
+        case Step::Acquire: {
+            if (change && store_.dirty_blocks() >= dirty_max_) {
+                want_flush();
+                return false;
+            }
+            if (!acquire(s, lane, 0)) return false;
+            bool const victims = op == Op::Unlink || op == Op::Rmdir || op == Op::Rename;
+            lane.step = victims ? Step::Find : Step::Execute;
+            break;
+        }
+        case Step::Find:
+        case Step::FindSecond: {
+            u32 const keys = names_of(op);
+            bool const asked = lane.asked;
+            if (find_victims(lane)) {
+                lane.step = lane.keys > keys ? Step::AcquireFound : Step::Execute;
+            } else {
+                return before != lane.step || asked != lane.asked;
+            }
+            break;
+        }
+        case Step::AcquireFound:
+            if (!acquire(s, lane, names_of(op))) return false;
+            lane.step = Step::Execute;
+            break;
+        case Step::Execute:
+            execute(s, lane, change);
+            lane.step = Step::Executing;
+            break;
+        case Step::Executing:
+            if (!lane.request.done) return false;
+            lane.step = Step::Idle;
+            if (change) {
+                finish_change(s, lane);
+            } else {
+                finish_read(s, lane);
+            }
+            break;
+    }
+    return true;
+}
+
+void Server::execute(Session& s, Lane& lane, bool change) {
+    Message const& m = lane.message;
+    Request& r = lane.request;
+    r = Request{};
+    r.op = m.op;
+    r.type = m.type;
+    r.mode = m.mode;
+    r.flags = m.flags & ~message_volatile;
+    r.pnode = m.file.pnode;
+    r.generation = m.file.generation;
+    r.pnode2 = m.file2.pnode;
+    r.generation2 = m.file2.generation;
+    r.name = lane.name;
+    r.name2 = lane.name2;
+    r.offset = m.offset;
+    r.length = m.count;
+    r.buffer = change ? lane.data : lane.bytes + lane.name.length;
+    if (change) {
+        r.client = s.agent;
+        r.sequence = m.number;
+        r.context = &lane;
+        // The next group to be written has it, and it is asked for before that begins.
+        r.completed = [](Request& done) {
+            Lane& l = *static_cast<Lane*>(done.context);
+            l.group = l.server->store_.group() + 1;
+        };
+    }
+    store_.submit(r);
+}
+
+void Server::note_pending(Session& s, u64 group) {
+    bool const same = s.pending_count > 0 && (s.pending[s.pending_count - 1].group == group ||
+                                              s.pending_count == pending_max);
+    if (!same) ++s.pending_count;
+    s.pending[s.pending_count - 1] = {s.applied, group};
+}
+
+void Server::finish_change(Session& s, Lane& lane) {
+    Request const& r = lane.request;
+    bool const good = r.error == Error::None;
+    s.applied = lane.message.number;
+    release(s, lane, good);
+    if (good) {
+        note_pending(s, lane.group);
+    } else if (s.pending_count == 0) {
+        s.durable = s.applied;
+    }
+    Message m;
+    m.kind = MessageKind::Answer;
+    m.op = lane.message.op;
+    m.number = lane.message.number;
+    m.error = static_cast<u32>(r.error);
+    m.count = r.count;
+    m.size = r.attributes.size;
+    if (good && lane.message.op == Op::Create) {
+        m.result = {r.attributes.pnode, r.attributes.generation, 0};
+    }
+    s.answer = m;
+    s.has_answer = true;
+    send(s, m);
+}
+
+void Server::finish_read(Session& s, Lane& lane) {
+    Request const& r = lane.request;
+    release(s, lane, false);
+    Message m;
+    m.kind = MessageKind::Content;
+    m.op = lane.message.op;
+    m.number = lane.message.number;
+    m.error = static_cast<u32>(r.error);
+    bool const good = r.error == Error::None;
+    bool const data = good && (m.op == Op::Read || m.op == Op::ReadDirectory);
+    if (good && !data) {
+        m.result = {r.attributes.pnode, r.attributes.generation, 0};
+        m.type = r.attributes.type;
+        if (m.op == Op::GetAttributes) m.size = r.attributes.size;
+    }
+    m.count = r.count;
+    send(s, m, r.buffer, data ? static_cast<u32>(r.count) : 0);
+}
+
+// --- what is durable -----------------------------------------------------------------------------
+
+void Server::tell_durable() {
+    u64 const group = store_.durable_group();
+    for (u32 i = 0; i < touched_end_; ++i) {
+        Touched& t = touched_[i];
+        if (t.group != in_progress && t.group <= group) t.group = 0;
+    }
+    while (touched_end_ > 0 && touched_[touched_end_ - 1].group == 0) --touched_end_;
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        Session& s = sessions_[i];
+        if (!s.used || s.pending_count == 0) continue;
+        u32 done = 0;
+        while (done < s.pending_count && s.pending[done].group <= group) ++done;
+        if (done == 0) continue;
+        s.durable = s.pending[done - 1].number;
+        for (u32 k = done; k < s.pending_count; ++k) s.pending[k - done] = s.pending[k];
+        s.pending_count -= done;
+        if (s.pending_count == 0) s.durable = s.applied;
+        Message m;
+        m.kind = MessageKind::Durable;
+        send(s, m);
+    }
+}
+
+void Server::end_grace() {
+    bool all = now_ - started_ >= options_.lease;
+    for (u32 i = 0; i < members_; ++i) {
+        Session const* s = session_of(member_[i].client);
+        all = all && s && s->replay_ended;
+    }
+    if (all || now_ - started_ >= options_.absent_max) grace_ = false;
+}
+
+// --- time ----------------------------------------------------------------------------------------
+
+void Server::run() {
+    if (running_) return;
+    running_ = true;
+    for (bool again = true; again && !halting_;) {
+        again = false;
+        store_.run();
+        tell_durable();
+        if (grace_) end_grace();
+        for (u32 i = 0; i < options_.sessions; ++i) {
+            Session& s = sessions_[i];
+            if (!s.used) continue;
+            if (s.joining != Joining::No) {
+                Joining const before = s.joining;
+                bool const fresh = s.join.context != &s;
+                join(s);
+                again = again || fresh || before != s.joining;
+                continue;
+            }
+            again = progress(s, s.change, true) || again;
+            again = progress(s, s.read, false) || again;
+        }
+        if (flushing_ && flush_.done) flushing_ = false;
+        if (flush_wanted_ && !flushing_) {
+            flush_wanted_ = false;
+            flushing_ = again = true;
+            flush_ = Request{};
+            flush_.op = Op::Fsync;
+            store_.submit(flush_);
+        }
+    }
+    store_.run();
+    running_ = false;
+}
+
+void Server::advance(Instant now) {
+    now_ = now;
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        Session& s = sessions_[i];
+        // Its agent may be gone, and this the only copy.
+        if (s.used && !s.flushed_since && now_ - s.heard >= options_.lease) {
+            s.flushed_since = true;
+            if (s.pending_count > 0) want_flush();
+        }
+    }
+    run();
+}
+
+Instant Server::next_deadline() const {
+    Instant t = grace_ ? started_ + (now_ - started_ < options_.lease ? options_.lease
+                                                                      : options_.absent_max)
+                       : Instant::never();
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        Session const& s = sessions_[i];
+        if (s.used && !s.flushed_since && s.heard + options_.lease < t)
+            t = s.heard + options_.lease;
+    }
+    return t;
+}
+
+void Server::power_failing() {
+    Message m;
+    m.kind = MessageKind::Halting;
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        if (sessions_[i].used) send(sessions_[i], m);
+    }
+    halting_ = true;
+    store_.unmount();
+    store_.run();
+}
+
+}  // namespace nemesis::fs

@@ -1,0 +1,162 @@
+#pragma once
+// Server: the server half of the agent protocol, over one store. It executes what agents ask,
+// acknowledges from memory, tells what is durable, and after a restart lets the agents replay.
+// Rules: docs/formats/fs_agent.md; model: tests/model/agent.pml.
+//
+// Protocol of use: mount the store, construct, start(); then hand over what the network brings
+// (receive) and time (advance); after each completion of the store's disks call run(). The server
+// submits requests to the store and calls its run() itself; it never waits, reads a clock or
+// allocates after construction. The caller drives the store's disks and clock.
+//
+// Invariants: an agent's operations are executed one at a time, in order, each once; a key in the
+// table of what is touched belongs to one agent if any entry of it writes; nothing is said to be
+// durable whose group is not on all live disks.
+
+#include "fs/agent/message.h"
+#include "fs/core/store.h"
+
+namespace nemesis::fs {
+
+/// Sizes, delays and the power supply.
+struct ServerOptions {
+    u32 sessions = 32;
+    u32 touched = 4096;  // keys of operations that are not durable
+    Duration lease = Duration::s(10);
+    Duration absent_max = Duration::s(60);  // how long a restarted server waits for an agent
+    bool ups = false;
+    Duration hold_up{};            // of the UPS
+    u64 degraded_bytes_per_s = 0;  // written with one disk missing
+};
+
+/// What a server needs of its machine: a way to an agent, which may lose the message.
+class ServerPort {
+public:
+    virtual void send(u64 agent, u8 const* bytes, u32 length) = 0;
+
+protected:
+    ~ServerPort() = default;
+};
+
+class Server {
+public:
+    /// requires: the store is mounted for writing
+    Server(Arena& arena, Store& store, ServerPort& port, ServerOptions options);
+    Server(Server const&) = delete;
+    static std::size_t memory_needed(ServerOptions const& options);
+
+    void start(Instant now);
+    void receive(u8 const* bytes, u32 length);
+    void advance(Instant now);
+    void run();
+    Instant next_deadline() const;
+    /// Power fails and the UPS holds: nothing is taken any more; flush, clean checkpoint, halt.
+    void power_failing();
+    bool halted() const { return halting_ && store_.health() == Health::Stopped; }
+    /// Still waiting for agents to replay.
+    bool grace() const { return grace_; }
+
+private:
+    struct Key {  // of what an operation touches
+        u64 pnode = 0;
+        u64 name = 0;  // 0: the file itself; all_names: every entry of the directory
+        bool writes = false;
+    };
+    static constexpr u64 all_names = ~u64{0};
+    static constexpr u64 tree = ~u64{0};  // as a pnode: where directories are
+    static constexpr u64 renaming = 1;    // of `tree`: while a rename is on its way
+    static constexpr u32 keys_max = 12;
+    enum class Step : u8 { Idle, Acquire, Find, FindSecond, AcquireFound, Execute, Executing };
+    /// One operation, or one read, of a session on its way.
+    struct Lane {
+        Step step = Step::Idle;
+        Message message;
+        Name name;
+        Name name2;
+        u8* bytes = nullptr;  // names and data; what is read
+        u8* data = nullptr;
+        Key key[keys_max];
+        u32 keys = 0;
+        u64 found[2] = {};
+        bool asked = false;  // `request` is the store's
+        Request request;
+        Server* server = nullptr;
+        u64 group = 0;  // that will hold the operation
+    };
+    enum class Joining : u8 { No, Mark, Flush };
+    static constexpr u32 pending_max = 8;
+    struct Session {
+        bool used = false;
+        u64 agent = 0;
+        u64 incarnation = 0;
+        u64 id = 0;
+        Joining joining = Joining::No;
+        Request join;
+        Instant heard;
+        bool flushed_since = false;  // it is silent, and what it has is on its way to disk
+        bool replay_ended = false;
+        u64 applied = 0;
+        u64 durable = 0;
+        bool has_answer = false;
+        Message answer;
+        struct {
+            u64 number;
+            u64 group;
+        } pending[pending_max];  // operations up to `number` are in groups up to `group`
+        u32 pending_count = 0;
+        Lane change;
+        Lane read;
+    };
+    struct Touched {
+        Key key;
+        u64 agent = 0;
+        u64 group = 0;  // 0: free; in_progress
+        Lane* lane = nullptr;
+    };
+    static constexpr u64 in_progress = ~u64{0};
+
+    Session* session_of(u64 agent);
+    void hello(Message const& m);
+    void join(Session& s);
+    void welcome(Session& s);
+    void take_change(Session& s, Received const& r);
+    void take_read(Session& s, Received const& r);
+    void fill(Lane& lane, Received const& r);
+    bool progress(Session& s, Lane& lane, bool change);
+    bool find_victims(Lane& lane);
+    void add(Lane& lane, u64 pnode, u64 name, bool writes);
+    void keys_of(Lane& lane);
+    bool acquire(Session const& s, Lane& lane, u32 from);
+    void release(Session const& s, Lane& lane, bool keep);
+    void execute(Session& s, Lane& lane, bool change);
+    void finish_change(Session& s, Lane& lane);
+    void finish_read(Session& s, Lane& lane);
+    void note_pending(Session& s, u64 group);
+    void tell_durable();
+    void send(Session const& s, Message m, u8 const* data = nullptr, u32 length = 0);
+    void send_unknown(Message const& to);
+    void want_flush() { flush_wanted_ = true; }
+    void end_grace();
+    static u64 hash_of(Name name);
+
+    Store& store_;
+    ServerPort& port_;
+    ServerOptions const options_;
+    u64 const dirty_max_;  // blocks
+    Instant now_;
+    Instant started_;
+    u64 sessions_made_ = 0;
+    bool grace_ = true;
+    bool halting_ = false;
+    bool flush_wanted_ = false;
+    bool flushing_ = false;
+    bool running_ = false;
+    Request flush_;
+    ClientMark member_[clients_max] = {};  // whom the restarted server waits for
+    u32 members_ = 0;
+    Session* sessions_ = nullptr;
+    Touched* touched_ = nullptr;
+    u32 touched_end_ = 0;  // all behind are free
+    u8* out_ = nullptr;
+};
+
+}  // namespace nemesis::fs

@@ -1,0 +1,738 @@
+// Row 5: whole systems. Three agents, a network, a server on five disks, and faults of each by
+// schedule; what the messages said is the oracle's business (agent_oracle.h). One failure at a
+// time: while something acknowledged is in one place only, that place does not fail, too.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <queue>
+
+#include "fs/agent/agent.h"
+#include "fs/check/check.h"
+#include "fs/core/crc32c.h"
+#include "fs/server/server.h"
+#include "fs/simulator/agent_oracle.h"
+#include "fs/simulator/rows.h"
+
+namespace nemesis::fs::simulator {
+namespace {
+
+constexpr u32 agents = oracle_agents;
+constexpr u32 steps_each = 80;
+constexpr u64 segments = 96;
+constexpr u32 faults_each = 3;  // of network, server, disks, power, pause
+
+struct Faults {
+    u32 network = 0;
+    u32 server = 0;
+    u32 disks = 0;
+    u32 power = 0;
+    u32 pause = 0;
+    u32 agent = 0;
+};
+
+class System final : public ServerPort {
+public:
+    System(u64 seed, BlockPool& pool, Memory& memory);
+    std::string run();
+    u64 steps = 0;
+    u64 never_written = 0;
+    Faults faults;
+    Image image;
+
+private:
+    struct Node final : AgentPort {  // a client's machine
+        System* system = nullptr;
+        u32 index = 0;
+        u64 incarnation = 0;
+        std::unique_ptr<u8[]> memory;
+        std::optional<Agent> agent;
+        Instant paused_until;
+        Instant next_step;
+        AgentRequest request;
+        AgentStep step;
+        bool asked = false;
+        bool forgiven = false;  // its acknowledged operations may be in the server only
+        std::string buffer;
+        u32 steps = 0;
+        std::map<u32, FileHandle> handle;           // by the oracle's number
+        std::vector<std::pair<u64, u64>> promised;  // operation, changes until then
+        void send(u8 const* bytes, u32 length) override;
+        void conflict(u64 number, Error error) override;
+    };
+
+    void send(u64 agent, u8 const* bytes, u32 length) override;
+    void carry(u32 agent, bool to_server, u8 const* bytes, u32 length);
+    void deliver(u32 agent, bool to_server, std::vector<u8> bytes);
+    void at(Instant t, std::function<void()> f) { events_.push({t, ++events_made_, std::move(f)}); }
+    Duration some_ms(u64 least, u64 most) {
+        return Duration::us(static_cast<i64>(least * 1000 + random_.below((most - least) * 1000)));
+    }
+    void advance();
+    void poke_server();
+    void poke_agent(Node& n);
+    void next_step(Node& n);
+    void step_done(Node& n);
+    u32 found_file(Node const& n, std::pair<u64, u32> pair);
+    void start_agent(Node& n);
+    void stop_agent(Node& n);
+    bool start_server();
+    void stop_server(bool power);
+    void plan();
+    void lose_server();
+    void lose_agent();
+    void lose_power();
+    void hurt_disk();
+    void pause();
+    bool vulnerable() const;
+    bool judge(bool rolled_back, char const* when);
+    void fail(std::string const& why) {
+        if (problem_.empty()) problem_ = why + " at " + std::to_string(now_.ns() / 1000) + " us";
+    }
+    FileHandle handle_of(Node& n, u32 number) {
+        auto const it = n.handle.find(number);
+        return it == n.handle.end() ? no_handle : it->second;
+    }
+
+    struct Event {
+        Instant t;
+        u64 order;
+        std::function<void()> f;
+        bool operator<(Event const& o) const { return t != o.t ? o.t < t : o.order < order; }
+    };
+
+    Random random_;
+    BlockPool& pool_;
+    Memory& memory_;
+    bool ups_;
+    u32 bad_disk_;
+    Instant now_;
+    std::priority_queue<Event> events_;
+    u64 events_made_ = 0;
+    Node node_[agents];
+    std::vector<simulator::Event> trace_;
+    std::optional<Machine> machine_;
+    std::unique_ptr<u8[]> server_memory_;
+    std::optional<Server> server_;
+    Instant server_paused_;
+    Instant restarted_;
+    bool halting_ = false;
+    Duration loss_window_;
+    Instant partition_until_[agents];
+    AgentOracle oracle_;
+    u32 files_made_ = 0;
+    std::map<std::pair<u64, u32>, u32> number_;  // by pnode and generation
+    std::string problem_;
+};
+
+Options store_options() {
+    Options o = small_options();
+    o.frames = 1024;
+    o.garbage_ring = 8192;
+    o.write_delay = Duration::s(5);
+    return o;
+}
+
+AgentOptions agent_options() {
+    AgentOptions o;
+    o.retry = Duration::ms(50);
+    o.log_operations = 48;
+    o.log_bytes = 128 * 1024;
+    o.files = 256;
+    return o;
+}
+
+ServerOptions server_options(bool ups) {
+    ServerOptions o;
+    o.sessions = agents;
+    o.touched = 512;
+    o.lease = Duration::s(1);
+    o.absent_max = Duration::s(60);
+    o.ups = ups;
+    o.hold_up = Duration::s(4);
+    o.degraded_bytes_per_s = 2'000'000;
+    return o;
+}
+
+System::System(u64 seed, BlockPool& pool, Memory& memory)
+    : image(blocks_for(segments)),
+      random_(seed),
+      pool_(pool),
+      memory_(memory),
+      ups_(random_.chance(2)),
+      bad_disk_(static_cast<u32>(random_.below(disks))) {
+    format(image, pool_, {.seed = seed});
+    for (u32 i = 0; i < agents; ++i) {
+        node_[i].system = this;
+        node_[i].index = i;
+        node_[i].memory = std::make_unique<u8[]>(Agent::memory_needed(agent_options()));
+    }
+    server_memory_ = std::make_unique<u8[]>(Server::memory_needed(server_options(ups_)));
+}
+
+// --- the network ---------------------------------------------------------------------------------
+
+void System::Node::send(u8 const* bytes, u32 length) { system->carry(index, true, bytes, length); }
+
+void System::Node::conflict(u64 number, Error error) {
+    system->fail("agent " + std::to_string(index) + ": conflict of operation " +
+                 std::to_string(number & 0xFFFFFF) + ", error " +
+                 std::to_string(static_cast<int>(error)));
+}
+
+void System::send(u64 agent, u8 const* bytes, u32 length) {
+    carry(static_cast<u32>(agent - 1), false, bytes, length);
+}
+
+void System::carry(u32 agent, bool to_server, u8 const* bytes, u32 length) {
+    if (now_ < partition_until_[agent] || random_.chance(20)) return;
+    u32 const copies = random_.chance(20) ? 2 : 1;
+    for (u32 i = 0; i < copies; ++i) {
+        std::vector<u8> message(bytes, bytes + length);
+        if (random_.chance(100)) {
+            message[random_.below(length)] ^= static_cast<u8>(1 + random_.below(255));
+        }
+        Duration const d = random_.chance(30) ? some_ms(20, 2000) : some_ms(0, 2);
+        at(now_ + d, [this, agent, to_server, message] { deliver(agent, to_server, message); });
+    }
+}
+
+void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {
+    Node& n = node_[agent];
+    Instant const paused = to_server ? server_paused_ : n.paused_until;
+    if (now_ < paused) {
+        at(paused, [this, agent, to_server, bytes] { deliver(agent, to_server, bytes); });
+        return;
+    }
+    // Whoever receives knows the time first.
+    if (to_server && server_) {
+        machine_->store().advance(now_);
+        server_->advance(now_);
+        server_->receive(bytes.data(), static_cast<u32>(bytes.size()));
+        poke_server();
+    } else if (!to_server && n.agent) {
+        n.agent->advance(now_);
+        n.agent->receive(bytes.data(), static_cast<u32>(bytes.size()));
+        poke_agent(n);
+    }
+}
+
+// --- the agents ----------------------------------------------------------------------------------
+
+void System::start_agent(Node& n) {
+    Arena arena(n.memory.get(), Agent::memory_needed(agent_options()));
+    n.agent.emplace(arena, n, agent_options(), n.index + 1, ++n.incarnation);
+    n.asked = false;
+    n.handle.clear();
+    n.handle[0] = root_handle;
+    n.promised.clear();
+    n.next_step = now_;
+    n.agent->start(now_);
+}
+
+void System::stop_agent(Node& n) {
+    n.agent.reset();
+    n.asked = false;
+    n.forgiven = true;
+}
+
+void System::poke_agent(Node& n) {
+    if (n.asked && n.request.done) step_done(n);
+    if (!n.agent) return;
+    n.agent->check_invariants();
+    // What was made may have another number since a replay.
+    for (auto const& [number, h] : n.handle) {
+        FileRef const ref = n.agent->ref(h);
+        if (ref.pnode != 0 && number != 0) number_[{ref.pnode, ref.generation}] = number;
+    }
+    while (!n.promised.empty() && n.promised.front().first <= n.agent->durable()) {
+        oracle_.durable(n.index, n.promised.front().second);
+        n.promised.erase(n.promised.begin());
+    }
+    if (n.agent->active()) n.forgiven = false;
+    if (!n.asked && n.agent->active() && n.steps < steps_each && now_ >= n.next_step) next_step(n);
+}
+
+void System::next_step(Node& n) {
+    AgentStep s;
+    std::vector<u32> directories;
+    std::vector<u32> files;
+    for (auto const& [number, h] : n.handle) {
+        (number == 0 || oracle_.is_directory(number) ? directories : files).push_back(number);
+    }
+    auto const directory = [&] {
+        return random_.chance(2) ? 0u : directories[random_.below(directories.size())];
+    };
+    auto const name = [&] {
+        std::string const own(1, static_cast<char>('a' + n.index));
+        return (random_.chance(3) ? "s" : own) + std::to_string(random_.below(5));
+    };
+    u64 const what = random_.below(100);
+    s.fill = static_cast<u8>('a' + random_.below(26));
+    s.file = directory();
+    s.name = name();
+    if (what < 22) {
+        s.op = Op::Create;
+    } else if (what < 26) {
+        s.op = Op::Create;
+        s.type = PnodeType::Directory;
+        s.file = 0;
+        s.name = "d" + std::to_string(random_.below(3));
+    } else if (what < 38) {
+        s.op = Op::Unlink;
+    } else if (what < 41) {
+        s.op = Op::Rmdir;
+        s.file = 0;
+        s.name = "d" + std::to_string(random_.below(3));
+    } else if (what < 50) {
+        s.op = Op::Rename;
+        s.file2 = directory();
+        s.name2 = name();
+        if (random_.chance(5)) {
+            s.file = s.file2 = 0;
+            s.name = "d" + std::to_string(random_.below(3));
+            s.name2 = "d" + std::to_string(random_.below(3));
+        }
+    } else if (what < 64) {
+        s.op = Op::Lookup;
+        if (random_.chance(3)) {
+            s.file = 0;
+            s.name = "d" + std::to_string(random_.below(3));
+        }
+    } else if (what < 68) {
+        s.op = Op::Fsync;
+    } else if (!files.empty()) {
+        u32 const file = files[random_.below(files.size())];
+        if (what < 72) {
+            s.op = Op::Link;
+            s.file2 = file;
+        } else {
+            s.name.clear();
+            s.file = file;
+            s.op = what < 78 ? Op::Truncate : what < 92 ? Op::Write : Op::Read;
+            s.offset = random_.below(6000);
+            s.length = 1 + random_.below(random_.chance(4) ? 12'000 : 900);
+            if (s.op == Op::Read) s.offset = 0;
+            if (s.op == Op::Read) s.length = 30'000;
+        }
+    } else {
+        s.op = Op::Create;
+    }
+    if (s.op == Op::Create) s.made = ++files_made_;
+    n.step = s;
+    n.buffer = s.op == Op::Read ? std::string(s.length, 0) : bytes_of(s);
+    AgentRequest& r = n.request;
+    r = AgentRequest{};
+    r.op = s.op;
+    r.file = handle_of(n, s.file);
+    if (s.op == Op::Rename || s.op == Op::Link) r.file2 = handle_of(n, s.file2);
+    r.name = {n.step.name.data(), static_cast<u32>(n.step.name.size())};
+    r.name2 = {n.step.name2.data(), static_cast<u32>(n.step.name2.size())};
+    r.type = s.type;
+    r.mode = s.type == PnodeType::Directory ? 0755 : 0644;
+    r.offset = s.offset;
+    r.length = s.length;
+    r.buffer = reinterpret_cast<u8*>(n.buffer.data());
+    if (s.op != Op::Fsync) oracle_.submit(n.index, s);
+    n.asked = true;
+    n.agent->submit(r);
+    if (r.done) step_done(n);
+}
+
+/// The oracle's number of what a Lookup has found. A pair that is not known belongs to a file whose
+/// creation has no answer: on its way, or lost with its agent; and so does one that is known for a
+/// file that is no more, in a state that a crash has taken back.
+u32 System::found_file(Node const& n, std::pair<u64, u32> pair) {
+    std::vector<u32> const could = oracle_.could_find(n.index);
+    auto const known = number_.find(pair);
+    if (known != number_.end()) {
+        bool const plain = std::find(could.begin(), could.end(), known->second) != could.end();
+        if (plain || oracle_.exists(known->second)) return known->second;
+    }
+    for (u32 number : could) {
+        bool mapped = false;
+        for (auto const& [p, other] : number_) mapped = mapped || other == number;
+        if (!mapped) return number;
+    }
+    return 0;
+}
+
+void System::step_done(Node& n) {
+    AgentRequest const& r = n.request;
+    n.asked = false;
+    ++n.steps;
+    ++steps;
+    n.next_step = now_ + (random_.chance(10) ? some_ms(100, 3000) : some_ms(0, 20));
+    if (n.step.op == Op::Fsync) {
+        if (r.error != Error::None) fail("fsync fails");
+        // The last of the promises; what the agent says meanwhile is taken at once.
+        if (!n.promised.empty()) oracle_.durable(n.index, n.promised.back().second);
+        n.promised.clear();
+        return;
+    }
+    AgentOutcome o;
+    o.good = r.error == Error::None;
+    if (o.good && (n.step.op == Op::Create || n.step.op == Op::Lookup)) {
+        FileRef const ref = n.agent->ref(r.result);
+        std::pair<u64, u32> const key{ref.pnode, ref.generation};
+        if (n.step.op == Op::Create) {
+            number_[key] = n.step.made;
+            o.found = n.step.made;
+        } else {
+            o.found = found_file(n, key);
+            number_[key] = o.found;
+        }
+        if (auto const it = n.handle.find(o.found); it != n.handle.end()) {
+            n.agent->forget(r.result);
+        } else {
+            n.handle[o.found] = r.result;
+        }
+    }
+    if (o.good && n.step.op == Op::Read) o.data = n.buffer.substr(0, r.count);
+    if (!oracle_.done(n.index, o)) {
+        fail("agent " + std::to_string(n.index) + ", " + to_text(n.step) + ": error " +
+             std::to_string(static_cast<int>(r.error)) + ", found " + std::to_string(o.found) +
+             " is not explained; expected for one:\n" + oracle_.one_state());
+    }
+    if (may_be_new(n.step.op)) {
+        n.promised.emplace_back(n.agent->acknowledged(), oracle_.changes(n.index));
+    }
+    // Handles of files that may be gone are kept, but not all of them, once what they mean is
+    // fixed.
+    while (n.handle.size() > 12 && n.promised.empty()) {
+        auto it = n.handle.begin();
+        std::advance(it, 1 + random_.below(n.handle.size() - 1));
+        n.agent->forget(it->second);
+        n.handle.erase(it);
+    }
+}
+
+// --- the server ----------------------------------------------------------------------------------
+
+bool System::start_server() {
+    machine_.emplace(image, pool_, memory_, store_options());
+    machine_->now = now_;
+    machine_->disks.record(&trace_);
+    machine_->disks.model.timed = true;
+    machine_->disks.set_now(now_);
+    if (!machine_->mount() || machine_->store().health() != Health::Mounted) return false;
+    now_ = std::max(now_, machine_->now);
+    Arena arena(server_memory_.get(), Server::memory_needed(server_options(ups_)));
+    server_.emplace(arena, machine_->store(), *this, server_options(ups_));
+    server_->start(now_);
+    restarted_ = now_;
+    halting_ = false;
+    return true;
+}
+
+/// The server's memory is gone; of what its disks had not flushed, some is there and some is not.
+void System::stop_server(bool) {
+    never_written += machine_ ? machine_->store().statistics().never_written : 0;
+    server_.reset();
+    machine_.reset();
+    u64 covered[disks] = {};
+    for (simulator::Event const& e : trace_) {
+        if (e.kind == EventKind::FlushDone) covered[e.disk] = std::max(covered[e.disk], e.number);
+    }
+    for (std::size_t i = trace_.size(); i-- > 0;) {
+        simulator::Event const& e = trace_[i];
+        if (e.kind == EventKind::Write) image.at(e.disk, e.block) = e.before;
+    }
+    u64 const keep = random_.below(4);
+    for (std::size_t i = 0; i < trace_.size(); ++i) {
+        simulator::Event const& e = trace_[i];
+        if (e.kind != EventKind::Write) continue;
+        bool const there = i < covered[e.disk] || keep == 0 || (keep > 1 && random_.chance(2));
+        if (there) image.at(e.disk, e.block) = e.data;
+    }
+    trace_.clear();
+}
+
+void System::poke_server() {
+    if (!server_ || now_ < server_paused_) return;
+    machine_->store().advance(now_);
+    server_->advance(now_);
+    if (machine_->store().health() == Health::ReadOnly) fail("the store is read-only");
+}
+
+// --- faults --------------------------------------------------------------------------------------
+
+/// Something acknowledged may be in one place only.
+bool System::vulnerable() const {
+    if (!server_ || halting_ || server_->grace()) return true;
+    for (Node const& n : node_) {
+        if (!n.agent || n.forgiven || !n.agent->active()) return true;
+    }
+    return false;
+}
+
+void System::lose_server() {
+    if (vulnerable()) {
+        at(now_ + some_ms(50, 500), [this] { lose_server(); });
+        return;
+    }
+    ++faults.server;
+    stop_server(false);
+    at(now_ + some_ms(10, 2500), [this] {
+        if (!start_server()) fail("the store cannot be mounted");
+    });
+}
+
+void System::lose_agent() {
+    if (vulnerable()) {
+        at(now_ + some_ms(50, 500), [this] { lose_agent(); });
+        return;
+    }
+    ++faults.agent;
+    Node& n = node_[random_.below(agents)];
+    stop_agent(n);
+    at(now_ + some_ms(10, 2500), [this, &n] { start_agent(n); });
+}
+
+void System::lose_power() {
+    // What was replayed may have been executed in another order than before: it has to be on disk.
+    bool const replayed = !ups_ && now_ - restarted_ < Duration::s(8);
+    if (vulnerable() || replayed) {
+        at(now_ + some_ms(50, 500), [this] { lose_power(); });
+        return;
+    }
+    ++faults.power;
+    for (Node& n : node_) stop_agent(n);
+    if (ups_) {
+        server_paused_ = now_;
+        server_->power_failing();
+        halting_ = true;
+        Instant const end = now_ + server_options(true).hold_up;
+        while (!server_->halted() && now_ <= end) {
+            if (!machine_->disks.busy()) break;
+            machine_->disks.step();
+            now_ = std::max(now_, machine_->disks.now());
+            machine_->store().advance(now_);
+            machine_->store().run();
+        }
+        if (!server_->halted()) fail("the UPS does not last");
+    }
+    stop_server(true);
+    now_ = now_ + some_ms(10, 1000);
+    if (!start_server()) {
+        fail("the store cannot be mounted after a power failure");
+        return;
+    }
+    if (!judge(!ups_, "after a power failure")) return;
+    for (Node& n : node_) {
+        n.forgiven = false;
+        start_agent(n);
+    }
+}
+
+void System::hurt_disk() {
+    if (!machine_ || halting_) {
+        at(now_ + some_ms(50, 500), [this] { hurt_disk(); });
+        return;
+    }
+    ++faults.disks;
+    FaultPlan& f = machine_->disks.faults;
+    u64 const n = segments_start + random_.below(12 * rows_per_segment);
+    switch (random_.below(4)) {
+        case 0:
+            f.latent.insert(u64{bad_disk_} << 48 | n);
+            break;
+        case 1: {
+            u8 const* const old = image.at(bad_disk_, n);
+            u8* const b = pool_.take();
+            if (old) std::memcpy(b, old, block_bytes);
+            if (!old) std::memset(b, 0, block_bytes);
+            b[random_.below(block_bytes)] ^= 0x40;
+            image.at(bad_disk_, n) = b;
+            break;
+        }
+        case 2:
+            f.slower[bad_disk_] = 40;
+            at(now_ + Duration::s(2), [this] {
+                if (machine_) machine_->disks.faults.slower[bad_disk_] = 1;
+            });
+            break;
+        default:
+            f.lose_write[u64{bad_disk_} << 48 |
+                         (machine_->disks.block_writes[bad_disk_] + random_.below(20))] = 1;
+            break;
+    }
+}
+
+void System::pause() {
+    ++faults.pause;
+    Instant const end = now_ + some_ms(50, 4000);
+    if (random_.chance(agents + 1)) {
+        server_paused_ = end;
+        at(end, [this] { poke_server(); });
+    } else {
+        Node& n = node_[random_.below(agents)];
+        n.paused_until = end;
+    }
+}
+
+void System::plan() {
+    auto const some = [&](std::function<void()> const& f) {
+        for (u32 i = 0; i < faults_each; ++i) at(now_ + some_ms(500, 30'000), f);
+    };
+    some([this] { lose_server(); });
+    some([this] { lose_agent(); });
+    some([this] { lose_power(); });
+    some([this] { hurt_disk(); });
+    some([this] { pause(); });
+    some([this] {
+        ++faults.network;
+        partition_until_[random_.below(agents)] = now_ + some_ms(50, 4000);
+    });
+}
+
+// --- the run -------------------------------------------------------------------------------------
+
+bool System::judge(bool rolled_back, char const* when) {
+    Client c(*machine_, 0);
+    std::string text;
+    if (c.dump(&text) != Error::None) {
+        fail(std::string("the store cannot be read ") + when);
+        return false;
+    }
+    now_ = std::max(now_, machine_->now);
+    if (!oracle_.judge(text, rolled_back)) {
+        fail(std::string(ups_ ? "UPS: " : "no UPS: ") + "the store is not what the messages say " +
+             when + ":\n" + text + "expected for one:\n" + oracle_.one_state());
+        return false;
+    }
+    return true;
+}
+
+/// To the next thing that happens.
+void System::advance() {
+    Instant next = events_.empty() ? Instant::never() : events_.top().t;
+    bool const running = server_ && now_ >= server_paused_;
+    if (running) {
+        next = std::min(next, std::max(machine_->store().next_deadline(), now_ + Duration::ms(1)));
+        next = std::min(next, std::max(server_->next_deadline(), now_ + Duration::ms(1)));
+        if (machine_->disks.busy()) next = std::min(next, machine_->disks.next_completion());
+    }
+    for (Node& n : node_) {
+        if (!n.agent) continue;
+        Instant t = n.agent->next_deadline();
+        if (!n.asked && n.agent->active() && n.steps < steps_each) t = std::min(t, n.next_step);
+        t = std::max(t, std::max(n.paused_until, now_ + Duration::us(10)));
+        next = std::min(next, t);
+    }
+    now_ = std::max(now_, next);
+    if (!events_.empty() && events_.top().t <= now_) {
+        auto const f = events_.top().f;
+        events_.pop();
+        f();
+    }
+    if (server_ && now_ >= server_paused_) {
+        while (server_ && machine_->disks.busy() && machine_->disks.next_completion() <= now_) {
+            machine_->disks.step();
+        }
+        machine_->disks.set_now(now_);
+        machine_->now = now_;
+        poke_server();
+    }
+    for (Node& n : node_) {
+        if (!n.agent || now_ < n.paused_until) continue;
+        n.agent->advance(now_);
+        poke_agent(n);
+    }
+}
+
+std::string System::run() {
+    if (!start_server()) return "the first mount";
+    for (Node& n : node_) start_agent(n);
+    plan();
+    auto const over = [&] {
+        bool all = true;
+        for (Node const& n : node_) all = all && n.steps >= steps_each && !n.asked;
+        Faults const& f = faults;
+        return all && f.network >= 3 && f.server >= 3 && f.disks >= 3 && f.power >= 3 &&
+               f.pause >= 3 && f.agent >= 3 && !vulnerable();
+    };
+    for (u64 i = 0; problem_.empty() && !over(); ++i) {
+        advance();
+        if (i > 3'000'000 || now_ > Instant{} + Duration::s(1200))
+            fail("it does not come to its end");
+    }
+    if (problem_.empty()) {
+        for (Node& n : node_) {
+            if (now_ < n.paused_until) now_ = n.paused_until;
+        }
+        if (now_ < server_paused_) now_ = server_paused_;
+        machine_->now = now_;
+        machine_->disks.set_now(now_);
+        machine_->pump();
+        judge(false, "at the end");
+        never_written += machine_->store().statistics().never_written;
+        // What the bad disk has wrong is mended, for the independent checker.
+        machine_->disks.faults = {};
+        if (!machine_->scrub()) fail("the scrub does not end");
+        if (!machine_->unmount()) fail("the unmount does not end");
+    }
+    return problem_;
+}
+
+}  // namespace
+
+RowResult row_agents(RowOptions const& o) {
+    auto const start = std::chrono::steady_clock::now();
+    RowResult r;
+    Memory memory;
+    BlockPool pool;
+    u64 const count = o.count ? o.count : 1000;
+    u64 steps = 0;
+    u64 checked = 0;
+    Faults sum;
+    r.passed = true;
+    std::string violation;
+    for (; r.count < count && r.passed; ++r.count) {
+        std::size_t const mark = pool.mark();
+        System system(o.seed + r.count, pool, memory);
+        std::string problem = system.run();
+        if (problem.empty() && r.count % 100 == 0) {
+            ++checked;
+            check::Report const report = check::run(
+                [&](u32 disk, u64 block, u8* out) {
+                    u8 const* data = system.image.at(disk, block);
+                    for (u32 i = 0; i < block_bytes; ++i) out[i] = data ? data[i] : 0;
+                    return true;
+                },
+                system.image.blocks_per_disk);
+            if (!report.clean) problem = "check: " + report.problems[0];
+        }
+        pool.back_to(mark);
+        steps += system.steps;
+        sum.network += system.faults.network;
+        sum.server += system.faults.server;
+        sum.disks += system.faults.disks;
+        sum.power += system.faults.power;
+        sum.pause += system.faults.pause;
+        sum.agent += system.faults.agent;
+        if (!problem.empty()) {
+            r.passed = false;
+            violation =
+                "\nfirst violation: seed " + std::to_string(o.seed + r.count) + ": " + problem;
+        }
+    }
+    r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    char text[300];
+    std::snprintf(
+        text, sizeof text,
+        "row 5, whole systems: %llu schedules of %u agents, %llu operations, faults: %u of "
+        "network, %u of server, %u of agents, %u of disks, %u of power, %u pauses, %llu "
+        "checked, %.1f s, %.1f/s",
+        static_cast<unsigned long long>(r.count), agents, static_cast<unsigned long long>(steps),
+        sum.network, sum.server, sum.agent, sum.disks, sum.power, sum.pause,
+        static_cast<unsigned long long>(checked), r.seconds,
+        static_cast<double>(r.count) / r.seconds);
+    r.text = text + violation;
+    return r;
+}
+
+}  // namespace nemesis::fs::simulator
