@@ -118,7 +118,7 @@ private:
     std::unique_ptr<u8[]> server_memory_;
     std::optional<Server> server_;
     Instant server_paused_;
-    Instant restarted_;
+    Instant unsettled_;  // when an agent last had something to replay
     bool halting_ = false;
     Duration loss_window_;
     Instant partition_until_[agents];
@@ -423,7 +423,7 @@ bool System::start_server() {
     Arena arena(server_memory_.get(), Server::memory_needed(server_options(ups_)));
     server_.emplace(arena, machine_->store(), *this, server_options(ups_));
     server_->start(now_);
-    restarted_ = now_;
+    unsettled_ = now_;
     halting_ = false;
     return true;
 }
@@ -494,7 +494,7 @@ void System::lose_agent() {
 
 void System::lose_power() {
     // What was replayed may have been executed in another order than before: it has to be on disk.
-    bool const replayed = !ups_ && now_ - restarted_ < Duration::s(8);
+    bool const replayed = !ups_ && now_ - unsettled_ < Duration::s(8);
     if (vulnerable() || replayed) {
         at(now_ + some_ms(50, 500), [this] { lose_power(); });
         return;
@@ -624,6 +624,7 @@ void System::advance() {
         next = std::min(next, t);
     }
     now_ = std::max(now_, next);
+    if (vulnerable()) unsettled_ = now_;
     if (!events_.empty() && events_.top().t <= now_) {
         auto const f = events_.top().f;
         events_.pop();
