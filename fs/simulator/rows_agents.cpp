@@ -522,6 +522,8 @@ void System::lose_power() {
         return;
     }
     if (!judge(!ups_, "after a power failure")) return;
+    // Nobody has a handle any more, and what was taken back may have given its numbers to others.
+    number_.clear();
     for (Node& n : node_) {
         n.forgiven = false;
         start_agent(n);
