@@ -3,7 +3,7 @@
 #include <new>
 
 #include "domains/binder/session.h"
-#include "domains/calls/work.if.h"
+#include "domains/calls/work_object.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/memory/pages.h"
 
@@ -12,25 +12,9 @@ namespace {
 using namespace nemesis;
 using namespace nemesis::invocation;
 
-class WorkObject final : public calls::Work {
-public:
-    Result<std::uint64_t, calls::WorkError> add(std::uint64_t a, std::uint64_t b) override {
-        return a + b;
-    }
-    Result<void, calls::WorkError> spin(std::uint64_t duration) override {
-        auto const end = now() + Duration::ns(static_cast<std::int64_t>(duration));
-        while (now() < end) {
-        }
-        return {};
-    }
-    Result<marshal::String<200>, calls::WorkError> repeat(std::string_view text) override {
-        return marshal::String<200>(text);
-    }
-};
-
 /// All that lives as long as the domain: no destructors are ever run.
 struct Everything {
-    WorkObject object;
+    calls::WorkObject object;
     Backlog backlog;
     binder::Session session;
     binder::Offered offered{static_cast<calls::Work*>(&object), calls::Work::info, backlog};

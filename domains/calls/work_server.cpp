@@ -1,9 +1,8 @@
 // work_server: serves one Work over the channel "client" until its client dies; then exits with 7.
 #include <new>
 
-#include "domains/calls/work.if.h"
+#include "domains/calls/work_object.h"
 #include "libnemesis/channel.h"
-#include "libnemesis/clock.h"
 #include "libnemesis/invocation/call_server.h"
 
 namespace {
@@ -11,25 +10,9 @@ namespace {
 using namespace nemesis;
 using namespace nemesis::invocation;
 
-class WorkObject final : public calls::Work {
-public:
-    Result<std::uint64_t, calls::WorkError> add(std::uint64_t a, std::uint64_t b) override {
-        return a + b;
-    }
-    Result<void, calls::WorkError> spin(std::uint64_t duration) override {
-        auto const end = now() + Duration::ns(static_cast<std::int64_t>(duration));
-        while (now() < end) {
-        }
-        return {};
-    }
-    Result<marshal::String<200>, calls::WorkError> repeat(std::string_view text) override {
-        return marshal::String<200>(text);
-    }
-};
-
 /// All that lives as long as the domain: no destructors are ever run.
 struct Everything {
-    WorkObject object;
+    calls::WorkObject object;
     Export exports[4];
     Import imports[4];
     ConnectionHandles handles{exports, imports, nullptr};
