@@ -33,4 +33,10 @@ inline std::span<std::byte const> incoming(abi::ChannelRecord const& c) {
     return {reinterpret_cast<std::byte const*>(c.incoming), c.incoming_bytes};
 }
 
+/// The data of the archive that this domain knows as `name`; empty if there is none.
+inline std::span<std::byte const> find_file(std::string_view name) {
+    auto const* const record = find_channel(name);
+    return record == nullptr ? std::span<std::byte const>{} : incoming(*record);
+}
+
 }  // namespace nemesis

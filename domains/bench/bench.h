@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "kernel/abi/syscalls.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/units.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/syscalls.h"
@@ -79,6 +80,12 @@ void note(std::string_view name, std::int64_t value);
 void require(bool ok, std::string_view what, std::int64_t value = 0);
 inline void require_success(std::int64_t result, std::string_view what) {
     require(result >= 0, what, result);
+}
+/// Of a domain that must be one of ours.
+inline abi::DomainStatus status_of(abi::DomainId id) {
+    auto const status = domain_status(id);
+    require(status.has_value(), "inspection");
+    return *status;
 }
 
 /// The guarantee under which the bench itself measures. `fresh` waits until the slice is whole, so

@@ -168,9 +168,7 @@ struct Usage {
     std::int64_t allocated, extra;
 };
 Usage usage_of(Child const& child) {
-    require_success(sys::domain_inspect(child.id), "inspection");
-    abi::DomainStatus status;
-    __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
+    auto const status = status_of(child.id);
     return {status.used_ns, status.extra_ns};
 }
 

@@ -39,9 +39,7 @@ void idle_memory() {
     auto const child = make_child({.entry = idle, .weight = 1});
     auto const endpoint = connect(child, 2);
     Thread::sleep_until(now() + Duration::ms(1));
-    require_success(sys::domain_inspect(child.id), "inspection");
-    abi::DomainStatus status;
-    __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
+    auto const status = status_of(child.id);
     report_value("idle_memory", "bytes", static_cast<std::int64_t>(status.kernel_bytes));
     disconnect(endpoint);
     destroy_child(child);

@@ -23,9 +23,9 @@ Loader& the_loader() {
 }
 
 std::span<std::byte const> file(std::string_view name) {
-    auto const* record = find_channel(name);
-    require(record != nullptr, "no program for the bench of spawning");
-    return incoming(*record);
+    auto const bytes = find_file(name);
+    require(!bytes.empty(), "no program for the bench of spawning");
+    return bytes;
 }
 
 /// What a domain of a manifest has unless the manifest says otherwise.
@@ -56,9 +56,7 @@ std::uint32_t spawn_and_wait(std::span<std::byte const> program) {
     rw.pending[0] = 0;
     rw.pending_summary = 0;
     rw.activations_on = 1;
-    require_success(sys::domain_inspect(one.child.id), "inspection");
-    abi::DomainStatus status;
-    __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
+    auto const status = status_of(one.child.id);
     require(status.state == 2 && status.exit_code != 0, "a spawned domain did not stamp",
             static_cast<std::int64_t>(status.exit_code));
     the_loader().ended(one);

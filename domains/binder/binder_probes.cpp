@@ -8,6 +8,7 @@
 
 #include "domains/binder/furnish.h"
 #include "domains/calls/work.if.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -35,15 +36,8 @@ bool expect(bool holds, std::string_view why, std::uint64_t a = 0, std::uint64_t
     return holds;
 }
 
-std::span<std::byte const> image(std::string_view name) {
-    auto const* record = find_channel(name);
-    return record == nullptr ? std::span<std::byte const>{} : incoming(*record);
-}
-
 abi::DomainStatus status(abi::DomainId id) {
-    abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    return s;
+    return domain_status(id).value_or(abi::DomainStatus{});
 }
 
 template <typename F>
@@ -87,7 +81,7 @@ abi::DomainId party(std::string_view program, std::string_view arguments,
     options.stack_pages = 4;
     options.frames = 192 + bindings * 3 / 2;
     options.heap_bytes = (1u << 20) + bindings * 4096ull;
-    auto child = manager::create(image(program), options);
+    auto child = manager::create(find_file(program), options);
     if (!child || !binder::introduce(link().binder(), *child)) return 0;
     auto const period_ns = slice_ns != 0 ? Duration::ms(10).ns() : 0;
     if (!manager::contract(*child, slice_ns, period_ns, period_ns, weight)) return 0;
@@ -428,7 +422,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     options.parties = 64;
     options.bindings = static_cast<std::uint32_t>(bindings + 100);
     options.frames = 4096 + bindings * 5;
-    if (!link().start(image("binder"), 20, options)) {
+    if (!link().start(find_file("binder"), 20, options)) {
         log::line("[ FAILED ] no binder");
         sys::machine_exit(0x11);
     }

@@ -4,6 +4,7 @@
 // Prints "[     OK ] name" or "[ FAILED ] name: ..." and ends the machine. Argument: kills a probe.
 #include "domains/calls/work.if.h"
 #include "domains/manager/manager.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -21,17 +22,10 @@ using namespace nemesis;
 constexpr std::uint64_t kSeed = 20260101;
 std::uint32_t failures = 0, passes = 0;
 
-std::span<std::byte const> image(std::string_view name) {
-    auto const* record = find_channel(name);
-    return record == nullptr ? std::span<std::byte const>{} : incoming(*record);
-}
-
 auto const shape = [] { return invocation::BindingShape::of(calls::Work::info); };
 
 abi::DomainStatus status(abi::DomainId id) {
-    abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    return s;
+    return domain_status(id).value_or(abi::DomainStatus{});
 }
 
 bool wait_dead(abi::DomainId id) {
@@ -83,11 +77,11 @@ Pair make(std::string_view client_argument, std::string_view server_argument) {
     options.frames = 128;
     options.name = "server";
     options.arguments = server_argument;
-    auto server = manager::create(image("work_server"), options);
+    auto server = manager::create(find_file("work_server"), options);
     if (!server) return {};
     options.name = "client";
     options.arguments = client_argument;
-    auto client = manager::create(image("work_client"), options);
+    auto client = manager::create(find_file("work_client"), options);
     Pair pair;
     if (!client || !manager::connect(*client, "server", *server, "client", 0, 0) ||
         !share(*client, *server, shape().client_bytes(), pair.stretches[0]) ||

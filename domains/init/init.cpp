@@ -8,6 +8,7 @@
 
 #include "domains/manager/manager.h"
 #include "libnemesis/activation/activation.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/archive.h"
 #include "libnemesis/base/manifest.h"
 #include "libnemesis/log/log.h"
@@ -199,11 +200,10 @@ void start(Started& started, ManifestDomain const& d) {
 /// Reports and reclaims every domain that has died.
 void bury(std::span<Started> all) {
     for (auto& started : all) {
-        if (!started.alive || sys::domain_inspect(started.child.id) < 0) continue;
-        abi::DomainStatus status;
-        __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
-        if (status.state != 2) continue;
-        log::line(started.child.environment.name, ": ended, code ", status.exit_code & 0xffffffff);
+        if (!started.alive) continue;
+        auto const status = domain_status(started.child.id);
+        if (!status || status->state != 2) continue;
+        log::line(started.child.environment.name, ": ended, code ", status->exit_code & 0xffffffff);
         sys::domain_destroy(started.child.id);
         started.alive = false;
     }

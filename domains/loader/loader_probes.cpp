@@ -4,6 +4,7 @@
 #include <new>
 
 #include "domains/loader/loader.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
@@ -30,15 +31,8 @@ void expect(bool right, std::string_view what, std::int64_t value = 0) {
     log::line("[ FAILED ] ", probe, ": ", what, " ", value);
 }
 
-std::span<std::byte const> image(std::string_view name) {
-    auto const* record = find_channel(name);
-    return record == nullptr ? std::span<std::byte const>{} : incoming(*record);
-}
-
 abi::DomainStatus status(abi::DomainId id) {
-    abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    return s;
+    return domain_status(id).value_or(abi::DomainStatus{});
 }
 
 manager::ChildOptions options_for(std::string_view arguments) {
@@ -59,7 +53,7 @@ bool start(Loaded& loaded) {
 
 /// Loads and starts it; `loaded.child.id` is 0 if that failed.
 Loaded run(std::string_view name, manager::ChildOptions const& options) {
-    auto loaded = the_loader->load(image(name), options);
+    auto loaded = the_loader->load(find_file(name), options);
     if (!loaded) {
         log::line(name, ": ", loaded.error().what, ": ", loaded.error().why);
         expect(false, "not loaded");
@@ -179,7 +173,7 @@ void slot_of_somebody_else() {
 void broken_images() {
     // Cut, and spoilt in each of the bytes that loading looks at first: refused or harmless, and
     // the loader lives. The corpus with reasons is program_cache_test.cpp.
-    auto const good = image("tenant");
+    auto const good = find_file("tenant");
     auto* const copy = static_cast<std::byte*>(pages::take(good.size() / abi::kPageSize + 1));
     expect(copy != nullptr, "no memory");
     if (copy == nullptr) return;
@@ -204,7 +198,7 @@ void broken_images() {
 void quota() {
     auto options = options_for("c");
     options.frames = 20;  // not enough for its data and stack
-    auto const loaded = the_loader->load(image("tenant"), options);
+    auto const loaded = the_loader->load(find_file("tenant"), options);
     expect(!loaded.has_value(), "loaded in spite of the quota");
     if (loaded) the_loader->ended(*loaded);
 }

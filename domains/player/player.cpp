@@ -14,6 +14,7 @@
 #include <cstdio>
 
 #include "domains/demo/appearance.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/media/clip.h"
@@ -35,9 +36,7 @@ public:
         canvas_.fill(kPanel);
         canvas_.fill(0, 0, 4, canvas_.height(), colour_);
         canvas_.text(20, 10, name, {.text = colour_, .ground = kPanel, .scale = 2});
-        abi::DomainStatus status{};
-        if (sys::domain_inspect(0) == 0)
-            __builtin_memcpy(&status, state().rw->arguments, sizeof(status));
+        auto const status = domain_status(0).value_or(abi::DomainStatus{});
         Words words;
         if (status.slice > 0) {
             words.add_tenths(status.slice / 100'000).add(" ms every ");

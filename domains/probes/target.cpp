@@ -2,6 +2,7 @@
 #include "domains/probes/target.h"
 
 #include "domains/probes/probe.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/memory/pages.h"
 #include "libnemesis/state.h"
 
@@ -163,12 +164,11 @@ void destroy_all() {
 }
 
 abi::DomainStatus Target::status() const {
-    abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0)
-        __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    else
-        s.state = 99;
-    return s;
+    auto s = domain_status(id);
+    if (s) return *s;
+    abi::DomainStatus unknown{};
+    unknown.state = 99;
+    return unknown;
 }
 
 bool Target::wait_dead(Duration limit) const {

@@ -14,6 +14,7 @@
 #include "domains/loader/loader.h"
 #include "domains/programs/programs.if.h"
 #include "libnemesis/activation/activation.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/archive.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -266,17 +267,8 @@ Result<void, E> begin(Instance& i, ProgramsObject& asker) {
     return {};
 }
 
-/// What the kernel says of a living or dead domain.
-abi::DomainStatus domain_status(abi::DomainId id) {
-    enter_critical();  // the arguments are the domain's, not the thread's
-    abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    leave_critical();
-    return s;
-}
-
 void note_status(Instance& i) {
-    auto const s = domain_status(i.loaded.child.id);
+    auto const s = domain_status(i.loaded.child.id).value_or(abi::DomainStatus{});
     i.frames_used = s.frames_used;
     i.used_ns = static_cast<std::uint64_t>(s.used_ns);
     i.spare_ns = static_cast<std::uint64_t>(s.extra_ns);
@@ -340,7 +332,7 @@ Instant reap() {
     for (auto& i : the->instances) {
         if (!i.used) continue;
         if (i.phase == Phase::Running) {
-            auto const s = domain_status(i.loaded.child.id);
+            auto const s = domain_status(i.loaded.child.id).value_or(abi::DomainStatus{});
             if (s.state == 2) died(i, s.exit_code);
         }
         if (i.phase == Phase::Waiting) {
