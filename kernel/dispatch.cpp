@@ -72,8 +72,25 @@ static void load_floating_point(Cpu& cpu, Domain& d, abi::ContextSlot const* slo
     if (!ok) refuse_slot(d);
 }
 
-/// Switches the floating-point unit on or off for `d`, which runs next.
-[[gnu::noinline]] static void prepare_floating_point(Cpu& cpu, Domain& d) {
+/// `d` runs next: the timer is set for its alarm, or it is told that the alarm has passed.
+static void heed_alarm(Cpu& cpu, Domain& d) {
+    if (d.alarm <= arch::clock::now())
+        events::alarm_passed(d);
+    else if (d.alarm < cpu.armed)
+        arm_timer(d.alarm);
+}
+
+/// Needs `prepare` before it runs.
+[[gnu::always_inline]] static inline bool is_special(Cpu const& cpu, Domain const& d) {
+    std::uint16_t fpu_or_alarm;
+    __builtin_memcpy(&fpu_or_alarm, &d.fpu, sizeof(fpu_or_alarm));  // adjacent (domain.h)
+    return !cpu.fpu_off || fpu_or_alarm != 0;
+}
+
+/// For `d`, which runs next, what not every domain needs: the floating-point unit is switched on or
+/// off, its alarm heeded.
+[[gnu::noinline]] static void prepare(Cpu& cpu, Domain& d) {
+    if (d.has_alarm) heed_alarm(cpu, d);
     if (cpu.fpu_off == d.fpu) {
         cpu.fpu_off = !d.fpu;
         arch::set_floating_point(d.fpu);
@@ -97,8 +114,8 @@ static void load_floating_point(Cpu& cpu, Domain& d, abi::ContextSlot const* slo
 
 /// Gives the processor to `d`, on the reservation of the payer that there is.
 [[noreturn]] static void enter(Cpu& cpu, Domain& d) {
-    if (!cpu.fpu_off || d.fpu) [[unlikely]]
-        prepare_floating_point(cpu, d);
+    if (is_special(cpu, d)) [[unlikely]]
+        prepare(cpu, d);
     enter_domain(&d, time_kind(cpu, d));
 }
 
@@ -220,8 +237,8 @@ inline constexpr std::int64_t kLongFilingNs = 200;  ///< before spare time's own
                 continue;
             }
         }
-        if (!cpu.fpu_off || runner->fpu) [[unlikely]]
-            prepare_floating_point(cpu, *runner);
+        if (is_special(cpu, *runner)) [[unlikely]]
+            prepare(cpu, *runner);
         enter_chosen(runner, time_kind(cpu, *runner));
     }
 }
@@ -303,6 +320,12 @@ void give_up_to(Domain& sender, Domain& donor, Instant until) {
     decide_and_enter(cpu, entered, entered);
 }
 
+void set_alarm(Domain& d, Instant until) {
+    d.alarm = std::max(until, Instant::ns(0));
+    d.has_alarm = until != Instant::never();
+    if (d.alarm < this_cpu().armed) arm_timer(d.alarm);
+}
+
 std::int64_t resume(Domain& d, std::uint64_t n) {
     if (n >= d.slot_count) return static_cast<std::int64_t>(abi::Error::BadArgument);
     if (d.rw->pending_summary != 0) return static_cast<std::int64_t>(abi::Error::Pending);
@@ -357,6 +380,7 @@ extern "C" [[noreturn]] NO_WAY_BACK void suspend_current(Domain* d, Instant unti
     dispatch::save_bases_at_call(cpu, *d);
     dispatch::charge(cpu, entered, true);
     d->suspended = true;
+    d->has_alarm = false;
     ++d->serve_epoch;  // whatever was donated to it ends
     ++d->ro->deactivations;
     dispatch::block_entity(cpu, d->entity, entered, until);

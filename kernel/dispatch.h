@@ -51,6 +51,9 @@ std::int64_t resume(Domain& d, std::uint64_t slot);
 [[noreturn]] void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector,
                         std::uint64_t error, std::uint64_t address);
 
+/// `d`, which runs, is marked pending when it runs at `until` or later.
+void set_alarm(Domain& d, Instant until);
+
 /// After a call that woke somebody more urgent: the timer fires as soon as the call has returned.
 void preempt_soon();
 /// Sets the timer to `until`, if it is not.

@@ -94,13 +94,16 @@ struct Domain {
     std::uint32_t live_generation;  ///< the generation while alive, else 0
     bool suspended;  ///< gave the processor up and waits for an event or its time-out
     bool fpu;
-    std::uint8_t wake_reason;  ///< abi::Reason of the next activation
-    bool started;
+    bool has_alarm;        ///< `alarm` is set and has not passed
+    std::uint8_t nothing;  ///< 0: the entry code looks at these four at once
     std::uint32_t index, generation;
     bool const* runnable;  ///< entity.runnable()
     std::uint8_t* rw_pages[64];
     std::uint64_t ro_address;  ///< where the domain sees its DIB
+    std::uint8_t wake_reason;  ///< abi::Reason of the next activation
+    bool started;
 
+    Instant alarm;  ///< it becomes pending when it runs then or later; ends when it suspends
     std::uint64_t pml4;
     std::uint32_t endpoint_count;
     DomainState state;
@@ -155,6 +158,8 @@ static_assert(offsetof(Domain, rw) == DOMAIN_RW && offsetof(Domain, slot_count) 
               offsetof(Domain, live_generation) == DOMAIN_LIVE_GENERATION &&
               offsetof(Domain, suspended) == DOMAIN_SUSPENDED &&
               offsetof(Domain, fpu) == DOMAIN_SUSPENDED + 1 &&
+              offsetof(Domain, has_alarm) == DOMAIN_SUSPENDED + 2 &&
+              offsetof(Domain, nothing) == DOMAIN_SUSPENDED + 3 &&
               offsetof(Domain, wake_reason) == DOMAIN_WAKE_REASON &&
               offsetof(Domain, started) == DOMAIN_STARTED &&
               offsetof(Domain, index) == DOMAIN_INDEX &&

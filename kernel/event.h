@@ -48,6 +48,9 @@ std::int64_t close(Domain& d, std::uint32_t endpoint);
 /// The domain that runs when `payer` is dispatched: the end of its chain of donations.
 Domain& runner_for(Domain& payer, Instant now);
 
+/// `d`, which runs next, is pending without an endpoint.
+void alarm_passed(Domain& d);
+
 /// `donor` dies: the receiver goes on by itself.
 void donor_died(Domain& donor, Instant now);
 /// The payer's budget is spent: its receiver goes on by itself, the payer waits for the answer.

@@ -62,6 +62,14 @@ void initialise() {
 static void timer_fired(Cpu& cpu) {
     cpu.armed = Instant::ns(-1);
     apic::end_of_interrupt();
+    if (cpu.current != nullptr && cpu.current->has_alarm) [[unlikely]] {
+        if (cpu.current->alarm <= arch::clock::now()) {
+            events::alarm_passed(*cpu.current);
+            cpu.scheduler().charge_to(cpu.current->entity, kInterruptCost);
+        }
+        cpu.reschedule = true;
+        return;
+    }
     auto const early = cpu.decision.kind == TimeKind::Extra && cpu.current != nullptr &&
                        cpu.payer == cpu.current && arch::clock::now() < cpu.decision.until;
     if (early)

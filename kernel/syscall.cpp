@@ -302,6 +302,10 @@ std::int64_t call_endpoint_close(abi::DomainId target, Word endpoint) {
     });
 }
 std::int64_t call_endpoint_state(Word endpoint) { return events::state(self(), endpoint); }
+std::int64_t call_alarm(Word until) {
+    dispatch::set_alarm(self(), Instant::ns(static_cast<std::int64_t>(until)));
+    return 0;
+}
 std::int64_t call_irq_bind(Word kind, Word number, Word endpoint) {
     return timed([&] {
         auto const granted = number < abi::kInterruptMessage &&
@@ -476,6 +480,7 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_stretch_address>(),
     entry<call_answer>(),
     entry<call_endpoint_state>(),
+    entry<call_alarm>(),
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();

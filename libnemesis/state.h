@@ -55,7 +55,10 @@ struct State {
     void* on_activation_self;
     void (*exit_hook)();
     Closure* further_closures;  ///< of endpoints from kClosuresInline on; null: none attached
-    std::uint64_t reserved[15];
+    /// The alarm that the kernel was last asked for, and how often the domain had suspended then.
+    Instant alarm;
+    std::uint64_t alarm_deactivations;
+    std::uint64_t reserved[13];
     Closure closures[kClosuresInline];
 };
 static_assert(sizeof(State) <= abi::kStatePages * 4096);

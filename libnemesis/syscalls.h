@@ -169,6 +169,10 @@ inline std::int64_t endpoint_accept(abi::DomainId target, Word endpoint, abi::Do
 inline std::int64_t endpoint_state(Word endpoint) {
     return call(abi::Call::GetEndpointState, endpoint);
 }
+/// One for the whole domain, of its thread scheduler's. units: ns since boot
+inline std::int64_t alarm(std::int64_t until) {
+    return call(abi::Call::Alarm, static_cast<Word>(until));
+}
 inline std::int64_t endpoint_close(abi::DomainId target, Word endpoint) {
     return call(abi::Call::EndpointClose, target, endpoint);
 }

@@ -310,7 +310,7 @@ yield_call:
     jne \slow
     cmpq $0, RW_SUMMARY(%r9)
     jne \slow
-    cmpb $0, DOMAIN_SUSPENDED+1(%r10)
+    cmpw $0, DOMAIN_SUSPENDED+1(%r10)           // neither floating point nor an alarm
     jne \slow
     movq $0, DOMAIN_DONATES_TO(%r10)
     movb $1, DOMAIN_SUSPENDED(%r8)
@@ -346,7 +346,7 @@ send_sync_call:
     // A request: the receiver runs on what the payer has.
     cmpq $0, RW_SUMMARY(%r9)
     jne send_sync_slow
-    cmpw $1, DOMAIN_SUSPENDED(%r10)             // it waits, and has no floating point
+    cmpl $1, DOMAIN_SUSPENDED(%r10)             // it waits; no floating point, no alarm
     jne send_sync_slow
     cmp cpu0+CPU_UNTIL(%rip), %rsi              // a time-out that needs a timer of its own
     jl send_sync_slow

@@ -36,6 +36,7 @@ constexpr Group groups[] = {
     {"guarantees_full", guarantees_full},
     {"guarantees_limit", guarantees_limit},
     {"guarantees_overrun", guarantees_overrun},
+    {"guarantees_alarms", guarantees_alarms},
     {"guarantees_wakes", guarantees_wakes},
     {"guarantees_storm", guarantees_storm},
     {"guarantees_crowd", guarantees_crowd},

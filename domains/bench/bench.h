@@ -133,6 +133,7 @@ void crowd();       // everything with 10,000 domains
 void guarantees_full();     // of 99.5 % of the processor
 void guarantees_limit();    // of all that admission grants
 void guarantees_overrun();  // beside one that overruns
+void guarantees_alarms();   // beside one that has itself interrupted
 void guarantees_wakes();    // beside those that block and wake at random
 void guarantees_storm();    // beside a device without mercy
 void guarantees_crowd();    // beside 10,000 with contracts

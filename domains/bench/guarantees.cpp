@@ -58,6 +58,20 @@ STAMPED_ENTRY(job_entry, job)
     }
 }
 
+/// Has itself interrupted by alarms all the time.
+[[noreturn]] void alarm_storm(abi::DibRo const* ro) {
+    auto& t = *reinterpret_cast<Task*>(ro->environment);
+    auto& rw = rw_of(ro);
+    rw.activations_on = 0;
+    for (std::int64_t after = 1;; after = after % 1'000 + 1) {
+        rw.pending_summary = 0;
+        sys::alarm(now().ns() + after);
+        while (__atomic_load_n(&rw.pending_summary, __ATOMIC_RELAXED) == 0) {
+        }
+        t.jobs = t.jobs + 1;
+    }
+}
+
 [[noreturn]] void hog(abi::DibRo const*) {
     for (;;) asm volatile("");
 }
@@ -335,6 +349,28 @@ void guarantees_overrun() {
     require(board().tasks[3].missed > 0, "the domain that overruns misses nothing");
     note("overruns", static_cast<std::int64_t>(board().tasks[3].missed));
     report_tasks("guarantees_overrun", tasks, 3);
+    for (auto const& child : tasks) destroy_child(child);
+}
+
+/// Beside the promised set one domain sets alarms without end: what they cost is its own.
+void guarantees_alarms() {
+    give_up_guarantee();
+    Child tasks[4];
+    make_promised(tasks);
+    auto& storm = board().tasks[3];
+    storm = Task{};
+    tasks[3] = make_child({.entry = alarm_storm,
+                           .argument = reinterpret_cast<std::uint64_t>(&storm),
+                           .slice = 4'000'000,
+                           .period = 10'000'000,
+                           .deadline = 10'000'000});
+    Hogs hogs;
+    begin(tasks, 3);
+    watch(Duration::s(scale().long_form ? 10 : 2) + Duration::ms(500), Duration::s(1));
+    auto const alarms = static_cast<std::int64_t>(storm.jobs);
+    note("alarms", alarms);
+    require(alarms > 100'000, "too few alarms", alarms);
+    report_tasks("guarantees_alarms", tasks, 3);
     for (auto const& child : tasks) destroy_child(child);
 }
 

@@ -100,15 +100,19 @@ void earliest_deadline_first() {
         s.order[s.at] = reinterpret_cast<std::uint64_t>(n);
         s.at = s.at + 1;
     };
+    bool started = true;
+    enter_critical();  // none runs before all are ready
     for (std::uint64_t const n : {3, 1, 4, 2, 0}) {
-        REQUIRE(start(static_cast<std::uint32_t>(n), body, reinterpret_cast<void*>(n),
-                      base + Duration::ms(1 + static_cast<std::int64_t>(n))));
+        started &= start(static_cast<std::uint32_t>(n), body, reinterpret_cast<void*>(n),
+                         base + Duration::ms(1 + static_cast<std::int64_t>(n)));
     }
+    leave_critical();
+    REQUIRE(started);
     for (std::uint32_t n = 0; n < 5; ++n) threads[n].join();
     for (std::uint64_t n = 0; n < 5; ++n) EXPECT_EQ(s.order[n], n);
 }
 
-/// A thread that computes is preempted by one that wakes with an earlier deadline.
+/// A thread that computes is preempted by one that wakes with an earlier deadline, at once.
 void waking_preempts() {
     static std::uint64_t volatile spins, late, woken;
     spins = 0;
@@ -128,17 +132,93 @@ void waking_preempts() {
             when += Duration::us(150);
         }
     };
-    // Time-outs of threads are looked at when the domain is activated, and a domain that runs is
-    // activated anew when another has had its turn: so somebody else wants the processor here.
-    auto hog = make_started(spinner, {.weight = 1000});
     REQUIRE(start(0, spin_body, nullptr));
     REQUIRE(start(1, tick_body, nullptr, now() + Duration::ms(1)));
     threads[0].join();
     threads[1].join();
     EXPECT(spins > 1000);
-    (void)hog;
     EXPECT_EQ(woken, 40);
-    EXPECT_BELOW(static_cast<std::int64_t>(late), 2'100'000);
+    EXPECT_BELOW(static_cast<std::int64_t>(late), 5'000);
+}
+
+/// One that wakes with a later deadline does not disturb it.
+void later_deadline_waits() {
+    static Instant woken, ended;
+    auto const tick_body = [](void*) {
+        Thread::sleep_until(now() + Duration::us(100));
+        woken = now();
+    };
+    auto const spin_body = [](void*) {
+        auto const end = now() + Duration::ms(1);
+        while (now() < end) {
+        }
+        ended = now();
+    };
+    REQUIRE(start(0, tick_body, nullptr));
+    REQUIRE(start(1, spin_body, nullptr, now() + Duration::ms(1)));
+    threads[0].join();
+    threads[1].join();
+    EXPECT(woken > ended);
+}
+
+/// Who hands a mutex over to a more urgent thread, or signals it, or starts it, lets it run first.
+void handing_over_preempts() {
+    static Shared s;
+    static bool volatile go = false;
+    auto const body = [](void*) {
+        s.mutex.lock();
+        s.order[s.at] = 1;
+        s.at = s.at + 1;
+        while (!go) s.condition.wait(s.mutex);
+        s.order[s.at] = 2;
+        s.at = s.at + 1;
+        s.mutex.unlock();
+    };
+    s.mutex.lock();
+    REQUIRE(start(0, body, nullptr, now() + Duration::ms(1)));
+    EXPECT_EQ(s.at, 0);
+    s.mutex.unlock();
+    EXPECT_EQ(s.at, 1);
+    go = true;
+    s.condition.signal();
+    EXPECT_EQ(s.at, 2);
+    threads[0].join();
+}
+
+void alarm_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    auto& rw = *reinterpret_cast<abi::DibRw*>(ro->rw_address);
+    auto const pending_by = [&](std::int64_t limit) {
+        while (rw.pending_summary == 0 && now().ns() < limit) asm volatile("" ::: "memory");
+        return rw.pending_summary != 0;
+    };
+    constexpr std::int64_t hostile[] = {0, 1, -1, INT64_MIN, INT64_MIN + 1};
+    for (auto const until : hostile) {
+        rw.pending_summary = 0;
+        if (sys::alarm(until) != 0 || !pending_by(now().ns() + 10'000))
+            mail.out[0] = mail.out[0] + 1;
+    }
+    // A later one replaces an earlier one; never ends it; so does suspending.
+    rw.pending_summary = 0;
+    sys::alarm(now().ns() + 20'000);
+    sys::alarm(now().ns() + 200'000);
+    if (pending_by(now().ns() + 100'000)) mail.out[1] = mail.out[1] + 1;
+    sys::alarm(INT64_MAX);
+    if (pending_by(now().ns() + 200'000)) mail.out[1] = mail.out[1] + 1;
+    sys::alarm(now().ns() + 100'000);
+    sys::suspend(now().ns() + 50'000);
+    if (pending_by(now().ns() + 200'000)) mail.out[1] = mail.out[1] + 1;
+    sys::alarm(INT64_MAX - 1);
+    if (pending_by(now().ns() + 100'000)) mail.out[1] = mail.out[1] + 1;
+    mail.out[2] = 1;
+    for (;;) sys::suspend(INT64_MAX);
+}
+void alarms() {
+    auto t = make_started(alarm_entry);
+    REQUIRE(wait_for([&] { return t.mail->out[2] == 1; }));
+    EXPECT_EQ(t.mail->out[0], 0);
+    EXPECT_EQ(t.mail->out[1], 0);
+    EXPECT(!t.dead());
 }
 
 void slots_run_out() {
@@ -182,6 +262,9 @@ constexpr Probe list[] = {
     {"thread.conditions", conditions},
     {"thread.earliest_deadline_first", earliest_deadline_first},
     {"thread.waking_preempts", waking_preempts},
+    {"thread.later_deadline_waits", later_deadline_waits},
+    {"thread.handing_over_preempts", handing_over_preempts},
+    {"thread.alarms", alarms},
     {"thread.slots_run_out", slots_run_out},
     {"thread.events_wake_threads", events_wake_threads},
 };

@@ -166,7 +166,12 @@ enum class Call : std::uint32_t {
     /// endpoint_state(endpoint): an EndpointState, and changes nothing. Errors: BadHandle.
     /// bound 60.
     GetEndpointState = 42,
-    Count = 43,
+    /// alarm(until): marks the caller pending, as an event without an endpoint would, when it runs
+    /// at the time `until` (ns since boot, INT64_MAX = never) or later; replaces an earlier alarm,
+    /// and ends when the caller suspends. One that interrupts the caller is charged to it.
+    /// bound 150.
+    Alarm = 43,
+    Count = 44,
 };
 
 /// For machine_exit: stand still, do not end.

@@ -75,6 +75,25 @@ struct ThreadScheduler {
             make_ready(s, t);
         }
     }
+    /// A sleeper that would come before `t`, which runs next, shall interrupt it.
+    [[gnu::noinline]] static void set_alarm(State& s, Thread const& t) {
+        auto const* sleeper = s.sleeping;
+        while (sleeper != nullptr && sleeper->deadline_ >= t.deadline_)
+            sleeper = sleeper->next_sleeper_;
+        if (sleeper == nullptr) return;
+        // Suspending has ended it.
+        auto const stands = s.alarm_deactivations == s.ro->deactivations;
+        if (stands && s.alarm <= sleeper->timeout_ && s.alarm > now()) return;
+        s.alarm = sleeper->timeout_;
+        s.alarm_deactivations = s.ro->deactivations;
+        sys::alarm(s.alarm.ns());
+    }
+    /// The current thread lets a ready one with an earlier deadline run. requires: activations off
+    static void yield_to_more_urgent(State& s) {
+        if (s.ready == nullptr || s.ready->deadline_ >= s.current->deadline_) return;
+        make_ready_first(s, *s.current);
+        block(s);
+    }
     /// Gives the processor to the first ready thread; returns only if an event came in between.
     static void run_first(State& s) {
         auto& t = *s.ready;
@@ -82,6 +101,8 @@ struct ThreadScheduler {
         t.next_ = nullptr;
         s.current = &t;
         s.rw->slot[1] = t.slot_;
+        if (s.sleeping != nullptr) [[unlikely]]
+            set_alarm(s, t);
         if (t.preempted_) {
             t.preempted_ = false;
             sys::resume(t.slot_);
@@ -390,7 +411,10 @@ bool Thread::start(void (*function)(void*), void* argument, Options const& optio
     stack_pointer_ = reinterpret_cast<std::uint64_t>(top);
     ++s.thread_count;
     Scheduler::make_ready(s, *this);
-    if (was_on != 0) leave_critical();
+    if (was_on != 0) {
+        Scheduler::yield_to_more_urgent(s);
+        leave_critical();
+    }
     return true;
 }
 
@@ -453,7 +477,7 @@ bool Mutex::try_lock() {
 void Mutex::unlock() {
     enter_critical();
     owner_ = waiters_.first();
-    waiters_.wake_one();
+    if (waiters_.wake_one()) Scheduler::yield_to_more_urgent(state());
     leave_critical();
 }
 
@@ -474,13 +498,14 @@ bool Condition::wait(Mutex& mutex, Instant until) {
 
 void Condition::signal() {
     enter_critical();
-    waiters_.wake_one();
+    if (waiters_.wake_one()) Scheduler::yield_to_more_urgent(state());
     leave_critical();
 }
 
 void Condition::broadcast() {
     enter_critical();
     waiters_.wake_all();
+    Scheduler::yield_to_more_urgent(state());
     leave_critical();
 }
 

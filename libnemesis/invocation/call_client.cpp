@@ -100,7 +100,8 @@ std::byte const* CallClient::call_slowly(Outgoing const& outgoing, CallTarget ta
     live_[index] = id;
     seal(outgoing, id, target, donates_ ? CallKind::Donated : CallKind::Call, until, bytes);
     requests_.publish_unasked();
-    auto sent = donates_ ? sys::send_sync(endpoint_, until.ns()) : sys::send(endpoint_);
+    auto sent = donates_ ? sys::send_sync(endpoint_, until_first_sleeper(until).ns())
+                         : sys::send(endpoint_);
     if (sent == static_cast<std::int64_t>(abi::Error::Pending)) sent = sys::send(endpoint_);
     if (sent < 0) return lost(index, was_on);
     return wait(index, id, until, was_on);

@@ -70,7 +70,7 @@ public:
             auto const id = calls_;
             seal(outgoing, id, target, CallKind::Donated, until, bytes);
             requests_.publish_unasked();
-            bool const sent = sys::send_sync(endpoint_, until.ns()) == 0;
+            bool const sent = sys::send_sync(endpoint_, until_first_sleeper(until).ns()) == 0;
             if (sent) [[likely]] {
                 event_.forget();
                 if (auto const* const slot = replies_.next(); slot != nullptr) [[likely]] {

@@ -8,9 +8,11 @@
 // Blocking calls take an absolute time-out; they return false when it has passed.
 // Source: PEG94 "Virtual-Processor Model" (user-level thread scheduler).
 
+#include <algorithm>
 #include <cstdint>
 
 #include "libnemesis/base/units.h"
+#include "libnemesis/state.h"
 
 namespace nemesis {
 
@@ -94,6 +96,13 @@ private:
     bool finished_ = false;
     WaitQueue joiners_;
 };
+
+/// Until when a caller may keep all threads of its domain waiting who would wait until `until`.
+/// requires: activations off
+inline Instant until_first_sleeper(Instant until) {
+    auto const* const sleeper = state().sleeping;
+    return sleeper == nullptr ? until : std::min(until, sleeper->timeout());
+}
 
 /// Mutual exclusion with hand-over in order of arrival. Zero-initialised: free.
 class Mutex {

@@ -29,6 +29,7 @@ GROUPS = {
     "guarantees_full": (("guarantees_full",), 512, 3600),
     "guarantees_limit": (("guarantees_limit",), 512, 3600),
     "guarantees_overrun": (("guarantees_overrun",), 512, 1200),
+    "guarantees_alarms": (("guarantees_alarms",), 512, 1200),
     "guarantees_wakes": (("guarantees_wakes",), 512, 1800),
     "guarantees_storm": (("guarantees_storm",), 512, 1200),
     "guarantees_crowd": (("guarantees_crowd",), 2048, 1800),
