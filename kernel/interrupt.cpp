@@ -151,6 +151,14 @@ std::int64_t acknowledge(Domain& d, std::uint64_t number) {
     return 0;
 }
 
+/// With its last message a function loses the bus: its driver is dying, and soon the memory that it
+/// was told to use belongs to others. bound: one look at each source
+static void stop_device(std::uint32_t line) {
+    for (auto const& s : sources)
+        if (s.used && s.message && (s.line ^ line) >> 8 == 0) return;
+    arch::pci::stop_mastering(line);
+}
+
 void release(std::uint32_t number) {
     if (number >= kSourcesMax || !sources[number].used) return;
     auto& s = sources[number];
@@ -158,7 +166,9 @@ void release(std::uint32_t number) {
     auto* link = &chain_of(meaning(s.message, s.line));
     while (*link != number) link = &sources[*link].next;
     *link = s.next;
+    auto const was = s;
     s = Source{};
+    if (was.message) stop_device(was.line);
     s.next = first_free;
     first_free = static_cast<std::uint8_t>(number);
 }

@@ -138,6 +138,11 @@ void set_message_mask(std::uint32_t number, bool masked) {
     write(function | cap, masked ? control & ~0x10000u : control | 0x10000u);
 }
 
+void stop_mastering(std::uint32_t number) {
+    auto const command = (number & kFunction) | 4;
+    write(command, read(command) & 0xffff & ~4u);  // the upper half, of status, is left as it is
+}
+
 void find_message_tables() {
     for (std::uint32_t bus = 0; bus < 256; ++bus)
         each_function(bus, [](std::uint32_t at) { note_message_table(message_table(at)); });

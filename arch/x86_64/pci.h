@@ -20,6 +20,8 @@ std::uint64_t memory_bar(std::uint32_t function, unsigned bar);
 /// Sends message entry `number & 255` of the function to `vector`, masked. False: no such entry.
 bool route_message(std::uint32_t number, std::uint8_t vector);
 void set_message_mask(std::uint32_t number, bool masked);
+/// The function of `number` reaches memory no more, until one of its messages is routed again.
+void stop_mastering(std::uint32_t number);
 
 /// Notes where the message tables (MSI-X) of all functions lie, by whole pages. Boot only, once
 /// addresses are assigned: nobody but the kernel could change them.
