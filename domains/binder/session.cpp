@@ -162,6 +162,7 @@ Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end,
                                  {address_of(bound.stretches_[1]), shape.server_bytes()},
                                  endpoint},
                                 shape));
+    bound.shape_ = shape;
     bound.handles_.set_limits(shape.request_bytes, shape.reply_bytes);
     bound.client_.set_handles(&bound.handles_);
     return {};

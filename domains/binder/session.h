@@ -44,6 +44,8 @@ public:
     bool is_bound() const { return binding_ != 0; }
     /// Whether calls fail because the server is gone: unbind, and bind anew.
     bool is_dead() const { return client_.is_dead(); }
+    /// What was agreed. requires: is_bound()
+    invocation::BindingShape const& shape() const { return shape_; }
 
 private:
     friend class Session;
@@ -52,6 +54,7 @@ private:
     invocation::CallClient client_;
     invocation::Import imports_[imports_max];
     invocation::ConnectionHandles handles_{{}, imports_, &client_};
+    invocation::BindingShape shape_;
     std::uint64_t binding_ = 0;
     std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
     std::uint32_t endpoint_ = 0;            ///< 0: none

@@ -275,6 +275,8 @@ bool CallServer::serve_one(bool may_enable) {
             } else if (may_enable) {
                 // Others may run meanwhile, but no second call of this client.
                 busy_ = true;
+                handles_->set_until(
+                    Instant::ns(marshal::load_once<std::int64_t>(slot.data() + 16)));
                 leave_critical();
                 result = target->info->dispatch(target->object, operation, body, room, handles_);
                 enter_critical();

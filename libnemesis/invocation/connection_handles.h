@@ -59,6 +59,10 @@ public:
         return info.request_max <= request_max_ && info.reply_max <= reply_max_;
     }
     Export const& root() const { return exports_[0]; }
+    /// The time-out of the call that a worker serves now, as its caller says it: for objects that
+    /// have to wait for others themselves.
+    Instant until() const { return until_; }
+    void set_until(Instant until) { until_ = until; }
 
     /// What the peer means by `number`; null if nothing. The number is the peer's.
     Export const* find(std::uint32_t number) const {
@@ -88,6 +92,7 @@ private:
     Transport* transport_;
     Unreferenced hook_;
     std::uint32_t request_max_ = UINT32_MAX, reply_max_ = UINT32_MAX;
+    Instant until_ = Instant::never();
 };
 
 }  // namespace nemesis::invocation
