@@ -19,6 +19,7 @@ import image
 import packages
 import qemu
 import report
+import run_nodes
 import timebase
 from console import PegError, UsageError, say, step
 from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, ROOT, shown
@@ -55,6 +56,8 @@ def add_arguments(parser):
     parser.add_argument("--append", default="", metavar="TEXT", help="options for the kernel")
     parser.add_argument("--manifest", type=pathlib.Path, metavar="FILE",
                         help="what the machine runs (the demo)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N",
+                        help="2: two machines that work for each other, joined by a private link")
     parser.add_argument("--no-build", action="store_true", help="take what is built already")
 
 
@@ -195,6 +198,8 @@ def choose_clock(options):
 
 def run(options):
     check(options)
+    if options.nodes != 1:
+        return run_nodes.run(options)
     packages.need("run", *(["image"] if options.uefi else []), *(["clip"] if options.clip else []))
     manifest, scripted = choose_manifest(options)
     if not options.no_build:
