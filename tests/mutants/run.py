@@ -7,6 +7,7 @@ The first line of a patch says who must catch it:
     # PROGRAM: TEST ...     a GoogleTest program of the host and its tests
     # probes: NAME ...      probes of domains/probes, on the mutated kernel
     # bench: METRIC         a row of a group of ./peg bench, on the mutated kernel
+    # guest: NAME ...       tests of ./peg test guest, everything in the image mutated
 The word "hangs" before the colon (# probes hangs: NAME) says that the mutant may stop the program or
 the machine from coming to its end; for all others that is no evidence.
 A patch that no longer applies is a failure, and so is a mutant that survives.
@@ -281,6 +282,42 @@ def bench_catches(patch):
     return machine_catches(patch, archive, "", check)
 
 
+# ---- domains and libraries ----
+
+def run_guest_tests(names, deadline):
+    """The names of the tests that failed; builds what has changed."""
+    wanted = "|".join(f"^guest {re.escape(name)}$" for name in names)
+    with subprocess.Popen(["sh", TREE / "peg", "test", "guest", "--filter", wanted], cwd=TREE, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as tests:
+        try:
+            text, _ = tests.communicate(timeout=deadline)
+        except subprocess.TimeoutExpired:
+            tests.terminate()  # it takes its machines with it
+            raise Hung from None
+    failed = re.findall(r"^FAILED guest (\S+)", text, re.M)
+    if not failed and f"{len(names)} passed, 0 failed" not in text or "could not be run" in text:
+        raise Useless(text[-2000:])
+    return failed
+
+
+def guest_catches(patch):
+    key = " ".join(patch.names)
+    if key not in guest_catches.seconds:
+        failed, guest_catches.seconds[key] = timed(run_guest_tests, patch.names)
+        if failed:
+            raise Useless(f"{failed} fail")
+    if not patch.apply():
+        return None, "DOES NOT APPLY"
+    try:
+        failed = run_guest_tests(patch.names, 300 + deadline_for(guest_catches.seconds[key]))
+    except Useless as useless:
+        return None, f"DOES NOT COMPILE {useless}"
+    return (True, "fails " + ", ".join(failed)) if failed else (None, "SURVIVES")
+
+
+guest_catches.seconds = {}
+
+
 def main():
     wanted = sys.argv[1:]
     patches = [Patch(path) for path in sorted((ROOT / "tests" / "mutants").glob("*.patch"))
@@ -292,7 +329,8 @@ def main():
     lost = []
     for number, patch in enumerate(patches, 1):
         began = time.monotonic()
-        catches = {"probes": probes_catch, "bench": bench_catches}.get(patch.who, host_catches)
+        catches = {"probes": probes_catch, "bench": bench_catches,
+                   "guest": guest_catches}.get(patch.who, host_catches)
         try:
             verdict, said = catches(patch)
         except Hung:

@@ -37,7 +37,7 @@ LIMITS = {
     "idle_memory_n10000": (2**31 // 10_000, "max"),  # all of them in 2 GiB
     # Jobs of guaranteed tasks; parts per million; ns beyond one per cent or one quantum.
     **{f"guarantees_{part}_{what}": (0, "max")
-       for part in ("full", "limit", "overrun", "wakes", "storm", "crowd")
+       for part in ("full", "limit", "overrun", "alarms", "wakes", "storm", "crowd")
        for what in ("missed", "hogs_unfair")},
     "guarantees_full_reserve_at_1000": (20_000, "max"),
     "guarantees_limit_reserve_at_1000": (20_000, "max"),
