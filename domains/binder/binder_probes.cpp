@@ -342,6 +342,19 @@ void flooded_server() {
     }
 }
 
+/// A call by synchronous send gives the whole domain up: its other threads wake in time all the
+/// same.
+void sleeper_wakes_during_call() {
+    auto const server = party("bound_server0", "iwork");
+    auto const client = party("bound_client0", "t20 work", 8, 1, 1'500'000);
+    expect(wait_for([&] { return status(client).state == 2; }, Duration::ms(400)), "has not ended");
+    auto const late_us = status(client).exit_code - 0x600;
+    expect(late_us < 20, "a sleeper came late", late_us);
+    sys::domain_destroy(client);
+    sys::domain_destroy(server);
+    (void)settled();
+}
+
 /// Five servers, five clients, each with a fifth of `count` bindings, a fifth of them to each
 /// server; called all; then all die.
 void many_bindings(std::uint64_t count) {
@@ -435,6 +448,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("binder.server_with_worker_dies", [&] { servers_die("wwork", 'd', kills); });
     probe("binder.hostile_parties", [&] { hostile_parties(kills); });
     probe("binder.flooded_server", flooded_server);
+    probe("binder.sleeper_wakes_during_call", sleeper_wakes_during_call);
     probe("binder.many_bindings", [&] { many_bindings(bindings); });
     // Leaves a few behind, which later introductions would replace.
     probe("binder.introduced_for_nothing", introduced_for_nothing);

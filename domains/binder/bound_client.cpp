@@ -7,6 +7,9 @@
 //   p  so many jobs, one each 10 ms, of 0.8 ms of the server's work, by synchronous send; q
 //   without;
 //      exits with 0x600 and how many were not done within their 10 ms
+//   t  so many jobs, one each 10 ms, of 0.4 ms of the server's work, while another thread sleeps
+//   for
+//      0.1 ms of each; exits with 0x600 and how many us that one came late at most
 //   h  computes for ever
 //   x  writes nonsense into its connection to the binder, and rings, for ever
 // Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed.
@@ -99,6 +102,35 @@ void many(binder::Session& session, std::uint64_t count, std::string_view name) 
     sys::exit(0x600 + missed);
 }
 
+[[noreturn]] void jobs_beside_sleeper(binder::Session& session, std::uint64_t count,
+                                      std::string_view name) {
+    auto& bound = *new (bound_memory) binder::Bound;
+    bind(session, bound, name, 16);
+    calls::WorkProxy<CallClient> work(bound.client());
+    constexpr std::uint64_t stack_pages = 4;
+    auto* const stack = pages::take(stack_pages);
+    if (stack == nullptr) sys::exit(8);
+    static Instant until;
+    static std::int64_t volatile late = 0;
+    for (auto release = now() + Duration::ms(10); count-- != 0; release += Duration::ms(10)) {
+        Thread::sleep_until(release);
+        until = release + Duration::us(100);
+        static Thread sleeper;
+        auto const sleep = [](void*) {
+            Thread::sleep_until(until);
+            if ((now() - until).ns() > late) late = (now() - until).ns();
+        };
+        if (!sleeper.start(
+                sleep, nullptr,
+                {.stack = stack, .stack_bytes = stack_pages * abi::kPageSize, .deadline = until}))
+            sys::exit(9);
+        if (auto const spun = work.spin(400'000); !spun)
+            sys::exit(0x100 + static_cast<std::uint64_t>(spun.error()));
+        sleeper.join();
+    }
+    sys::exit(0x600 + static_cast<std::uint64_t>(late) / 1'000);
+}
+
 [[noreturn]] void nonsense(std::uint64_t seed) {
     auto const* calls = find_channel("binder");
     if (calls == nullptr) sys::exit(9);
@@ -136,6 +168,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (env.arguments[0] == 'm') many(session, count, name);
     if (env.arguments[0] == 'p' || env.arguments[0] == 'q')
         jobs(session, count, name, env.arguments[0] == 'p');
+    if (env.arguments[0] == 't') jobs_beside_sleeper(session, count, name);
     auto& bound = *new (bound_memory) binder::Bound;
     for (std::uint64_t i = 0; i < count; ++i) {
         bind(session, bound, name, 16);
