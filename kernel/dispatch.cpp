@@ -317,6 +317,7 @@ void give_up_to(Domain& sender, Domain& donor, Instant until) {
         block_entity(cpu, sender.entity, entered, until);
     }
     if (!donor.entity.runnable()) cpu.scheduler().wake(donor.entity, entered);
+    if (until != Instant::never()) decide_after_filing(cpu, entered);
     decide_and_enter(cpu, entered, entered);
 }
 

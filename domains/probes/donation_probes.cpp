@@ -11,7 +11,8 @@ constexpr std::uint32_t reason(abi::Reason r) { return static_cast<std::uint32_t
 // ---- a server: activated on each request, works in[0] ns, answers on the endpoint that asked
 // ------ Endpoints 5 to 7 are its clients'. in[1]: what it does: 0 answers, 1 spins for ever, 2
 // exits, 3 faults, 4 suspends without an answer, 5 passes on over endpoint 8 and waits for that
-// answer. in[4]: answers by `answer`, not by synchronous send. out[0] requests, out[1] time kind,
+// answer. in[4]: answers by `answer`, not by synchronous send; in[5]: waits after an answer for so
+// many ns, 0: for ever. out[7] answers made. out[0] requests, out[1] time kind,
 // out[2] deadline, out[3] activations_on seen, out[4] spins so far.
 enum Behaviour : std::uint64_t { Answers, SpinsForEver, Exits, Faults, Suspends, PassesOn };
 
@@ -62,8 +63,11 @@ void server_entry(abi::DibRo const* ro) {
         }
         serve(ro, asked);
         if (mail.in[1] == Suspends) continue;
-        mail.out[6] = static_cast<std::uint64_t>(
-            mail.in[4] != 0 ? sys::answer(asked, 0) : sys::send_sync(asked, INT64_MAX));
+        auto const until =
+            mail.in[5] == 0 ? INT64_MAX : now().ns() + static_cast<std::int64_t>(mail.in[5]);
+        mail.out[6] = static_cast<std::uint64_t>(mail.in[4] != 0 ? sys::answer(asked, 0)
+                                                                 : sys::send_sync(asked, until));
+        mail.out[7] = mail.out[7] + 1;
     }
 }
 
@@ -261,6 +265,21 @@ void time_out_alone() {
     sleep(Duration::ms(20));
     EXPECT_EQ(p.client.mail->go, 1);
     EXPECT(p.client.mail->out[2] < 2'010'000);
+}
+
+/// A server that answers and waits no longer than until a time, past or to come, goes on then.
+void answer_with_time_out() {
+    for (std::int64_t const wait : {-1'000'000, -1, 1, 50'000}) {
+        auto p = pair(Answers, 10);
+        p.server.mail->in[5] = static_cast<std::uint64_t>(wait);
+        p.client.mail->in[3] = 3;
+        REQUIRE(p.client.start());
+        REQUIRE(wait_for([&] { return p.client.mail->go == 1; }));
+        EXPECT_EQ(p.client.mail->out[1], reason(abi::Reason::Event));
+        EXPECT(wait_for([&] { return p.server.mail->out[7] == 3; }));
+        destroy(p.server);
+        destroy(p.client);
+    }
 }
 
 void receiver_dies() {
@@ -496,6 +515,7 @@ constexpr Probe list[] = {
     {"donation.earliest_donated_deadline", earliest_donated_deadline},
     {"donation.time_out", time_out},
     {"donation.time_out_alone", time_out_alone},
+    {"donation.answer_with_time_out", answer_with_time_out},
     {"donation.receiver_dies", receiver_dies},
     {"donation.receiver_suspends", receiver_suspends},
     {"donation.budget_spent", budget_spent},
