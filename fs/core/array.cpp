@@ -132,13 +132,17 @@ void Store::disk_done(u32 tag, DiskStatus status) {
     if (status == DiskStatus::Error) batch.failed = true;
     io.next = free_ios_;
     free_ios_ = &io;
-    if (--batch.outstanding == 0 && batch.waiter) {
-        ASSERT(ready_end_ - ready_begin_ < ready_max);
-        ready_[ready_end_++ % ready_max] = batch.waiter;
-        batch.waiter = nullptr;
-    }
+    one_done(batch);
     next_io(io.disk);
     wake();
+}
+
+/// One of the batch is done; who waits for the last one goes on.
+void Store::one_done(Batch& batch) {
+    if (--batch.outstanding > 0 || !batch.waiter) return;
+    ASSERT(ready_end_ - ready_begin_ < ready_max);
+    ready_[ready_end_++ % ready_max] = batch.waiter;
+    batch.waiter = nullptr;
 }
 
 void Store::disk_failed(u32 disk) {
@@ -331,40 +335,69 @@ Task Store::read_blocks(Frame* first, Urgency urgency) {
         if (io) start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
+    for (Frame* f = first; f; f = f->dirty_next) {
+        Address const a = f->source.address;
+        f->right = present(a.column(), a.segment()) && crc32c_block(f->data) == f->source.crc;
+    }
+    // What is not right is made from its row, a few blocks at a time.
+    Batch mended;
+    Frame* near = first;
+    u32 ahead = 0;
+    for (Frame* f = first; f; f = f->dirty_next) {
+        if (!f->right) {
+            u32 slot = 0;
+            while (!take_spare(&slot)) co_await changed();
+            ++mended.outstanding;
+            mend_frame(*f, near, slot, mended, urgency).detach();
+        }
+        if (++ahead > columns) near = near->dirty_next;
+    }
+    co_await mended;
     for (Frame* f = first; f;) {
         Frame* const next = f->dirty_next;
         f->dirty_next = nullptr;
-        Address const a = f->source.address;
-        bool good = present(a.column(), a.segment()) && crc32c_block(f->data) == f->source.crc;
-        if (!good) co_await reconstruct(f->source, f->data, &good, urgency);
-        if (!good) note_damage(f->file, f->index, f->level);
-        f->state = good ? FrameState::Valid : FrameState::Bad;
+        if (!f->right) note_damage(f->file, f->index, f->level);
+        f->state = f->right ? FrameState::Valid : FrameState::Bad;
         if (f->discard) release_frame(*f);
         f = next;
-        wake();
     }
+    wake();
 }
 
-/// Yields the block from the other four of its row, and writes it back where its disk is live.
-Task Store::reconstruct(Pointer pointer, u8* out, bool* good, Urgency urgency) {
-    *good = false;
-    Address const a = pointer.address;
-    if (a.segment() >= superblock_.segments || a.block() >= segment_blocks) co_return;
-    u32 slot = 0;
-    for (;;) {
-        slot = 0;
-        while (slot < reconstructions_max && spare_used_[slot]) ++slot;
-        if (slot < reconstructions_max) break;
-        co_await changed();
+bool Store::take_spare(u32* slot) {
+    for (u32 i = 0; i < reconstructions_max; ++i) {
+        if (spare_used_[i]) continue;
+        spare_used_[i] = true;
+        *slot = i;
+        return true;
     }
-    spare_used_[slot] = true;
+    return false;
+}
+
+/// Makes the frame's block from the other four of its row, and writes it back where its disk is
+/// live. `near`: where in the chain being read the row's other blocks may be; those that are there
+/// and right are not read again. `slot` is given back, and the end told to `mended`.
+Task Store::mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgency urgency) {
+    Address const a = frame.source.address;
+    bool all = a.segment() < superblock_.segments && a.block() < segment_blocks;
     u8* const spare = spare_blocks_ + std::size_t{slot} * columns * block_bytes;
-    bool all = true;
     Batch batch;
     u8* part[columns];
     u32 parts = 0;
-    for (u32 d = 0; d < disks; ++d) {
+    for (u32 d = 0; d < disks && all; ++d) {
         if (d == a.column()) continue;
+        Frame* there = near;
+        for (u32 i = 0; there && i < 2 * columns + 1; ++i, there = there->dirty_next) {
+            Address const b = there->source.address;
+            bool const same_row = b.segment() == a.segment() && b.row() == a.row();
+            if (same_row && b.column() == d && there->right) break;
+            if (i == 2 * columns) there = nullptr;
+            if (!there) break;
+        }
+        if (there) {
+            part[parts++] = there->data;
+            continue;
+        }
         if (!present(d, a.segment())) {
             all = false;
             continue;
@@ -378,23 +411,27 @@ Task Store::reconstruct(Pointer pointer, u8* out, bool* good, Urgency urgency) {
         start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
-    if (all && !batch.failed) {
-        parity_of(out, part);
-        *good = crc32c_block(out) == pointer.crc;
+    bool good = all && !batch.failed;
+    if (good) {
+        parity_of(frame.data, part);
+        good = crc32c_block(frame.data) == frame.source.crc;
     }
-    if (*good) {
+    if (good) {
         ++statistics_.reconstructed;
         bool const mend = present(a.column(), a.segment()) && health_ != Health::ReadOnly;
         if (mend && !(urgency == Urgency::Guaranteed && slow(a.column()))) {
+            u64 const block = disk_block(a.segment(), a.row());
             DiskStatus status{};
-            co_await write_one(a.column(), disk_block(a.segment(), a.row()), out, &status);
+            co_await write_one(a.column(), block, frame.data, &status);
             if (status == DiskStatus::Good) ++statistics_.repaired;
         }
     } else {
         ++statistics_.damaged;
     }
+    frame.right = good;
     spare_used_[slot] = false;
     wake();
+    one_done(mended);
 }
 
 /// Rows of a segment from all present disks into scratch_: disk d, row r at (64 d + r) blocks.

@@ -105,7 +105,7 @@ Frame* Store::allocate_frame(u64 file, BlockKind kind, u32 level, u64 index) {
     f->index = index;
     f->state = FrameState::Empty;
     f->moved = false;
-    f->discard = false;
+    f->discard = f->walked = f->summed = false;
     f->dirty_children = 0;
     f->run = run_;
     insert_hash(*f);
@@ -158,6 +158,7 @@ Frame* Store::writable(Frame* f) {
         std::memcpy(copy->data, f->data, block_bytes);
         copy->state = f->state;
         copy->moved = f->moved;
+        copy->walked = f->walked;
         copy->dirty_children = f->dirty_children;
         f->dirty_children = 0;
         f->discard = true;
@@ -169,6 +170,7 @@ Frame* Store::writable(Frame* f) {
 /// Starts to read `pointer` into the frame; the frames of one run are read together.
 bool Store::read_into(Frame& f, Pointer pointer) {
     f.state = FrameState::Reading;
+    f.walked = false;
     f.source = pointer;
     f.dirty_next = nullptr;
     if (missing_last_) {

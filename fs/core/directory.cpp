@@ -88,10 +88,12 @@ Frame* Store::directory_descend(u64 directory, u64 key, bool for_write, u64* upp
             fault_ = Error::Damaged;
             return nullptr;
         }
-        if (!sound(b)) {
+        // What has come from a disk is checked once; the changes made here keep it sound.
+        if (!f->walked && !sound(b)) {
             fault_ = Error::Damaged;
             return nullptr;
         }
+        f->walked = f != &hole_;
         path[(*depth)++] = f;
         level = b.level;
         if (level == 0) return f;

@@ -847,14 +847,19 @@ bool Store::op_read(Request& r) {
         u64 const first = from / block_bytes;
         u64 last = (end - 1) / block_bytes;
         if (last >= first + chunk_blocks) last = first + chunk_blocks - 1;
+        Frame* frames[256];
         bool all = true;
         for (u64 i = first; i <= last; ++i) {
-            if (!get(r.pnode, BlockKind::Data, 0, i)) all = false;
+            Frame const* const asked = missing_last_;
+            frames[i - first] = get(r.pnode, BlockKind::Data, 0, i);
             if (fault_ != Error::None) return false;
+            all = all && frames[i - first];
+            // A block that is under way already: this run comes too early.
+            if (!frames[i - first] && missing_last_ == asked) return false;
         }
         if (!all) return false;
         for (u64 i = first; i <= last; ++i) {
-            Frame* f = get(r.pnode, BlockKind::Data, 0, i);
+            Frame const* const f = frames[i - first];
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
             u64 const stop =
                 end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
@@ -922,9 +927,14 @@ bool Store::op_write(Request& r) {
                 std::memset(f->data + stop, 0, block_bytes - stop);
                 f->state = FrameState::Valid;
             }
-            std::memcpy(f->data + begin, r.buffer + r.progress + (i * block_bytes + begin - from),
-                        stop - begin);
+            u8 const* const in = r.buffer + r.progress + (i * block_bytes + begin - from);
             mark_dirty(*f);
+            std::memcpy(f->data + begin, in, stop - begin);
+            // Now, while the block is in the nearest cache; the flush finds it far away.
+            if (stop - begin == block_bytes) {
+                f->crc = crc32c_block(f->data);
+                f->summed = true;
+            }
         }
         if (end > p->tree.size) p->tree.size = end;
         p->mode &= ~06000u & 0xFFFF;

@@ -169,7 +169,7 @@ Task Store::serialize(Frame* frame) {
         co_await open_partial(head);
     }
     Partial& p = *open_;
-    u32 const crc = crc32c_block(frame->data);
+    u32 const crc = frame->summed ? frame->crc : crc32c_block(frame->data);
     Address const address = Address::of(p.segment, p.row * columns + p.blocks);
     Pointer* pointer = parent_pointer(*frame);
     if (!pointer->hole()) retire(*pointer);

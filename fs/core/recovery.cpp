@@ -17,7 +17,7 @@ namespace {
 
 u32 hash_size_for(u32 frames) {
     u32 n = 64;
-    while (n < frames) n *= 2;
+    while (n < 2 * frames) n *= 2;
     return n;
 }
 
@@ -28,6 +28,28 @@ std::size_t frame_pool_for(Options const& o) {
 u32 pending_for(Options const& o) { return o.frames / 2 / 60 + 16 + o.garbage_ring / 200; }
 
 }  // namespace
+
+char const* Options::problem() const {
+    if (frames < 64) return "frames: at least 64";
+    // A change starts when the ring has room for what a flush of all frames retires, and 1024 more.
+    // What is in the ring after a checkpoint was retired by writing it: at most a block a frame.
+    if (garbage_ring < 2 * u64{frames} + 2048) return "garbage_ring: at least 2 frames + 2048";
+    if (partials == 0) return "partials: at least 1";
+    if (checkpoint_segments == 0) return "checkpoint_segments: at least 1";
+    if (sort_entries < segment_blocks) return "sort_entries: at least 256";
+    if (held_max == 0) return "held_max: at least 1";
+    if (clean_threshold > segment_blocks) return "clean_threshold: at most 256";
+    if (reserve_percent >= 100) return "reserve_percent: less than 100";
+    if (media_reserve_percent >= 100) return "media_reserve_percent: less than 100";
+    if (media_run == 0 || media_run > stream_run_max) return "media_run: from 1 to 8";
+    if (media_streams > 1024) return "media_streams: at most 1024";
+    Duration const none = Duration::ns(0);
+    if (checkpoint_interval <= none) return "checkpoint_interval: more than 0";
+    if (write_delay < none) return "write_delay: not less than 0";
+    if (disk_timeout <= none) return "disk_timeout: more than 0";
+    if (media_round <= none) return "media_round: more than 0";
+    return nullptr;
+}
 
 std::size_t Store::memory_needed(Options const& o, u64 segments) {
     std::size_t n = 0;
@@ -113,6 +135,10 @@ void Store::mount(Instant now, i64 wall_ns) {
     now_ = now;
     wall_offset_ns_ = wall_ns - now.ns();
     health_ = Health::Mounting;
+    if (options_.problem()) {
+        refuse(Refusal::BadOptions);
+        return;
+    }
     if (!carve_all()) {
         refuse(Refusal::ArenaTooSmall);
         return;

@@ -51,6 +51,10 @@ struct Options {
     Duration media_round = Duration::s(1);
     DiskModel disk_model{};          // without one no rate is guaranteed
     u32 media_reserve_percent = 15;  // of each round, for all other work
+
+    /// What is wrong with them, as a rule to keep; null: nothing. A store is refused with
+    /// Refusal::BadOptions if there is something, before it reads a disk.
+    char const* problem() const;
 };
 
 enum class Health : u8 { Unmounted, Mounting, Mounted, Refused, ReadOnly, Stopped };
@@ -65,12 +69,13 @@ enum class Refusal : u8 {
     NoCheckpoint,
     Damaged,
     TooBig,
+    BadOptions,
 };
 
 enum class FrameState : u8 { Free, Empty, Reading, Valid, Bad };
 
-/// A block in memory.
-struct Frame {
+/// A block in memory. What a search by name looks at is in its first 64 bytes.
+struct alignas(64) Frame {
     u64 file = 0;
     u64 index = 0;
     u8 level = 0;
@@ -80,16 +85,21 @@ struct Frame {
     bool moved = false;  // dirty only because the cleaner moves it
     bool hashed = false;
     bool discard = false;  // free it when its write is complete
+    bool walked = false;   // a directory block whose entries have been checked since it was read
+    bool summed = false;   // `crc` is that of the content
+    bool right = false;    // while a read is under way: the content has its checksum
     u16 in_flight = 0;     // writes that read from it
     u32 dirty_children = 0;
-    u64 run = 0;       // the last run that used it
-    Pointer source{};  // what a read under way shall yield
     Frame* hash_next = nullptr;
     Frame* newer = nullptr;  // order of use, of frames in the hash; free list
     Frame* older = nullptr;
+    u8* data = nullptr;
+
+    u64 run = 0;       // the last run that used it
+    Pointer source{};  // what a read under way shall yield
     Frame* dirty_next = nullptr;
     Frame* dirty_previous = nullptr;
-    u8* data = nullptr;
+    u32 crc = 0;
 
     Pointer* pointers() { return reinterpret_cast<Pointer*>(data); }
 };
@@ -242,7 +252,9 @@ private:
     Task write_superblocks(bool* good);
     Task flush_disks(Urgency urgency = Urgency::Log);
     Task read_blocks(Frame* first, Urgency urgency = Urgency::Other);
-    Task reconstruct(Pointer pointer, u8* out, bool* good, Urgency urgency = Urgency::Other);
+    Task mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgency urgency);
+    bool take_spare(u32* slot);
+    void one_done(Batch& batch);
     /// Whether the disk has kept a guaranteed read of a single block waiting, not long ago.
     bool slow(u32 disk) const { return now_ < slow_until_[disk]; }
     void pass_by_slow_disks();
@@ -616,7 +628,7 @@ private:
     u8* scratch_ = nullptr;  // a segment with its parity: recovery, rebuild, scrub, cleaning
     bool scratch_used_ = false;
     u8* spare_blocks_ = nullptr;  // four blocks for each reconstruction at once
-    static constexpr u32 reconstructions_max = 4;
+    static constexpr u32 reconstructions_max = 16;
     bool spare_used_[reconstructions_max] = {};
     u8* superblock_out_ = nullptr;
     Checkpoint* checkpoint_ = nullptr;

@@ -65,6 +65,12 @@ Frame* Store::get(u64 file, BlockKind kind, u32 level, u64 index) {
 /// `overwrite`: the caller replaces all of it, so it is not read (state may be Empty: set Valid).
 /// requires: index within the file's height (grow)
 Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool overwrite) {
+    Frame* f = find(file, kind, level, index);
+    if (f && f->dirty && f->in_flight == 0 && f->state == FrameState::Valid) {
+        // Its path is in memory, dirty and not being written: see the invariants in store.h.
+        touch(*f);
+        return f;
+    }
     Frame* parent = nullptr;
     Pointer pointer{};
     if (kind == BlockKind::Xattr) {
@@ -90,7 +96,7 @@ Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool
             pointer = parent->pointers()[index % node_pointers];
         }
     }
-    Frame* f = find(file, kind, level, index);
+    f = find(file, kind, level, index);  // again: the path may have needed its frame
     if (f && f->state == FrameState::Reading) {
         touch(*f);
         return nullptr;
@@ -106,10 +112,11 @@ Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool
     }
     touch(*f);
     if (f->state != FrameState::Valid) {
+        if (overwrite) return f;
         if (pointer.hole()) {
             std::memset(f->data, 0, block_bytes);
             f->state = FrameState::Valid;
-        } else if (!overwrite) {
+        } else {
             read_into(*f, pointer);
             return nullptr;
         }
@@ -163,6 +170,7 @@ bool Store::grow(u64 file, u64 blocks) {
 /// requires: the path up to the root is in memory (get_for_write)
 void Store::mark_dirty(Frame& f) {
     ASSERT(f.state == FrameState::Valid);
+    f.summed = false;
     if (f.dirty) {
         if (f.moved) {
             unlist_dirty(f);

@@ -53,6 +53,80 @@ TEST(Crc32c, is_the_published_polynomial) {
     EXPECT_EQ(crc32c_block(block.data()), crc32c(block.data(), block_bytes));
 }
 
+TEST_F(Promises, options_that_do_not_fit_together_are_refused_and_named) {
+    image = Image(blocks_for(64));
+    format(image, pool);
+    auto const refused = [&](auto change) {
+        Options o = small_options();
+        change(o);
+        Machine m(image, pool, memory, o);
+        bool const mounted = m.mount();
+        EXPECT_EQ(mounted, o.problem() == nullptr);
+        return !mounted && m.store().refusal() == Refusal::BadOptions;
+    };
+    EXPECT_FALSE(refused([](Options&) {}));
+    EXPECT_TRUE(refused([](Options& o) { o.garbage_ring = 2 * o.frames + 2047; }));
+    EXPECT_FALSE(refused([](Options& o) { o.garbage_ring = 2 * o.frames + 2048; }));
+    // With this one a change would wait for a checkpoint for ever, each of which leaves an entry.
+    EXPECT_TRUE(refused([](Options& o) { o.garbage_ring = o.frames + 1025; }));
+    EXPECT_TRUE(refused([](Options& o) { o.frames = 63; }));
+    EXPECT_TRUE(refused([](Options& o) { o.partials = 0; }));
+    EXPECT_TRUE(refused([](Options& o) { o.sort_entries = 255; }));
+    EXPECT_TRUE(refused([](Options& o) { o.media_run = 0; }));
+    EXPECT_TRUE(refused([](Options& o) { o.media_run = stream_run_max + 1; }));
+    EXPECT_TRUE(refused([](Options& o) { o.media_reserve_percent = 100; }));
+    EXPECT_TRUE(refused([](Options& o) { o.media_round = Duration::ns(0); }));
+}
+
+TEST_F(Promises, a_store_with_the_least_ring_takes_operations_and_cleans) {
+    Options o = small_options();
+    o.garbage_ring = 2 * o.frames + 2048;
+    start(64, o);
+    for (int round = 0; round < 40; ++round) {
+        std::string const name = "f" + std::to_string(round % 7);
+        client->create(name);
+        ASSERT_EQ(client->write(name, 0, std::string(100'000, 'a')), Error::None) << round;
+        if (round % 3 == 0) {
+            ASSERT_EQ(client->unlink(name), Error::None);
+        }
+    }
+    ASSERT_TRUE(machine->clean());
+    ASSERT_EQ(client->fsync(), Error::None);
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, two_bad_blocks_of_a_row_are_an_error_and_never_wrong_data) {
+    start();
+    ASSERT_EQ(client->create("f"), Error::None);
+    // More than the cache, so that its beginning has to be read.
+    for (u64 at = 0; at < 4'000'000; at += 50'000) {
+        ASSERT_EQ(client->write("f", at, std::string(50'000, static_cast<char>('a' + at % 23))),
+                  Error::None);
+    }
+    ASSERT_EQ(client->fsync(), Error::None);
+    for (u32 d : {1u, 2u}) {
+        for (u64 n = segments_start; n < image.blocks_per_disk - 1; ++n) {
+            if (!image.at(d, n)) continue;
+            u8* const bad = pool.take();
+            std::memcpy(bad, image.at(d, n), block_bytes);
+            bad[100] ^= 4;
+            image.at(d, n) = bad;
+        }
+    }
+    u32 damaged = 0;
+    for (u64 at = 0; at < 2'000'000; at += 50'000) {
+        std::string out;
+        Error const e = client->read("f", at, 50'000, &out);
+        if (e == Error::None) {
+            EXPECT_EQ(out, std::string(50'000, static_cast<char>('a' + at % 23))) << at;
+        } else {
+            EXPECT_EQ(e, Error::Damaged) << at;
+            ++damaged;
+        }
+    }
+    EXPECT_GT(damaged, 0u);
+}
+
 TEST_F(Promises, an_open_unlinked_file_is_readable_until_released_and_gone_after) {
     start();
     ASSERT_EQ(client->create("f"), Error::None);

@@ -2,17 +2,21 @@
 
 NAMEs are metrics or groups, by the beginning of their names; `guarantees` are the groups that count
 missed deadlines. A row over its limit fails the run, and so does a group whose two runs differ.
+`fs` alone is the file server's core on the host (tests/fs/speed.py): ratios and counted instructions.
 """
 
 import argparse
 import json
 import pathlib
+import subprocess
+import sys
 
 import bench_rows
 import build
 import guest
 import packages
 from console import PegError, UsageError, say, step
+from paths import ROOT
 
 NAME = "bench"
 SUMMARY = "measure costs in guest instructions and compare them with their limits"
@@ -77,7 +81,19 @@ def combine(rows):
     return rest
 
 
+def run_file_server(options):
+    """The speed of the file server's core, which needs no machine."""
+    programs = [build.host_program(name) for name in ("fs_speed", "fs_counted")]
+    if None in programs:
+        raise PegError("fs_speed and fs_counted are not in this checkout")
+    extra = ["--json", options.json] if options.json else []
+    return subprocess.run([sys.executable, ROOT / "tests" / "fs" / "speed.py", *programs, *extra],
+                          check=False).returncode
+
+
 def run(options):
+    if options.names == ["fs"]:
+        return run_file_server(options)
     cases = chosen(options.names)
     if options.list:
         for case, _ in cases:
