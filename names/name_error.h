@@ -28,8 +28,9 @@ enum class NameError : std::uint8_t {
     NoSuchMount,     ///< the mount has been taken away
     BadAnswer,       ///< the server's answer does not keep to the protocol
     BadHandle,       ///< {0, 0} is no object
+    NotYours,        ///< the name was bound by somebody else
 };
-inline constexpr std::uint8_t name_errors = static_cast<std::uint8_t>(NameError::BadHandle) + 1;
+inline constexpr std::uint8_t name_errors = static_cast<std::uint8_t>(NameError::NotYours) + 1;
 
 /// One sentence for people: cause and remedy. owner: static
 constexpr std::string_view text(NameError error) {
@@ -72,6 +73,8 @@ constexpr std::string_view text(NameError error) {
             return "the server's answer makes no sense: unmount it";
         case NameError::BadHandle:
             return "an empty handle names no object";
+        case NameError::NotYours:
+            return "somebody else has bound the name: choose another";
     }
     return "unknown name error";
 }

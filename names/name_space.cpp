@@ -434,13 +434,7 @@ Result<void, NameError> NameSpace::apply(CellNumber directory, std::string_view 
     CellNumber const there = tree_.find(directory, component);
     if (what.change == Change::Unbind) {
         if (there == 0) return fail(NameError::NotFound);
-        if (Node const& n = tree_.node(there); n.kind == CellKind::Directory) {
-            if (n.directory.first_layer != 0 || n.directory.aliases != 0) {
-                return fail(NameError::InUse);
-            }
-            if (n.directory.child_count != 0) return fail(NameError::NotEmpty);
-        }
-        tree_.erase(there);
+        return unbind_node(there);
     } else if (what.change == Change::MakeDirectory) {
         if (there != 0) return fail(NameError::Exists);
         TRY(tree_.insert(directory, component, CellKind::Directory));
@@ -456,6 +450,27 @@ Result<void, NameError> NameSpace::apply(CellNumber directory, std::string_view 
     }
     ++changes_;
     return {};
+}
+
+Result<void, NameError> NameSpace::unbind_node(CellNumber number) {
+    if (number == tree_.root()) return fail(NameError::InUse);
+    if (Node const& n = tree_.node(number); n.kind == CellKind::Directory) {
+        if (n.directory.first_layer != 0 || n.directory.aliases != 0) return fail(NameError::InUse);
+        if (n.directory.child_count != 0) return fail(NameError::NotEmpty);
+    }
+    tree_.erase(number);
+    ++changes_;
+    return {};
+}
+
+CellNumber NameSpace::own_node(std::string_view path) const {
+    CellNumber at = tree_.root();
+    for (std::string_view rest = relative(path); !rest.empty();) {
+        if (tree_.kind(at) != CellKind::Directory) return 0;
+        at = child(at, rest);
+        if (at == 0) return 0;
+    }
+    return at;
 }
 
 // ---- mounts ----

@@ -120,6 +120,17 @@ public:
     /// Whether `space` can be reached through a mount of this one: see NameServer::leads_to.
     bool leads_to(NameSpace const& space, unsigned& steps) const;
 
+    // For who keeps account of the own names (name_registry.h), below all mounts. A node keeps its
+    // number as long as its name is bound.
+    /// The own node that `path` names, or 0. context: O(bytes)
+    CellNumber own_node(std::string_view path) const;
+    /// requires: `number` came from own_node and its name is still bound
+    Node const& node(CellNumber number) const { return tree_.node(number); }
+    CellNumber root() const { return tree_.root(); }
+    /// As unbind of the node's path. errors: NotEmpty, InUse; requires: as node
+    [[nodiscard]] Result<void, NameError> unbind_node(CellNumber number);
+
+    std::uint32_t cells() const { return tree_.cells(); }
     std::uint32_t cells_free() const { return tree_.cells_free(); }
     /// Whether everything the file header promises holds. For tests: O(cells)
     bool check_invariants() const;
