@@ -1,5 +1,7 @@
 #include "libnemesis/invocation/interface.h"
 
+#include "libnemesis/marshal/message.h"
+
 namespace nemesis::invocation {
 namespace {
 
@@ -39,6 +41,18 @@ private:
 };
 
 }  // namespace
+
+Served describe_or_refuse(InterfaceInfo const& info, std::uint16_t operation,
+                          std::span<std::byte const> body, std::span<std::byte> reply) {
+    if (operation != describe_operation) return served(Failure::NoSuchOperation);
+    if (body.size() != sizeof(std::uint64_t)) return served(Failure::BadMessage);
+    auto const from = marshal::load_once<std::uint64_t>(body.data());
+    auto const all = info.description;
+    auto const left = from < all.size() ? all.size() - from : 0;
+    auto const bytes = left < reply.size() ? left : reply.size();
+    if (bytes != 0) __builtin_memcpy(reply.data(), all.data() + from, bytes);
+    return {0, static_cast<std::uint32_t>(bytes)};
+}
 
 std::string_view describe_mismatch(InterfaceIdentity const& client, InterfaceIdentity const& server,
                                    std::span<char> to) {

@@ -91,6 +91,14 @@ static_assert(sizeof(InterfaceIdentity) == 72);
 std::string_view describe_mismatch(InterfaceIdentity const& client, InterfaceIdentity const& server,
                                    std::span<char> to);
 
+/// An operation that every object has: its interface's description (InterfaceInfo::description), in
+/// pieces. Arguments: u64, the first byte wanted; result: bytes from there on, as many as the reply
+/// has room for; none: that was the end. So programs can call what they were not built with.
+inline constexpr std::uint16_t describe_operation = 0xffff;
+/// What a dispatcher does with a number that is none of its operations. errors: NoSuchOperation
+Served describe_or_refuse(InterfaceInfo const& info, std::uint16_t operation,
+                          std::span<std::byte const> body, std::span<std::byte> reply);
+
 /// What is called.
 struct CallTarget {
     std::uint32_t object = 0;     ///< in the peer's table; 0: what the binding was made for

@@ -589,7 +589,8 @@ private:
         line("    }}\n#endif");
         line(
             "    return "
-            "::nemesis::invocation::served(::nemesis::invocation::Failure::NoSuchOperation);");
+            "::nemesis::invocation::describe_or_refuse({}::info, operation_, body_, reply_);",
+            d.name);
         line("}}\n");
         description(d, lower);
         info(d, lower, all);
