@@ -114,12 +114,24 @@ void Session::drop_rings(std::int64_t (&stretches)[2]) {
 
 Result<void, Failure> Session::bind(Bound& bound, std::uint64_t offer, InterfaceInfo const& info,
                                     std::uint32_t slots, Instant until) {
+    return bind_wanted(bound, offer, {identity_of(info), info.request_max, info.reply_max, slots},
+                       until);
+}
+
+Result<void, Failure> Session::bind_described(Bound& bound, std::uint64_t offer, Instant until) {
+    auto const said = binder_.describe(offer);
+    if (!said) return fail(failure_of(said.error()));
+    return bind_wanted(bound, offer, {said->identity, 8, 0, 4}, until);
+}
+
+Result<void, Failure> Session::bind_wanted(Bound& bound, std::uint64_t offer, Wanted const& wanted,
+                                           Instant until) {
     if (bound.is_bound()) unbind(bound);
-    auto const asked = binder_.bind(offer, identity_of(info), slots);
+    auto const asked = binder_.bind(offer, wanted.identity, wanted.slots);
     if (!asked) return fail(failure_of(asked.error()));
     if (asked->tag == Asked::Tag::Mismatch) {
         char text[256];
-        log::line(describe_mismatch(InterfaceIdentity::of(info), named(asked->mismatch), text));
+        log::line(describe_mismatch(named(wanted.identity), named(asked->mismatch), text));
         return fail(Failure::WrongInterface);
     }
     bound.binding_ = asked->binding;
@@ -130,7 +142,7 @@ Result<void, Failure> Session::bind(Bound& bound, std::uint64_t offer, Interface
         if (!end) {
             why = failure_of(end.error());
         } else if (*end) {
-            auto const done = complete(bound, **end, info);
+            auto const done = complete(bound, **end, wanted);
             if (done) return {};
             why = done.error();
         } else {
@@ -144,11 +156,10 @@ Result<void, Failure> Session::bind(Bound& bound, std::uint64_t offer, Interface
     }
 }
 
-Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end,
-                                        InterfaceInfo const& info) {
+Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end, Wanted const& wanted) {
     auto const shape = shape_of(end.shape);
-    if (!shape.is_valid() || shape.request_bytes < info.request_max ||
-        shape.reply_bytes < info.reply_max)
+    if (!shape.is_valid() || shape.request_bytes < wanted.request_max ||
+        shape.reply_bytes < wanted.reply_max)
         return fail(Failure::BadMessage);
     if (!accept_rings(end.binder, end.requests, end.replies, true, bound.stretches_))
         return fail(Failure::NoMemory);
@@ -158,15 +169,17 @@ Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end,
     // What the server says of its endpoint is true, or this fails.
     if (sys::endpoint_accept(0, endpoint, end.server, end.endpoint) < 0)
         return fail(Failure::PeerDead);
-    TRY_VOID(bound.client_.open({{address_of(bound.stretches_[0]), shape.client_bytes()},
-                                 {address_of(bound.stretches_[1]), shape.server_bytes()},
-                                 endpoint},
-                                shape));
+    bound.end_ = {{address_of(bound.stretches_[0]), shape.client_bytes()},
+                  {address_of(bound.stretches_[1]), shape.server_bytes()},
+                  endpoint};
+    TRY_VOID(bound.client_.open(bound.end_, shape));
     bound.shape_ = shape;
     bound.handles_.set_limits(shape.request_bytes, shape.reply_bytes);
     bound.client_.set_handles(&bound.handles_);
     return {};
 }
+
+BindingEnd Session::end_of(Bound const& bound) const { return bound.end_; }
 
 void Session::unbind(Bound& bound) {
     bound.client_.close();
@@ -193,8 +206,11 @@ Result<void, Failure> Session::offer(Offered& offered, Offered::Options const& o
     Limits limits;
     limits.clients = options.clients_max;
     limits.slots = options.slots;
-    limits.request_bytes = offered.info_->request_max;
-    limits.reply_bytes = offered.info_->reply_max;
+    // Every object can also be asked for its description, a piece at a time.
+    constexpr std::uint32_t question = 8, piece = 64;
+    auto const& info = *offered.info_;
+    limits.request_bytes = info.request_max < question ? question : info.request_max;
+    limits.reply_bytes = info.reply_max < piece ? piece : info.reply_max;
     offering_.lock();
     auto const made = binder_.offer(options.name, identity_of(*offered.info_), limits);
     if (made) {
@@ -295,7 +311,12 @@ bool Session::open_client(Offered& offered, ServedClient& client, ServerEnd cons
         return false;
     client.session = this;
     client.gone = false;
-    client.handles.set_root(offered.object_, *offered.info_);
+    auto* object = offered.object_;
+    if (auto const& each = offered.options_.per_client; each.open != nullptr) {
+        object = client.object = each.open(each.self, end.client);
+        if (object == nullptr) return false;
+    }
+    client.handles.set_root(object, *offered.info_);
     client.server.on_gone({&Session::on_gone, &client});
     return client.server
         .open({{address_of(client.stretches[1]), shape.server_bytes()},
@@ -305,8 +326,12 @@ bool Session::open_client(Offered& offered, ServedClient& client, ServerEnd cons
         .has_value();
 }
 
-void Session::close_client(ServedClient& client) {
+void Session::close_client(Offered& offered, ServedClient& client) {
     client.server.close();
+    if (auto* const object = client.object; object != nullptr) {
+        client.object = nullptr;
+        offered.options_.per_client.closed(offered.options_.per_client.self, object);
+    }
     give_endpoint(client.endpoint);
     client.endpoint = 0;
     drop_rings(client.stretches);
@@ -319,7 +344,7 @@ void Session::end(std::uint64_t binding) {
         for (auto** at = &offered->clients_; *at != nullptr; at = &(*at)->next) {
             auto& client = **at;
             if (client.binding != binding) continue;
-            close_client(client);
+            close_client(*offered, client);
             *at = client.next;
             --offered->count_;
             client.next = free_clients_;

@@ -58,6 +58,7 @@ private:
     std::uint64_t binding_ = 0;
     std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
     std::uint32_t endpoint_ = 0;            ///< 0: none
+    invocation::BindingEnd end_;
 };
 
 class Session;
@@ -70,6 +71,7 @@ struct ServedClient {
     std::uint64_t binding = 0;
     std::int64_t stretches[2] = {-1, -1};  ///< accepted: requests, replies
     std::uint32_t endpoint = 0;            ///< 0: none
+    void* object = nullptr;                ///< what PerClient::open has yielded
     invocation::Export exports[8];
     invocation::ConnectionHandles handles{exports, {}, nullptr};
     invocation::CallServer server;
@@ -78,11 +80,19 @@ struct ServedClient {
 /// Something that this domain serves to others. owner: it outlives the session's serve()
 class Offered {
 public:
+    /// An object for each client: `open` yields it, or null to refuse; `closed` is told when the
+    /// client is gone. context: the thread in serve()
+    struct PerClient {
+        void* (*open)(void* self, std::uint64_t domain) = nullptr;
+        void (*closed)(void* self, void* object) = nullptr;
+        void* self = nullptr;
+    };
     struct Options {
         std::string_view name = {};  ///< in the binder; empty: found by its number only
         std::uint32_t clients_max = 64;
         std::uint32_t slots = 16;
         invocation::CallServer::Mode mode = invocation::CallServer::Mode::InPlace;
+        PerClient per_client = {};  ///< none: all have the object of the constructor
     };
 
     Offered(void* object, invocation::InterfaceInfo const& info, invocation::Backlog& backlog)
@@ -90,7 +100,8 @@ public:
     Offered(Offered const&) = delete;
     Offered& operator=(Offered const&) = delete;
 
-    std::uint64_t number() const { return number_; }
+    std::uint64_t number() const { return number_; }  ///< 0: not offered yet
+    invocation::InterfaceInfo const& interface() const { return *info_; }
     std::uint32_t clients() const { return count_; }
 
 private:
@@ -124,8 +135,14 @@ public:
                                              invocation::InterfaceInfo const& info,
                                              std::uint32_t slots = 16,
                                              Instant until = Instant::never());
+    /// Rings and endpoint of a binding, for who means to misuse them: hostile clients in tests.
+    invocation::BindingEnd end_of(Bound const& bound) const;
     /// Gives everything back; calls that wait fail.
     void unbind(Bound& bound);
+    /// As bind, with whatever interface is offered: for calls by its description, which the object
+    /// tells (invocation::describe_operation).
+    [[nodiscard]] Result<void, Failure> bind_described(Bound& bound, std::uint64_t offer,
+                                                       Instant until = Instant::never());
     /// As bind, to the offer of that name.
     [[nodiscard]] Result<void, Failure> bind_named(Bound& bound, std::string_view name,
                                                    invocation::InterfaceInfo const& info,
@@ -146,10 +163,16 @@ private:
     void drop_rings(std::int64_t (&stretches)[2]);
     std::uint32_t take_endpoint();
     void give_endpoint(std::uint32_t endpoint);
-    Result<void, Failure> complete(Bound& bound, ClientEnd const& end,
-                                   invocation::InterfaceInfo const& info);
+    /// What a client wants. units: bytes
+    struct Wanted {
+        Identity identity;
+        std::uint32_t request_max = 0, reply_max = 0, slots = 0;
+    };
+    Result<void, Failure> bind_wanted(Bound& bound, std::uint64_t offer, Wanted const& wanted,
+                                      Instant until);
+    Result<void, Failure> complete(Bound& bound, ClientEnd const& end, Wanted const& wanted);
     bool open_client(Offered& offered, ServedClient& client, ServerEnd const& end);
-    void close_client(ServedClient& client);
+    void close_client(Offered& offered, ServedClient& client);
     void connect(ServerEnd const& end);
     void end(std::uint64_t binding);
     void end_gone();

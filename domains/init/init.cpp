@@ -2,10 +2,13 @@
 //
 // The first domain. It maps the boot archive, checks the manifest, builds every domain in the order
 // of the file, connects their channels, asks for their contracts and starts them. Then it waits for
-// deaths and reclaims the dead in its own time. A bad manifest or image costs a line that says why;
-// the rest of the system comes up without it.
+// deaths and reclaims the dead in its own time. If the manifest has a domain "binder", that is made
+// first, and the domains that may know it are introduced to it. A bad manifest or image costs a
+// line that says why; the rest of the system comes up without it.
+#include <new>
 #include <span>
 
+#include "domains/binder/furnish.h"
 #include "domains/manager/manager.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/activation/domain_status.h"
@@ -21,6 +24,8 @@ namespace nemesis {
 namespace {
 
 constexpr std::uint32_t kDeathEndpoint = 1;
+constexpr std::uint32_t kBinderEndpoint = 2;  ///< and the next one
+constexpr std::string_view kBinderName = "binder";
 
 struct Started {
     manager::Child child;
@@ -152,6 +157,37 @@ bool give_data(manager::Child& child, Archive const& archive, std::string_view n
     return true;
 }
 
+bool knows_binder(ManifestDomain const& d) { return has(d.privileges, Privilege::UseBinder); }
+
+/// Makes and starts the system's binder, if the manifest has one. False: there is none.
+bool start_binder(binder::BinderLink& link, Started& started, Archive const& archive,
+                  Manifest const& manifest, ManifestDomain const& d) {
+    auto const image = archive.find(d.image.view());
+    std::uint32_t bindings = 0;
+    for (char const c : manifest.argument(d)) {
+        if (c < '0' || c > '9' || bindings > 100'000) break;
+        bindings = bindings * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    constexpr std::uint32_t own_endpoints = 8;
+    if (!image || bindings == 0 || d.endpoints < own_endpoints + 2) {
+        log::line("binder: wants an image, an argument (bindings), 10 endpoints at least");
+        return false;
+    }
+    if (!link.start(image->payload, kBinderEndpoint,
+                    {.parties = (d.endpoints - own_endpoints) / 2,
+                     .bindings = bindings,
+                     .frames = d.memory / abi::kPageSize,
+                     .weight = d.weight != 0 ? d.weight : 1,
+                     .death_endpoint = kDeathEndpoint})) {
+        log::line("binder: not started");
+        return false;
+    }
+    started.child.id = link.domain();
+    __builtin_memcpy(started.child.environment.name, kBinderName.data(), kBinderName.size());
+    started.alive = true;
+    return true;
+}
+
 void build(Started& started, Archive const& archive, Manifest const& manifest, std::uint32_t index,
            std::span<std::byte const> whole) {
     auto const d = manifest.domain(index);
@@ -164,7 +200,7 @@ void build(Started& started, Archive const& archive, Manifest const& manifest, s
                                   .arguments = manifest.argument(d),
                                   .context_slots = d.context_slots,
                                   .endpoints = d.endpoints,
-                                  .stretches = 48,
+                                  .stretches = 48 + (knows_binder(d) ? 2 * d.endpoints : 0),
                                   .stack_pages = d.stack / abi::kPageSize,
                                   .frames = d.memory / abi::kPageSize,
                                   .heap_bytes = d.memory,
@@ -209,6 +245,8 @@ void bury(std::span<Started> all) {
     }
 }
 
+alignas(binder::BinderLink) std::byte link_memory[sizeof(binder::BinderLink)];
+
 }  // namespace
 }  // namespace nemesis
 
@@ -226,7 +264,21 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     auto* memory = static_cast<Started*>(pages::take(page_count));
     if (memory == nullptr) return log::line("no memory for ", count, " domains");
     std::span const all(memory, count);
-    for (std::uint32_t i = 0; i < count; ++i) build(all[i], *archive, *manifest, i, whole);
+    // The binder first: it is there when the others are introduced to it.
+    auto& link = *new (link_memory) binder::BinderLink;
+    auto binder_at = count;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        auto const d = manifest->domain(i);
+        if (d.name.view() == kBinderName && start_binder(link, all[i], *archive, *manifest, d))
+            binder_at = i;
+    }
+    for (std::uint32_t i = 0; i < count; ++i) {
+        auto const d = manifest->domain(i);
+        if (d.name.view() == kBinderName) continue;
+        build(all[i], *archive, *manifest, i, whole);
+        if (all[i].alive && binder_at != count && knows_binder(d))
+            (void)binder::introduce(link.binder(), all[i].child);
+    }
     for (std::uint32_t i = 0; i < manifest->channel_count(); ++i) {
         auto const channel = manifest->channel(i);
         auto& source = all[channel.source];
@@ -239,7 +291,9 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
         }
     }
     EventWaiter deaths(kDeathEndpoint);
-    for (std::uint32_t i = 0; i < count; ++i) start(all[i], manifest->domain(i));
+    for (std::uint32_t i = 0; i < count; ++i) {
+        if (i != binder_at) start(all[i], manifest->domain(i));
+    }
     log::line(count, " domains started");
     for (;;) {
         bury(all);

@@ -6,11 +6,16 @@
 // with the rights that its parent gave it. A client can give only what it has: privileges, and
 // memory out of its budget. What a client has started ends with it.
 //
+// Every instance is introduced to the binder, if there is one: it can resolve names, and publish
+// services that are found by them.
+//
 // Workers serve the calls; one mutex guards all state. The main thread reaps: it wakes when a child
 // or a client dies or a restart is due. Argument: "NAME=FRAMES[,fpu][,contracts][,create] ..."; a
 // client of the manifest has two channels, NAME to here and NAME_r back.
 #include <new>
 
+#include "domains/binder/furnish.h"
+#include "domains/binder/session.h"
 #include "domains/loader/loader.h"
 #include "domains/programs/programs.if.h"
 #include "libnemesis/activation/activation.h"
@@ -68,6 +73,7 @@ struct Manager {
     WaitQueue reaper;  ///< the main thread, while nothing is to be done
     bool look_again = false;
     loader::Loader* loader = nullptr;
+    binder::Session* session = nullptr;  ///< with the binder; null: there is none
     std::span<std::byte const> archive_bytes;
     Instance instances[kInstancesMax];
 };
@@ -236,8 +242,8 @@ Result<void, E> begin(Instance& i, ProgramsObject& asker) {
     options.name = order.program.view();
     options.arguments = order.arguments.view();
     options.context_slots = 8;
-    options.endpoints = 32;
-    options.stretches = 32;
+    options.endpoints = 48;
+    options.stretches = 96;
     options.stack_pages = order.stack_pages;
     options.frames = order.frames;
     options.heap_bytes = std::uint64_t{order.frames} * abi::kPageSize;
@@ -258,6 +264,8 @@ Result<void, E> begin(Instance& i, ProgramsObject& asker) {
     };
     if ((order.privileges & abi::kPrivilegeCreateDomains) != 0 && !connect_as_client(i))
         return give_up(E::NoRoom, "connection", "no place for another client");
+    if (the->session != nullptr && !binder::introduce(the->session->binder(), i.loaded.child))
+        return give_up(E::NoRoom, "binder", "knows too many domains already");
     std::int64_t fits = 0;
     if (!set_contract_of(i.loaded.child.id, order.contract, &fits))
         return give_up(E::ContractRefused, "contract", "does not fit");
@@ -570,6 +578,8 @@ extern "C" void nem_main(nemesis::abi::Environment const& env) {
     if (auto const opened = Archive::open(the->archive_bytes); !opened)
         return log::line("programs: ", text(opened.error()));
     attach(kDeathEndpoint, Closure{child_died, nullptr});
+    if (auto* const session = make<binder::Session>(); session != nullptr && session->open())
+        the->session = session;
     std::string_view arguments(env.arguments);
     for (std::uint32_t n = 0; n < kClientsMax; ++n) {
         auto const description = take_word(arguments, ' ');

@@ -3,11 +3,14 @@
 // With data "script" (commands, `peg shell -c`) it runs them and ends the machine with the code of
 // the last one; else it is interactive on the serial line. Output goes to the kernel's log, as
 // everybody's does. Its names are its own: a name space with the domain manager's programs mounted
-// at /programs and the services it is bound to in /services.
+// at /programs, the services it is bound to in /services, and the system's names at /global.
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <optional>
 
+#include "domains/binder/session.h"
+#include "domains/names/names_client.h"
 #include "domains/programs/programs.if.h"
 #include "domains/shell/command_line.h"
 #include "domains/shell/described_call.h"
@@ -29,8 +32,13 @@ using names::NameError;
 using programs::ProgramsError;
 using programs::ProgramsProxy;
 
-/// What a handle's second word says in this domain's name space.
+/// What a handle's second word says in this domain's name space. Else: an offer of the binder's,
+/// and the low half of its interface's hash.
 enum Kind : std::uint64_t { kProgram = 1, kService = 2 };
+bool is_offer(Handle const& h) { return h.function != kProgram && h.function != kService; }
+
+constexpr std::string_view kGlobal = "global";
+constexpr auto kPatience = Duration::s(2);  ///< with other domains
 
 constexpr std::uint64_t kNamesBytes = 64 * 1024;
 constexpr int kFailed = 1, kWrongUse = 2;
@@ -108,13 +116,18 @@ private:
 
 class Shell {
 public:
-    Shell(CallClient& client, names::NameSpace& space)
-        : client_(client), manager_(client), programs_(manager_), names_(space) {
+    Shell(CallClient& client, names::NameSpace& space, binder::Session* session)
+        : client_(client), manager_(client), programs_(manager_), names_(space), session_(session) {
         (void)names_.make_directory("programs");
         (void)names_.make_directory("services");
         (void)names_.bind("services/programs", {1, kService});
         if (auto const id = names_.mount("programs", programs_))
             mounts_.emplace_back("programs", *id);
+        if (session_ == nullptr) return;
+        system_.emplace(*session_);
+        (void)names_.make_directory(kGlobal);
+        if (auto const id = names_.mount(kGlobal, *system_, {.accepts_names = true}))
+            mounts_.emplace_back(kGlobal, *id);
     }
 
     int run_line(std::string_view line);
@@ -169,11 +182,22 @@ private:
     int history(Words const&);
     int exit(Words const& words);
     std::vector<programs::Status> all();
+    /// The requests' deadline: another domain may never answer.
+    static names::Request soon() { return {.deadline = now() + kPatience}; }
+    /// An object that can be called, and what it says it can. errors: printed
+    struct Callable {
+        CallClient* client;
+        std::vector<std::uint8_t> description;
+    };
+    std::optional<Callable> callable(std::string const& path, Handle const& handle);
 
     CallClient& client_;
     ProgramsProxy<CallClient> manager_;
     ProgramNames programs_;
     names::NameSpace& names_;
+    binder::Session* session_;  ///< with the binder; null: there is none
+    std::optional<name_service::SystemNames> system_;
+    binder::Bound bound_;  ///< to the object that was called last, elsewhere
     std::vector<std::pair<std::string, names::MountId>> mounts_;
     std::vector<std::string> const* history_ = nullptr;
     bool ended_ = false;
@@ -194,8 +218,8 @@ std::span<Shell::Command const> Shell::commands() {
         {"loader", "loader", "what the loader has done", 0, 0, &Shell::loader},
         {"ls", "ls [PATH]", "names in a directory", 0, 1, &Shell::ls},
         {"mkdir", "mkdir PATH", "make a directory", 1, 1, &Shell::mkdir},
-        {"mount", "mount PATH [DIRECTORY]", "the programs (or a directory) at PATH too", 1, 2,
-         &Shell::mount},
+        {"mount", "mount PATH [DIRECTORY]",
+         "the programs, a directory or names in /global at PATH too", 1, 2, &Shell::mount},
         {"ps", "ps", "instances that this shell has started", 0, 0, &Shell::ps},
         {"qos", "qos ID CONTRACT [WEIGHT]", "change a contract: 5ms/40ms, 5ms/40ms/20ms or spare",
          2, 3, &Shell::qos},
@@ -252,7 +276,7 @@ std::vector<std::string> Shell::complete(std::string_view before) {
     names::NameList list;
     std::string after;
     do {
-        if (!names_.list(absolute(folder), after, list)) return found;
+        if (!names_.list(absolute(folder), after, list, soon())) return found;
         for (auto const& entry : list.names()) {
             after = entry.name();
             if (!entry.name().starts_with(part)) continue;
@@ -305,7 +329,7 @@ std::optional<std::uint64_t> Shell::id_of(std::string const& word) {
 
 std::optional<std::string> Shell::program_of(std::string const& path) {
     auto const bare = path.find('/') == std::string::npos;
-    auto const handle = names_.resolve(bare ? "programs/" + path : absolute(path));
+    auto const handle = names_.resolve(bare ? "programs/" + path : absolute(path), soon());
     if (!handle) {
         (void)complain(handle.error(), path);
         return {};
@@ -330,7 +354,7 @@ int Shell::ls(Words const& words) {
     std::string after;
     names::NameList list;
     do {
-        if (auto const done = names_.list(absolute(path), after, list); !done)
+        if (auto const done = names_.list(absolute(path), after, list, soon()); !done)
             return complain(done.error(), path);
         for (auto const& entry : list.names()) {
             after = entry.name();
@@ -341,10 +365,12 @@ int Shell::ls(Words const& words) {
 }
 
 int Shell::cat(Words const& words) {
-    auto const handle = names_.resolve(absolute(words[1]));
+    auto const handle = names_.resolve(absolute(words[1]), soon());
     if (!handle) return complain(handle.error(), words[1]);
-    if (handle->function == kService) {
-        print(describe(programs::Programs::info.description));
+    if (handle->function != kProgram) {
+        auto const object = callable(words[1], *handle);
+        if (!object) return kFailed;
+        print(describe(object->description));
         return 0;
     }
     auto const name = program_of(words[1]);
@@ -367,27 +393,39 @@ int Shell::cat(Words const& words) {
 }
 
 int Shell::mkdir(Words const& words) {
-    auto const done = names_.make_directory(absolute(words[1]));
+    auto const done = names_.make_directory(absolute(words[1]), soon());
     return done ? 0 : complain(done.error(), words[1]);
 }
 
 int Shell::bind(Words const& words) {
-    auto const handle = names_.resolve(absolute(words[2]));
+    auto const handle = names_.resolve(absolute(words[2]), soon());
     if (!handle) return complain(handle.error(), words[2]);
-    auto const done = names_.bind(absolute(words[1]), *handle);
+    // What only this domain knows means nothing to others.
+    if (absolute(words[1]).starts_with(std::string(kGlobal) + "/") && !is_offer(*handle))
+        return complain(words[2] + ": only this shell can use it");
+    auto const done = names_.bind(absolute(words[1]), *handle, names::BindMode::New, soon());
     return done ? 0 : complain(done.error(), words[1]);
 }
 
 int Shell::unbind(Words const& words) {
-    auto const done = names_.unbind(absolute(words[1]));
+    auto const done = names_.unbind(absolute(words[1]), soon());
     return done ? 0 : complain(done.error(), words[1]);
 }
 
 int Shell::mount(Words const& words) {
     auto const path = absolute(words[1]);
     names::MountOptions const options{.order = names::LayerOrder::After};
+    auto const what = words.size() == 2 ? "" : absolute(words[2]);
+    auto elsewhere = options;
+    auto const is_global =
+        system_ && (what == kGlobal || what.starts_with(std::string(kGlobal) + "/"));
+    if (is_global) {
+        elsewhere.prefix = std::string_view(what).substr(std::min(what.size(), kGlobal.size() + 1));
+        elsewhere.accepts_names = true;
+    }
     auto const id = words.size() == 2 ? names_.mount(path, programs_, options)
-                                      : names_.alias(path, absolute(words[2]), options);
+                    : is_global       ? names_.mount(path, *system_, elsewhere)
+                                      : names_.alias(path, what, options);
     if (!id) return complain(id.error(), words[1]);
     mounts_.emplace_back(path, *id);
     return 0;
@@ -608,37 +646,74 @@ int Shell::loader(Words const&) {
     return 0;
 }
 
+std::optional<Shell::Callable> Shell::callable(std::string const& path, Handle const& handle) {
+    if (handle.function == kService) {
+        auto const known = programs::Programs::info.description;
+        return Callable{&client_, {known.begin(), known.end()}};
+    }
+    if (handle.function == kProgram || session_ == nullptr) {
+        (void)complain(path + ": is no object that can be called");
+        return {};
+    }
+    auto const bound = session_->bind_described(bound_, handle.reference, now() + kPatience);
+    auto why = bound ? invocation::Failure::None : bound.error();
+    Callable object{&bound_.client(), {}};
+    for (bool more = bound.has_value(); more && why == invocation::Failure::None;) {
+        more = false;
+        auto const room = object.client->begin(8);
+        if (!room) {
+            why = room.error();
+            break;
+        }
+        auto const from = static_cast<std::uint64_t>(object.description.size());
+        std::memcpy(room->body.data(), &from, sizeof(from));
+        auto const reply = object.client->call(*room, {0, invocation::describe_operation},
+                                               sizeof(from), now() + kPatience);
+        if (!reply) {
+            why = reply.error();
+            break;
+        }
+        more = reply->status == 0 && !reply->body.empty() && from < 64 * 1024;
+        auto const* const bytes = reinterpret_cast<std::uint8_t const*>(reply->body.data());
+        if (more)
+            object.description.insert(object.description.end(), bytes, bytes + reply->body.size());
+        object.client->done(*reply);
+    }
+    if (why == invocation::Failure::None) return object;
+    (void)complain(path + ": " + std::string(invocation::text(why)));
+    return {};
+}
+
 int Shell::call(Words const& words) {
-    auto const handle = names_.resolve(absolute(words[1]));
+    auto const handle = names_.resolve(absolute(words[1]), soon());
     if (!handle) return complain(handle.error(), words[1]);
-    if (handle->function != kService)
-        return complain(words[1] + ": is no object that can be called");
-    auto const& info = programs::Programs::info;
+    auto const object = callable(words[1], *handle);
+    if (!object) return kFailed;
+    auto const& description = object->description;
+    auto& client = *object->client;
     if (words.size() == 2) {
-        print(describe(info.description));
+        print(describe(description));
         return 0;
     }
-    auto const operation = find_operation(info.description, words[2]);
+    auto const operation = find_operation(description, words[2]);
     if (!operation) return complain(operation.error());
     auto const body = encode_arguments(*operation, std::span(words).subspan(3));
     if (!body) return complain(body.error());
-    auto const room = client_.begin(info.request_max);
+    auto const room = client.begin(static_cast<std::uint32_t>(body->size()));
     if (!room) return complain(std::string(invocation::text(room.error())));
-    if (body->size() > room->body.size()) {
-        client_.abandon(*room);
-        return complain("the arguments are too long");
-    }
     std::ranges::copy(*body, room->body.begin());
     auto const size = static_cast<std::uint32_t>(body->size());
     if (operation->is_announcement) {
-        auto const sent = client_.announce(*room, {0, operation->number}, size);
+        auto const sent = client.announce(*room, {0, operation->number}, size);
         return sent ? 0 : complain(std::string(invocation::text(sent.error())));
     }
-    auto const reply = client_.call(*room, {0, operation->number}, size, Instant::never());
+    // Another domain may never answer; the manager's operations may take long.
+    auto const until = is_offer(*handle) ? now() + kPatience : Instant::never();
+    auto const reply = client.call(*room, {0, operation->number}, size, until);
     if (!reply) return complain(std::string(invocation::text(reply.error())));
     std::vector<std::byte> const copy(reply->body.begin(), reply->body.end());
     auto const status = reply->status;
-    client_.done(*reply);
+    client.done(*reply);
     if (status != 0) return complain(error_text(*operation, status));
     auto const shown = decode_results(*operation, copy);
     if (!shown) return complain(shown.error());
@@ -729,7 +804,14 @@ int main() {
         print("shell: no memory for names\n");
         return 1;
     }
-    Shell shell(*client, *space);
+    auto const session = std::make_unique<binder::Session>();
+    auto const knows_binder = session->open().has_value();
+    // All have been started at once: the name server is soon there, if there is to be one.
+    for (auto const latest = now() + Duration::ms(200); knows_binder && now() < latest;) {
+        if (session->binder().find("names")) break;
+        Thread::sleep_until(now() + Duration::ms(1));
+    }
+    Shell shell(*client, *space, knows_binder ? session.get() : nullptr);
     int code = 0;
     if (auto const* const script = find_channel("script"); script != nullptr) {
         auto const bytes = incoming(*script);

@@ -42,8 +42,9 @@ enum class Privilege : std::uint32_t {
     ReadTrace = 1u << 3,         ///< text: read_trace
     ControlMachine = 1u << 4,    ///< text: control_machine (stop, restart)
     Report = 1u << 5,            ///< text: report (lines of the log that the host acts on)
+    UseBinder = 1u << 6,         ///< text: binder (knows the system's binder: names, bindings)
 };
-inline constexpr std::uint32_t privileges_known = 0x3F;
+inline constexpr std::uint32_t privileges_known = 0x7F;
 
 constexpr Privilege operator|(Privilege a, Privilege b) {
     return static_cast<Privilege>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));

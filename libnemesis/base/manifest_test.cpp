@@ -152,7 +152,7 @@ TEST(Manifest, DomainsAreChecked) {
     EXPECT_EQ(domain([](D& d) { d.stack = 16 << 20; }), E::BadMemory);
     EXPECT_EQ(domain([](D& d) { d.context_slots = 0; }), E::BadCount);
     EXPECT_EQ(domain([](D& d) { d.endpoints = 262'145; }), E::BadCount);
-    EXPECT_EQ(domain([](D& d) { d.privileges = Privilege{0x40}; }), E::BadPrivilege);
+    EXPECT_EQ(domain([](D& d) { d.privileges = Privilege{0x80}; }), E::BadPrivilege);
     EXPECT_EQ(domain([](D& d) { d.uses_fpu = 2; }), E::BadFlag);
     EXPECT_EQ(domain([](D& d) { d.reserved = 1; }), E::ReservedNotZero);
     EXPECT_EQ(domain([](D& d) { d.first_resource = 4; }), E::BadResource);

@@ -32,8 +32,8 @@ cat /programs/echo
 exit 5
 """)
     programs = sorted(shell.PROGRAMS)
-    expected = ["programs/", "services/", *programs, "by another name",
-                *sorted([*programs, "say"]), "say", "programs/", "services/"]
+    expected = ["global/", "programs/", "services/", *programs, "by another name",
+                *sorted([*programs, "say"]), "say", "global/", "programs/", "services/"]
     assert lines[:len(expected)] == expected, lines
     assert re.fullmatch(r"/programs/echo: a program, \d+ bytes of file", lines[-1])
     assert code == 5
@@ -113,13 +113,47 @@ call /services/programs spawn x
 call /services/programs nothing
 call /services/programs
 """.replace("ORDER", order))
-    assert lines[0] == 'names = ["crash", "echo", "grasp", "tenant", "tenant_cxx"]', lines
+    assert lines[0] == 'names = ["clock", "crash", "echo", "grasp", "tenant", "tenant_cxx"]', lines
     assert re.fullmatch(r"id = \d+", lines[1])
     assert lines[2] == "inspect fails: NotFound"
     assert lines[3].startswith("order: 'x': wanted is Order{program=string<47>")
     assert lines[4] == "there is no operation 'nothing'"
     assert any(line.startswith("wait(id: u64, at_most: u64) -> (ended: bool") for line in lines)
     assert code == 0
+
+
+def test_global_names(context):
+    """Services of other domains: found by name, called by description, gone with their domain."""
+    lines, code = run(context, "global_names", """
+ls /global; ls /global/services
+mkdir /global/mine; bind /global/mine/n /global/services/names; ls /global/mine; ls /global/mine/n
+run & clock; run & clock services/second; sleep 50ms; ls /global/services
+call /global/services/clock read; call /global/mine/n/services/second read
+cat /global/services/clock
+mkdir /s; mount /s /global/services; ls /s; call /s/clock read; unmount /s
+call /global/services/names room
+kill 1; sleep 20ms; ls /global/services; call /global/services/clock read
+unbind /global/services/second; unbind /global/mine; bind /global/mine/p /programs/echo
+unbind /global/mine/n; unbind /global/mine; ls /global
+run clock services/second
+""")
+    text = "\n".join(lines)
+    # A name server's name is a mount point; beyond it are its own names, here the same again.
+    assert lines[:7] == ["services/", "names/", "n/", "mine/", "services/", "instance 1", "instance 2"], lines
+    assert lines[7:10] == ["clock", "names/", "second"], lines
+    times = re.findall(r"^time = (\d+)\nlife = (\d+)$", text, re.M)
+    assert len(times) == 3 and int(times[0][0]) < int(times[1][0]) < int(times[2][0]), times
+    assert times[0][1] == times[2][1] != times[1][1]
+    assert re.search(r"^read\(\) -> \(time: u64, life: u64\)", text, re.M), text
+    assert re.search(r"^all = \d+\nfree = \d+\nshare = 1024\nused = 0$", text, re.M), text
+    after = lines[lines.index("used = 0") + 1:]
+    assert after[:3] == ["names/", "second", "/global/services/clock: no such name"], after
+    assert after[3:6] == [
+        "/global/services/second: somebody else has bound the name: choose another",
+        "/global/mine: the directory has names in it: unbind them first",
+        "/programs/echo: only this shell can use it"], after
+    assert after[6] == "services/", after
+    assert "clock: not published: too many calls in flight" in text and code == 3, text
 
 
 def test_wrong_input(context):

@@ -43,6 +43,7 @@ constexpr PrivilegeWord privilege_words[] = {
     {"read_trace", Privilege::ReadTrace},
     {"control_machine", Privilege::ControlMachine},
     {"report", Privilege::Report},
+    {"binder", Privilege::UseBinder},
 };
 
 constexpr std::string_view property_words[] = {

@@ -22,7 +22,7 @@ SUMMARY = "boot a shell: names, programs, contracts; -c runs commands"
 
 MANIFEST = "domains/shell/shell.manifest"
 # Programs that a machine of the shell can load.
-PROGRAMS = ("burn", "crash", "echo", "grasp", "tenant", "tenant_cxx")
+PROGRAMS = ("burn", "clock", "crash", "echo", "grasp", "tenant", "tenant_cxx")
 SCRIPT_MAX = 60_000
 
 
@@ -44,7 +44,7 @@ def make_archive(folder, script=None, name="shell"):
     text = (ROOT / MANIFEST).read_text()
     data = [("programs_archive", programs)]
     if script is not None:
-        text, count = re.subn(r"(privileges \{ control_machine \})", r"\1  data script", text)
+        text, count = re.subn(r"(privileges \{ control_machine binder \})", r"\1  data script", text)
         if count != 1:
             raise PegError(f"{MANIFEST} has no place for a script")
         commands = folder / f"{name}.script"

@@ -1,0 +1,54 @@
+// clock: a service. Publishes a Clock as its first argument ("services/clock" if there is none) and
+// serves whoever resolves that name. Also the shortest example of a service that is found by name.
+#include "libnemesis/clock.h"
+
+#include <new>
+
+#include "domains/names/publish.h"
+#include "domains/programs/clock.if.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
+
+namespace {
+
+using namespace nemesis;
+
+class ClockObject final : public clock::Clock {
+public:
+    Result<ReadResult, clock::ClockError> read() override {
+        return ReadResult{static_cast<std::uint64_t>(now().ns()), dib().id};
+    }
+    Result<void, clock::ClockError> end_with(std::uint64_t code) override { sys::exit(code); }
+};
+
+/// All that lives as long as the domain: no destructors are ever run.
+struct Service {
+    ClockObject object;
+    invocation::Backlog backlog;
+    binder::Session session;
+    name_service::SystemNames system{session};
+    binder::Offered offered{static_cast<clock::Clock*>(&object), clock::Clock::info, backlog};
+    Thread notices;
+};
+alignas(Service) std::byte memory[sizeof(Service)];
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const& env) {
+    auto& all = *new (memory) Service;
+    if (!all.session.open()) return log::line("no channel 'binder'");
+    std::string_view const name = env.arguments[0] != 0 ? env.arguments : "services/clock";
+    auto* const stack = pages::take(4);
+    if (stack == nullptr ||
+        !all.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
+                           &all.session,
+                           {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
+        return log::line("no memory for a thread");
+    auto const published = name_service::publish(all.session, all.system, all.offered, name, {},
+                                                 now() + Duration::ms(300));
+    if (!published) {
+        log::line("not published: ", text(published.error()));
+        sys::exit(3);
+    }
+    all.backlog.run();
+}
