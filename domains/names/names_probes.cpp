@@ -6,6 +6,7 @@
 #include <new>
 
 #include "domains/binder/furnish.h"
+#include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -34,15 +35,8 @@ bool expect(bool holds, std::string_view why, std::uint64_t a = 0, std::uint64_t
     return holds;
 }
 
-std::span<std::byte const> image(std::string_view name) {
-    auto const* record = find_channel(name);
-    return record == nullptr ? std::span<std::byte const>{} : incoming(*record);
-}
-
 abi::DomainStatus status(abi::DomainId id) {
-    abi::DomainStatus s{};
-    if (sys::domain_inspect(id) == 0) __builtin_memcpy(&s, state().rw->arguments, sizeof(s));
-    return s;
+    return domain_status(id).value_or(abi::DomainStatus{});
 }
 bool lives(abi::DomainId id) { return status(id).state == 1; }
 
@@ -75,7 +69,7 @@ abi::DomainId party(std::string_view program, std::string_view arguments,
     options.stack_pages = 16;
     options.frames = frames;
     options.heap_bytes = std::uint64_t{frames} * abi::kPageSize;
-    auto child = manager::create(image(program), options);
+    auto child = manager::create(find_file(program), options);
     if (!child || !binder::introduce(link().binder(), *child)) return 0;
     if (!manager::contract(*child, 0, 0, 0, 100) || !manager::start(*child)) return 0;
     return child->id;
@@ -227,7 +221,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     auto const kills = number(at);
     auto const count = number(at);
     new (link_memory) binder::BinderLink;
-    if (!link().start(image("binder"), 20, {.parties = 24, .bindings = 64, .frames = 2048})) {
+    if (!link().start(find_file("binder"), 20, {.parties = 24, .bindings = 64, .frames = 2048})) {
         log::line("[ FAILED ] no binder");
         sys::machine_exit(0x11);
     }
