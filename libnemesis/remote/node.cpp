@@ -129,6 +129,7 @@ void Node::connect_again(Peer& peer, Instant now) {
     do peer.key = random_.next();
     while (peer.key == 0);
     peer.in_low = 0;
+    peer.ack_due = Instant::never();
     peer.announced = peer.announced_bits = 0;
     peer.last_heard = now;
     peer.hello_pause = times_.first_repeat;
@@ -484,6 +485,9 @@ void Node::drop(PeerId id, std::uint32_t object, Instant now) {
 /// Tells peers of dropped handles, as far as their windows have room; half of each is kept for
 /// calls.
 void Node::release_some(Instant now) {
+    bool any = false;
+    for (Peer const& peer : peers_) any |= peer.imports != 0;
+    if (!any) return;
     for (std::size_t i = 0; i < imports_.size(); i++) {
         Import& import = imports_[i];
         if (!import.used || import.releasing || import.dropped == 0) continue;
@@ -539,6 +543,7 @@ void Node::tick_peer(Peer& peer, Instant now) {
     }
     bool const silent = now - peer.last_heard > times_.lease;
     if (peer.state == PeerState::Established) {
+        if (peer.ack_due <= now) send_word(peer, Kind::Pong, 0, peer.low);
         if (silent && peer.unsure && has_stake(peer)) {
             connect_again(peer, now);
         } else if (silent) {
@@ -575,6 +580,7 @@ Instant Node::next_tick_of(Peer const& peer) const {
     Instant next = waits ? Instant::never() : peer.last_heard + times_.lease + Duration::ns(1);
     if (!established || peer.unsure) next = std::min(next, peer.next_hello);
     if (established && has_stake(peer)) next = std::min(next, peer.next_ping);
+    if (established) next = std::min(next, peer.ack_due);
     for (OutCall const& call : peer.out) {
         if (call.state == OutState::Free) continue;
         if (call.state != OutState::Abandoned) next = std::min(next, call.deadline);

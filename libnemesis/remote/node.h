@@ -195,6 +195,7 @@ public:
     bool is_associated(PeerId peer) const;
     Address address_of(PeerId peer) const;
     std::uint32_t chunks_free() const { return pool_.free(); }
+    std::uint32_t chunks_total() const { return pool_.size(); }
     std::uint32_t peers_in_use() const;
     std::uint32_t holdings_in_use() const { return objects_.holdings_in_use(); }
     std::uint32_t imports_in_use() const;
@@ -254,9 +255,11 @@ private:
         Instant last_heard, next_hello, next_ping;
         Instant last_answered;  ///< something came that answers us, so the peer has heard us
         Duration hello_pause, ping_pause;
-        std::uint64_t next_number = 1;  ///< of our calls
-        std::uint64_t low = 1;          ///< our lowest that is not settled
-        std::uint64_t in_low = 0;       ///< the peer's; 0: not known yet
+        std::uint64_t next_number = 1;       ///< of our calls
+        std::uint64_t low = 1;               ///< our lowest that is not settled
+        std::uint64_t low_told = 0;          ///< what was last said of it
+        Instant ack_due = Instant::never();  ///< then it is said that replies have come
+        std::uint64_t in_low = 0;            ///< the peer's; 0: not known yet
         std::uint64_t next_announcement = 1;
         std::uint64_t announced = 0;       ///< the peer's highest
         std::uint64_t announced_bits = 0;  ///< bit i: announced - i has come
@@ -301,10 +304,11 @@ private:
     void send(Peer const& peer, Header header, std::span<std::byte const> part,
               std::span<std::byte const> payload);
     void send_hello(Peer& peer, Kind kind);
-    void send_word(Peer const& peer, Kind kind, std::uint64_t number, std::uint64_t word,
+    void send_word(Peer& peer, Kind kind, std::uint64_t number, std::uint64_t word,
                    std::uint16_t flags = 0);
     void send_bare(Peer const& peer, Kind kind, std::uint64_t number, std::uint16_t flags = 0);
     void send_request(Peer& peer, OutCall const& call, Instant now);
+    void told_low(Peer& peer);
     void send_reply(Peer& peer, InCall const& call, std::uint64_t missing);
     void reset(Address to, Header const& header);
 
@@ -315,7 +319,8 @@ private:
     void on_announce(Peer& peer, Datagram const& d, Instant now);
     void on_ack(Peer& peer, Datagram const& d, Instant now);
     void on_poll(Peer& peer, Datagram const& d);
-    void on_reply(Peer& peer, Datagram const& d);
+    void on_reply(Peer& peer, Datagram const& d, Instant now);
+    void acknowledge_later(Peer& peer, std::uint64_t number, std::uint64_t all, Instant now);
     void on_reply_ack(Peer& peer, Datagram const& d);
     void on_cancel(Peer& peer, Datagram const& d);
     void on_cancelled(Peer& peer, Datagram const& d);

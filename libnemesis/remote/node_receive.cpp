@@ -85,7 +85,7 @@ void Node::receive(Address from, std::span<std::byte const> bytes, Instant now) 
             on_poll(*peer, *d);
             break;
         case Kind::Reply:
-            on_reply(*peer, *d);
+            on_reply(*peer, *d, now);
             break;
         case Kind::ReplyAck:
             on_reply_ack(*peer, *d);
@@ -414,7 +414,16 @@ void Node::on_ack(Peer& peer, Datagram const& d, Instant now) {
     send_request(peer, *call, now);
 }
 
-void Node::on_reply(Peer& peer, Datagram const& d) {
+/// The reply with that number has been taken. Mostly the next datagram to this peer says so by its
+/// `low`; if there is none soon, a Pong does.
+void Node::acknowledge_later(Peer& peer, std::uint64_t number, std::uint64_t all, Instant now) {
+    if (peer.low <= number)
+        send_word(peer, Kind::ReplyAck, number, all);
+    else if (peer.low_told <= number)
+        peer.ack_due = std::min(peer.ack_due, now + times_.first_repeat);
+}
+
+void Node::on_reply(Peer& peer, Datagram const& d, Instant now) {
     std::uint64_t const number = d.header.number;
     std::uint64_t const all = all_fragments(d.header.fragments);
     OutCall* const call = find_out(peer, number);
@@ -441,8 +450,12 @@ void Node::on_reply(Peer& peer, Datagram const& d) {
     }
     peer.chunks_in += call->reply.chunks() - before;
     if (call->reply.complete()) {
-        send_word(peer, Kind::ReplyAck, number, all);
+        bool const late = d.header.fragments <= fragments_acknowledged_late;
+        if (!late) send_word(peer, Kind::ReplyAck, number, all);
+        PeerId const id = id_of(peer);
         finish(peer, *call, Status{call->reply_status}, call->reply.whole(pool_, scratch_));
+        // Upper may have done anything meanwhile.
+        if (late && find(id) == &peer) acknowledge_later(peer, number, all, now);
     } else if ((d.header.flags & flag_ask) != 0) {
         send_word(peer, Kind::ReplyAck, number, call->reply.present());
     }

@@ -25,8 +25,15 @@ void Node::send_hello(Peer& peer, Kind kind) {
     send(peer, {.kind = kind}, std::as_bytes(std::span(&part, 1)), {});
 }
 
-void Node::send_word(Peer const& peer, Kind kind, std::uint64_t number, std::uint64_t word,
+/// The peer is being told `low`, which settles all replies below it: no more need be said of them.
+void Node::told_low(Peer& peer) {
+    peer.low_told = peer.low;
+    peer.ack_due = Instant::never();
+}
+
+void Node::send_word(Peer& peer, Kind kind, std::uint64_t number, std::uint64_t word,
                      std::uint16_t flags) {
+    if (kind != Kind::Ack && kind != Kind::ReplyAck) told_low(peer);
     send(peer, {.kind = kind, .flags = flags, .number = number}, std::as_bytes(std::span(&word, 1)),
          {});
 }
@@ -42,6 +49,7 @@ void Node::send_request(Peer& peer, OutCall const& call, Instant now) {
     std::uint64_t const missing = all_fragments(fragments) & ~call.acked;
     bool const ask = fragments > 1 || call.pause > times_.first_repeat;
     CallPart part;
+    told_low(peer);
     part.low = peer.low;
     part.time_left = (call.deadline - now).ns();
     part.bytes = call.request.bytes();

@@ -126,12 +126,39 @@ TEST_F(Pair, CallsOfAllSizesComeBack) {
     EXPECT_EQ(b.node->chunks_free(), Limits{}.chunks);
 }
 
-TEST_F(Pair, ANullCallIsThreeDatagrams) {
+TEST_F(Pair, ANullCallIsTwoDatagramsAndAThirdIfNoOtherFollows) {
     auto const sent = [&] { return a.node->counters().sent + b.node->counters().sent; };
     auto const before = sent();
-    ASSERT_TRUE(call(root, {}));
+    for (std::uint64_t i = 0; i < 10; ++i) {
+        ASSERT_TRUE(call(root, bytes_of("x"), i));
+        carry();
+    }
+    EXPECT_EQ(sent() - before, 20u);  // the next request says that the reply has come
+    EXPECT_EQ(b.node->chunks_free() + 1, b.node->chunks_total());
+    pass(Duration::ms(25));
+    EXPECT_EQ(sent() - before, 21u);
+    EXPECT_EQ(b.node->chunks_free(), b.node->chunks_total());
+    pass(Duration::ms(100));
+    EXPECT_EQ(sent() - before, 21u);
+}
+
+TEST_F(Pair, AReplyBehindAnEarlierCallIsAcknowledgedAtOnce) {
+    b.echo = false;
+    ASSERT_TRUE(call(root, {}, 1));  // is not answered
     carry();
-    EXPECT_EQ(sent() - before, 3u);  // request, reply, and that the reply has come
+    b.echo = true;
+    auto const before = a.node->counters().sent;
+    ASSERT_TRUE(call(root, bytes_of("x"), 2));
+    carry();
+    EXPECT_EQ(a.node->counters().sent - before, 2u);
+    EXPECT_EQ(b.node->chunks_free(), b.node->chunks_total());
+}
+
+TEST_F(Pair, ALongReplyIsAcknowledgedAtOnce) {
+    Bytes const sent(20'000, std::byte{7});
+    ASSERT_TRUE(call(root, sent));
+    carry();
+    EXPECT_EQ(b.node->chunks_free(), b.node->chunks_total());
 }
 
 TEST_F(Pair, BindingComparesHashes) {

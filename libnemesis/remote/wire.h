@@ -17,6 +17,8 @@ inline constexpr std::size_t fragment_bytes = 1408;
 inline constexpr std::size_t fragments_max = 64;
 inline constexpr std::size_t message_bytes_max = fragment_bytes * fragments_max;
 inline constexpr std::size_t datagram_bytes_max = fragment_bytes + 64;
+/// Replies of up to so many are acknowledged by the next datagram that says `low`.
+inline constexpr std::uint32_t fragments_acknowledged_late = 4;
 /// Calls of one direction of an association that are not settled.
 inline constexpr std::uint32_t window = 16;
 
