@@ -43,9 +43,11 @@ struct Cpu {
     std::uint64_t entry_max;  ///< longest kernel entry so far, ns
 
     // This processor, interrupts off.
-    Instant armed;         ///< what the timer is set to
-    Domain* fpu_owner;     ///< whose state the floating-point registers hold
-    bool section_rearmed;  ///< the timer was drawn nearer for a section
+    Instant armed;          ///< what the timer is set to
+    Instant idle_since;     ///< when idle time began; never: it has been counted
+    std::uint64_t idle_ns;  ///< time with nobody to run, up to the interrupts that ended it
+    Domain* fpu_owner;      ///< whose state the floating-point registers hold
+    bool section_rearmed;   ///< the timer was drawn nearer for a section
     Instant section_end;
     alignas(Scheduler) std::byte scheduler_memory[sizeof(Scheduler)];  ///< made at boot
     Scheduler& scheduler() { return *reinterpret_cast<Scheduler*>(scheduler_memory); }

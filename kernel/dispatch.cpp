@@ -153,7 +153,8 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
     }
     cpu.payer = nullptr;
     cpu.current = nullptr;
-    note_entry(cpu, cpu.entered, arch::clock::now());
+    cpu.idle_since = arch::clock::now();
+    note_entry(cpu, cpu.entered, cpu.idle_since);
     // Interrupts come through between any two steps; one that does, does not come back here.
     do {
         arch::open_interrupt_window(cpu.mode, MODE_IDLE, MODE_USER);
@@ -444,6 +445,11 @@ extern "C" [[noreturn]] NO_WAY_BACK void interrupt_from_user(abi::ContextSlot* s
 extern "C" [[noreturn]] void interrupt_from_idle(std::uint64_t vector) {
     auto& cpu = this_cpu();
     auto const entered = arch::clock::at(cpu.entry_tsc);
+    // Interrupts come this way between the steps of a decision too: that is no idle time.
+    if (cpu.idle_since != Instant::never()) {
+        cpu.idle_ns += static_cast<std::uint64_t>((entered - cpu.idle_since).ns());
+        cpu.idle_since = Instant::never();
+    }
     interrupts::handle(static_cast<std::uint8_t>(vector));
     dispatch::decide_and_enter(cpu, entered, arch::clock::now());
 }

@@ -379,6 +379,8 @@ std::int64_t call_measure(Word word) {
             return 0;
         case abi::MeasureWord::KernelReserve:
             return static_cast<std::int64_t>(cpu.kernel_ns);
+        case abi::MeasureWord::IdleTime:
+            return static_cast<std::int64_t>(cpu.idle_ns);
         case abi::MeasureWord::Switches:
             return static_cast<std::int64_t>(cpu.switches);
         case abi::MeasureWord::Protection:

@@ -297,6 +297,7 @@ enum class MeasureWord : std::uint64_t {
     KernelReserve,   ///< all such stays together, ns
     Switches,        ///< from one domain to another
     Protection,      ///< CR4 as the kernel runs with it
+    IdleTime,        ///< without anybody to run, ns; cleaning frames counts as idle
 };
 
 }  // namespace nemesis::abi

@@ -33,6 +33,8 @@ LIMITS = {
     "idc_call_64": (520, "max"),
     "idc_call_4096": (1000, "max"),
     "idc_stream_b16": (90, "max"),
+    "rpc_null": (12_000, "median"),
+    "rpc_null_call": (),  # either node's part
     "idle_memory": (40 * 1024, "max"),
     "idle_memory_n10000": (2**31 // 10_000, "max"),  # all of them in 2 GiB
     # Jobs of guaranteed tasks; parts per million; ns beyond one per cent or one quantum.
