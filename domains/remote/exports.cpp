@@ -126,8 +126,11 @@ Exports::Job* Exports::next_job() {
 
 Served Exports::pass_on(Entry& entry, Job& job) {
     auto& client = entry.bound.client();
-    if (!entry.bound.is_bound()) return served(Failure::PeerDead);
-    // From begin to done activations are off: the reply leaves the ring before anything waits.
+    // Another thread may be giving the binding back, to make a new one: whether that has begun is
+    // looked at in one step with taking a place in the ring. From then until done activations are
+    // off anyway: the reply leaves the ring before anything else waits.
+    Critical const critical;
+    if (!entry.bound.is_bound() || entry.bound.is_dead()) return served(Failure::PeerDead);
     auto const out = client.begin(job.bytes);
     if (!out) return served(out.error());
     __builtin_memcpy(out->body.data(), job.request, job.bytes);

@@ -54,6 +54,7 @@ struct Card {
     Lane receive, send;
     std::uint8_t station[6] = {};
     std::uint64_t source = 0;  ///< of interrupts
+    bool sends_later = false;  ///< frames wait for buffers that the card has
     bool is_lost = false;
 };
 
@@ -161,9 +162,10 @@ void send() {
         }
         auto number = card.send.queue.free_buffer();
         if (!number) {
-            // The card says when it is done, unless it is by now.
+            // All are lent: the card says when it is done with some, unless it is by now.
             card.send.queue.set_interrupts(true);
-            if (!reclaim()) break;
+            card.sends_later = !reclaim();
+            if (card.sends_later) break;
             card.send.queue.set_interrupts(false);
             continue;
         }
@@ -187,7 +189,8 @@ void send() {
 void on_interrupt(void*, std::uint32_t, std::uint64_t) {
     if (card.is_lost) return;
     receive();
-    if (!card.is_lost && reclaim()) {
+    if (!card.is_lost && card.sends_later && reclaim()) {
+        card.sends_later = false;
         card.send.queue.set_interrupts(false);
         send();
     }
@@ -197,9 +200,7 @@ void on_interrupt(void*, std::uint32_t, std::uint64_t) {
 
 /// The user has sent something.
 void on_user(void*, std::uint32_t, std::uint64_t) {
-    if (card.is_lost) return;
-    (void)reclaim();
-    send();
+    if (!card.is_lost && !card.sends_later) send();
 }
 
 /// Memory that the card may reach: `page_count` pages of this domain, with their physical

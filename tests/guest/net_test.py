@@ -149,6 +149,22 @@ def test_hostile_frames_and_a_flood(context):
     run(context, play)
 
 
+def test_more_to_send_than_the_card_takes(context):
+    """While the test does not take frames the card gives no buffer back: the driver waits for it,
+    and goes on when it does."""
+    def play(wire):
+        for number in range(400):
+            wire.send(order(b"e", number.to_bytes(2, "little") * 600))
+        time.sleep(2)
+        came = 0
+        while wire.take(2):
+            came += 1
+        assert came > 64, f"{came} frames came back"
+        for number in range(100):
+            need_echo(wire, b"again%d" % number)
+    run(context, play)
+
+
 def test_the_driver_ends_and_is_made_anew(context):
     """With its driver the card goes off the bus; a new driver works; nothing is lost."""
     def play(wire):
