@@ -518,11 +518,17 @@ Task Store::read_summary(u64 segment, u32 row, Summary* out, bool* good) {
 }
 
 /// Whether every block of the partial segment is there or can be had from its row; mends what is
-/// wrong on live disks.
-Task Store::verify_partial(Summary const& s, u64 segment, u32 row, bool* good) {
+/// wrong on live disks. `loaded`: its rows are in scratch_ already, with these answers of the
+/// disks.
+Task Store::verify_partial(Summary const& s, u64 segment, u32 row, bool* good,
+                           DiskStatus const* loaded) {
     *good = false;
     DiskStatus status[disks];
-    co_await read_segment(segment, row, s.rows, status);
+    if (loaded) {
+        std::memcpy(status, loaded, sizeof status);
+    } else {
+        co_await read_segment(segment, row, s.rows, status);
+    }
     bool mend[disks] = {};
     // A disk being rebuilt takes what it does not have yet.
     auto const takes = [&](u32 d) {
@@ -598,6 +604,10 @@ Task Store::roll_forward(bool* good) {
     u32 count = 0;
     u64 group = 0;
     bool mended = false;
+    // The hot head's segments are read whole, so that one visit to the disks serves all partial
+    // segments in them: the segment whose rest is in scratch_, if every disk has yielded it.
+    u64 loaded = no_segment;
+    DiskStatus status[disks];
     for (;;) {
         ASSERT(count < pending_max_);
         Summary& s = pending_[count];
@@ -607,12 +617,24 @@ Task Store::roll_forward(bool* good) {
             u64 const segment = full ? cursor[h].next_segment : cursor[h].segment;
             u32 const row = full ? 0 : cursor[h].row;
             bool valid = false;
-            co_await read_summary(segment, row, &s, &valid);
+            if (h == head_hot && loaded != segment) {
+                co_await read_segment(segment, row, rows_per_segment - row, status);
+                loaded = segment;
+                for (DiskStatus d : status) loaded = d == DiskStatus::Good ? loaded : no_segment;
+            }
+            if (loaded == segment) {
+                std::memcpy(&s, scratch_ + std::size_t{row} * block_bytes, block_bytes);
+                valid = summary_valid(s, segment, row);
+            }
+            if (!valid) {
+                co_await read_summary(segment, row, &s, &valid);
+                if (segment != loaded) loaded = no_segment;
+            }
             if (!valid || s.sequence != log_sequence_ || s.mount_count != mount_count ||
                 s.previous_crc != previous_crc_ || s.head != h || (count > 0 && s.group != group)) {
                 continue;
             }
-            co_await verify_partial(s, segment, row, &found);
+            co_await verify_partial(s, segment, row, &found, loaded == segment ? status : nullptr);
             if (!found) continue;
             cursor[h] = {segment, s.next_segment, row + s.rows, 0};
         }

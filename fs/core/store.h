@@ -571,7 +571,8 @@ private:
     Task roll_forward(bool* good);
     Task read_summary(u64 segment, u32 row, Summary* out, bool* good);
     bool summary_valid(Summary const& s, u64 segment, u32 row) const;
-    Task verify_partial(Summary const& s, u64 segment, u32 row, bool* good);
+    Task verify_partial(Summary const& s, u64 segment, u32 row, bool* good,
+                        DiskStatus const* loaded = nullptr);
     Task apply_group(Summary* group, u32 count);
     Task look_for_damage(u64 group, bool* damaged);
     Task reclaim_orphans();

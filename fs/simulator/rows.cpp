@@ -189,6 +189,10 @@ RowResult run_row(int row, RowOptions const& options) {
             return row_write_cost(options);
         case 7:
             return row_rates(options);
+        case 8:
+            return row_recovery(options);
+        case 16:
+            return row_cleaning_at_any_size(options);
         case 9:
             return row_hostile_disks(options);
         case 10:

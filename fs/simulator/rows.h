@@ -34,6 +34,10 @@ RowResult row_corruption(RowOptions const& options);
 RowResult row_agents(RowOptions const& options);
 /// Row 6: the write cost of cleaning.
 RowResult row_write_cost(RowOptions const& options);
+/// Row 6 (as number 16): cleaning costs the same in stores of any size.
+RowResult row_cleaning_at_any_size(RowOptions const& options);
+/// Row 8: recovery does not depend on the store's size, and is quick.
+RowResult row_recovery(RowOptions const& options);
 /// Row 7: guaranteed rates, with everything that may go wrong.
 RowResult row_rates(RowOptions const& options);
 /// Row 9, first half: hostile disks with right checksums (libFuzzer's form is tests/fuzz).

@@ -39,6 +39,12 @@ TEST(StorageProof, row_5_whole_systems) { holds(5, {.seed = 1, .count = 1000 / s
 TEST(StorageProof, row_6_write_cost) {
     if (share == 1) holds(6);
 }
+TEST(StorageProof, row_6_cleaning_at_any_size) {
+    if (share == 1) holds(16);
+}
+TEST(StorageProof, row_8_recovery) {
+    if (share == 1) holds(8);
+}
 TEST(StorageProof, row_7_guaranteed_rates) {
     if (share == 1) holds(7, {.seed = 1, .count = 300});
 }
