@@ -1,0 +1,197 @@
+// Fuzz target for the messages between agents and the file server. An input is a list of records,
+// a control byte and a length each: a message for the server or for the agent, or a request of the
+// agent's application. The two are connected and work; what is fed in comes between. Lengths,
+// checksum and, as the control byte says, agent, session and number are made right, so that a
+// message gets past the first checks. Both must keep their invariants and go on.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "fs/agent/agent.h"
+#include "fs/server/server.h"
+#include "fs/simulator/machine.h"
+
+using namespace nemesis;
+using namespace nemesis::fs;
+
+namespace {
+
+enum Control : u8 {
+    to_agent = 1,
+    raw = 2,       // nothing is made right
+    own = 4,       // of this session
+    numbered = 8,  // the number that is due
+    request = 16,  // of the application, instead of a message
+    later = 32,    // time passes first
+};
+
+/// A store as it is after its first mount, to begin each input with.
+struct Beginning {
+    simulator::BlockPool pool;
+    simulator::Memory memory;
+    simulator::Image image{simulator::blocks_for(64)};
+    std::size_t mark = 0;
+    Beginning() {
+        simulator::format(image, pool);
+        simulator::Machine m(image, pool, memory);
+        if (!m.mount() || !m.unmount()) std::abort();
+        mark = pool.mark();
+    }
+};
+
+struct System final : ServerPort, AgentPort {
+    static constexpr ServerOptions server_options{.sessions = 3, .touched = 64};
+    static constexpr AgentOptions agent_options{
+        .log_operations = 8, .log_bytes = 2 * message_data_max, .files = 16};
+
+    explicit System(Beginning& b)
+        : image(b.image),
+          machine(image, b.pool, b.memory),
+          server_memory(std::make_unique<u8[]>(Server::memory_needed(server_options))),
+          agent_memory(std::make_unique<u8[]>(Agent::memory_needed(agent_options))) {
+        if (!machine.mount()) std::abort();
+        Arena a(server_memory.get(), Server::memory_needed(server_options));
+        server.emplace(a, machine.store(), *this, server_options);
+        Arena c(agent_memory.get(), Agent::memory_needed(agent_options));
+        agent.emplace(c, *this, agent_options, 1, 1);
+        server->start(machine.now);
+        agent->start(machine.now);
+        pump();
+    }
+    void send(u64, u8 const* bytes, u32 length) override { queue(to_agent, bytes, length); }
+    void send(u8 const* bytes, u32 length) override { queue(0, bytes, length); }
+    void conflict(u64, Error) override {}
+    void queue(u8 where, u8 const* bytes, u32 length) {
+        Received r;
+        if (!read_message(bytes, length, &r)) std::abort();  // nobody sends what nobody can read
+        if (where == to_agent && r.header.kind == MessageKind::Welcome) session = r.header.session;
+        if (where == 0 && r.header.kind == MessageKind::New) number = r.header.number;
+        waiting.push_back({where, std::vector<u8>(bytes, bytes + length)});
+    }
+    void deliver(u8 where, std::vector<u8> const& bytes) {
+        // A copy of just this size, so that whoever reads on is seen.
+        auto const exact = std::make_unique<u8[]>(bytes.size());
+        if (!bytes.empty()) std::memcpy(exact.get(), bytes.data(), bytes.size());
+        if (where == to_agent) {
+            agent->receive(exact.get(), static_cast<u32>(bytes.size()));
+        } else {
+            server->receive(exact.get(), static_cast<u32>(bytes.size()));
+        }
+        agent->check_invariants();
+    }
+    void pump() {
+        for (u32 steps = 0; steps < 64; ++steps) {
+            machine.pump();
+            server->run();
+            if (waiting.empty()) break;
+            auto const next = std::move(waiting.front());
+            waiting.erase(waiting.begin());
+            deliver(next.first, next.second);
+        }
+    }
+    void pass(Duration d) {
+        machine.later(d);
+        server->advance(machine.now);
+        agent->advance(machine.now);
+        pump();
+    }
+
+    simulator::Image image;
+    simulator::Machine machine;
+    std::unique_ptr<u8[]> server_memory;
+    std::unique_ptr<u8[]> agent_memory;
+    std::optional<Server> server;
+    std::optional<Agent> agent;
+    std::vector<std::pair<u8, std::vector<u8>>> waiting;
+    u64 session = 0;
+    u64 number = 0;
+    std::vector<u8> buffer = std::vector<u8>(message_data_max);
+    std::string name;
+    std::string name2;
+    AgentRequest asked;
+    bool asking = false;
+};
+
+void ask(System& s, std::vector<u8> in) {
+    if (s.asking && !s.asked.done) return;
+    in.resize(16);
+    AgentRequest& r = s.asked;
+    r = AgentRequest{};
+    static constexpr Op ops[] = {Op::Create,       Op::Write,  Op::Read,  Op::Lookup,
+                                 Op::Unlink,       Op::Rename, Op::Link,  Op::Rmdir,
+                                 Op::Truncate,     Op::Punch,  Op::Fsync, Op::GetAttributes,
+                                 Op::ReadDirectory};
+    r.op = ops[in[0] % std::size(ops)];
+    r.file = in[1] % 8;
+    r.file2 = in[2] % 8;
+    s.name = std::string(1 + in[3] % 3, static_cast<char>('a' + in[3] % 4));
+    s.name2 = std::string(1 + in[4] % 3, static_cast<char>('a' + in[4] % 4));
+    r.name = {s.name.data(), static_cast<u32>(s.name.size())};
+    r.name2 = {s.name2.data(), static_cast<u32>(s.name2.size())};
+    r.type = in[5] % 3 == 0 ? PnodeType::Directory : PnodeType::File;
+    r.offset = in[6] * 97u;
+    r.length = in[7] * 64u;
+    r.buffer = s.buffer.data();
+    s.asking = true;
+    s.agent->submit(r);
+}
+
+void message(System& s, u8 control, std::vector<u8> in) {
+    if (control & raw) {
+        s.deliver(control & to_agent, in);
+        return;
+    }
+    in.resize(in.size() < sizeof(Message) ? sizeof(Message) : in.size());
+    Message m;
+    std::memcpy(&m, in.data(), sizeof m);
+    m.magic = message_magic;
+    m.version = message_version;
+    m.kind = static_cast<MessageKind>(1 + static_cast<u32>(m.kind) % 16);
+    if (control & own) {
+        m.agent = 1 + m.agent % 3;
+        m.incarnation = 1;
+        m.session = s.session;
+    }
+    if (control & numbered) m.number = s.number + (control >> 6 & 1);
+    if (m.type > PnodeType::Dead) m.type = PnodeType::File;
+    u32 const rest = static_cast<u32>(in.size() - sizeof m);
+    u32 const first = rest < 255 ? m.name_length % (rest + 1) : m.name_length % 256;
+    u32 const second = rest - first < 255 ? m.name2_length % (rest - first + 1) : 0;
+    std::vector<u8> out(message_bytes_max);
+    char const* const names = reinterpret_cast<char const*>(in.data() + sizeof m);
+    u32 const bytes = build_message(out.data(), m, {names, first}, {names + first, second},
+                                    in.data() + sizeof m + first + second, rest - first - second);
+    out.resize(bytes);
+    s.deliver(control & to_agent, out);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
+    static Beginning beginning;
+    beginning.pool.back_to(beginning.mark);
+    System s(beginning);
+    for (u32 records = 0; size >= 3 && records < 32; ++records) {
+        u8 const control = data[0];
+        std::size_t length = data[1] | data[2] << 8;
+        data += 3;
+        size -= 3;
+        if (length > size) length = size;
+        if (control & later) s.pass(Duration::ms(300));
+        std::vector<u8> const in(data, data + length);
+        if (control & request) {
+            ask(s, in);
+        } else {
+            message(s, control, in);
+        }
+        s.pump();
+        data += length;
+        size -= length;
+    }
+    // Whatever has come: time passes and nothing is hurt.
+    for (u32 i = 0; i < 4; ++i) s.pass(Duration::s(3));
+    return 0;
+}
