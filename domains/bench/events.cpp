@@ -167,6 +167,9 @@ void sync_roundtrip(std::string_view metric) {
     Counters counters;
     enter_critical();
     auto& rw = *state().rw;
+    // Where nobody without a contract gets on, the server starts on this one's time.
+    sys::send_sync(endpoint, INT64_MAX);
+    forget_pending(rw);
     counters.begin();
     for (std::uint32_t i = 0; i < kSamples; ++i) {
         auto const before = stamp();
