@@ -1,0 +1,65 @@
+// level_meter: a service. Tells how loud the sound is that its clients send; its name is
+// "services/level".
+#include <cstdlib>
+#include <new>
+
+#include "domains/names/publish.h"
+#include "domains/tutorial/level.if.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
+
+namespace {
+
+using namespace nemesis;
+
+class Meter final : public tutorial::Level {
+public:
+    /// The samples are read where the client put them: no copy is made.
+    Result<std::uint32_t, tutorial::LevelError> add(
+        marshal::SequenceView<std::int16_t> samples) override {
+        for (std::uint32_t i = 0; i < samples.size(); ++i) {
+            auto const loudness = static_cast<std::uint32_t>(std::abs(int{samples[i]}));
+            if (loudness > peak_) peak_ = loudness;
+        }
+        return peak_;
+    }
+    Result<void, tutorial::LevelError> reset() override {
+        peak_ = 0;
+        return {};
+    }
+
+private:
+    std::uint32_t peak_ = 0;
+};
+
+/// All that lives as long as the domain.
+struct Service {
+    Meter meter;
+    invocation::Backlog backlog;
+    binder::Session session;
+    name_service::SystemNames system{session};
+    binder::Offered offered{static_cast<tutorial::Level*>(&meter), tutorial::Level::info, backlog};
+    Thread notices;
+};
+
+}  // namespace
+
+int main() {
+    auto& all = *new Service;
+    if (!all.session.open()) {
+        log::line("the manifest gives no binder");
+        return 1;
+    }
+    // One thread opens and closes the ends of clients.
+    all.notices.start(
+        [](void* self) { static_cast<binder::Session*>(self)->serve(); }, &all.session,
+        {.stack = pages::take(4), .stack_bytes = 4 * abi::kPageSize, .name = "serve"});
+    auto const published = name_service::publish(all.session, all.system, all.offered,
+                                                 "services/level", {}, now() + Duration::s(1));
+    if (!published) {
+        log::line("not published: ", text(published.error()));
+        return 1;
+    }
+    all.backlog.run();  // calls are served as they come; does not return
+}
