@@ -163,6 +163,7 @@ public:
     Result<DescribeResult, BinderError> describe(std::uint64_t number) override;
     Result<Asked, BinderError> bind(std::uint64_t number, Identity const& identity,
                                     std::uint32_t slots) override;
+    Result<std::uint64_t, BinderError> reverse(std::uint64_t number, Shape const& shape) override;
     Result<std::optional<ClientEnd>, BinderError> collect(std::uint64_t number) override;
     Result<Notice, BinderError> next() override;
     Result<void, BinderError> accept(std::uint64_t number, std::uint32_t endpoint) override;
@@ -432,6 +433,12 @@ Result<Asked, BinderError> Connection::bind(std::uint64_t number, Identity const
     if (made.error() != BinderFailure::Mismatch) return fail(error_of(made.error()));
     return Asked::make_mismatch(told((*table.describe(number))->identity));
 }
+Result<std::uint64_t, BinderError> Connection::reverse(std::uint64_t number, Shape const& shape) {
+    auto const made = service_->table.reverse(
+        party_, number, {shape.slots, shape.request_bytes, shape.reply_bytes});
+    if (!made) return fail(error_of(made.error()));
+    return *made;
+}
 Result<std::optional<ClientEnd>, BinderError> Connection::collect(std::uint64_t number) {
     auto const found = service_->table.collect(party_, number);
     if (!found) return fail(error_of(found.error()));
@@ -458,6 +465,7 @@ Result<Notice, BinderError> Connection::next() {
             ServerEnd end;
             end.binding = notice.binding;
             end.offer = b.offer;
+            end.reverse_of = b.reverse_of;
             end.client = b.client_domain;
             end.binder = dib().id;
             end.requests = b.rings.requests;

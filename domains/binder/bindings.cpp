@@ -182,14 +182,41 @@ Result<std::uint64_t, BinderFailure> Bindings::bind(std::uint32_t party, std::ui
     if (o == nullptr) return fail(BinderFailure::NoSuchOffer);
     if (o->identity.hash != hash) return fail(BinderFailure::Mismatch);
     if (slots == 0 || (slots & (slots - 1)) != 0) return fail(BinderFailure::OutOfRange);
-    auto& client = parties_[party];
-    auto& server = parties_[o->party];
-    if (client.client_count >= limits_.bindings || server.server_count >= limits_.bindings ||
-        o->clients >= o->clients_max || free_binding_ == nobody) {
-        return fail(BinderFailure::TooMany);
-    }
+    if (o->clients >= o->clients_max) return fail(BinderFailure::TooMany);
     auto shape = o->shape;
     if (slots < shape.slots) shape.slots = slots;
+    auto* const b = TRY(make(party, o->party, shape));
+    b->offer = number;
+    ++o->clients;
+    return number_of(*b);
+}
+
+Result<std::uint64_t, BinderFailure> Bindings::reverse(std::uint32_t party, std::uint64_t number,
+                                                       invocation::BindingShape const& shape) {
+    auto* const of = find_binding(number);
+    if (of == nullptr || of->server != party || of->client == nobody || of->reverse_of != 0 ||
+        of->state != BindingRecord::State::Bound)
+        return fail(BinderFailure::NoSuchBinding);
+    if (!shape.is_valid() || shape.slots > limits_.reverse_slots ||
+        shape.request_bytes > limits_.reverse_body || shape.reply_bytes > limits_.reverse_body)
+        return fail(BinderFailure::OutOfRange);
+    if (of->reversed) return fail(BinderFailure::TooMany);
+    auto* const b = TRY(make(party, of->client, shape));
+    b->reverse_of = number;
+    of->reversed = true;
+    return number_of(*b);
+}
+
+/// A binding that its server is told of.
+Result<BindingRecord*, BinderFailure> Bindings::make(std::uint32_t client_party,
+                                                     std::uint32_t server_party,
+                                                     invocation::BindingShape const& shape) {
+    auto& client = parties_[client_party];
+    auto& server = parties_[server_party];
+    if (client.client_count >= limits_.bindings || server.server_count >= limits_.bindings ||
+        free_binding_ == nobody) {
+        return fail(BinderFailure::TooMany);
+    }
     auto const made = maker_->make(shape.client_bytes(), shape.server_bytes());
     if (!made) return fail(BinderFailure::NoRoom);
     if (client.pages + made->pages > limits_.pages || server.pages + made->pages > limits_.pages) {
@@ -202,14 +229,12 @@ Result<std::uint64_t, BinderFailure> Bindings::bind(std::uint32_t party, std::ui
     b = BindingRecord{};
     b.state = BindingRecord::State::Asked;
     b.serial = ++serial_;
-    b.client = party;
-    b.server = o->party;
+    b.client = client_party;
+    b.server = server_party;
     b.client_domain = client.domain;
     b.server_domain = server.domain;
-    b.offer = number;
     b.shape = shape;
     b.rings = *made;
-    ++o->clients;
     push(bindings_, client.as_client, &BindingRecord::of_client, index);
     push(bindings_, server.as_server, &BindingRecord::of_server, index);
     ++client.client_count;
@@ -219,7 +244,7 @@ Result<std::uint64_t, BinderFailure> Bindings::bind(std::uint32_t party, std::ui
     ++binding_count_;
     maker_->offer(b.rings, server.domain, false);
     queue_notice(index);
-    return number_of(b);
+    return &b;
 }
 
 Result<BindingRecord const*, BinderFailure> Bindings::collect(std::uint32_t party,
@@ -312,6 +337,8 @@ void Bindings::server_releases(std::uint32_t index) {
 void Bindings::free_if_unheld(std::uint32_t index) {
     auto& b = bindings_[index];
     if (b.client != nobody || b.server != nobody) return;
+    if (auto* const of = find_binding(b.reverse_of); of != nullptr && b.reverse_of != 0)
+        of->reversed = false;
     maker_->destroy(b.rings);
     b = BindingRecord{};
     b.of_client.next = free_binding_;

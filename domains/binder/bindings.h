@@ -31,6 +31,8 @@ struct BindingLimits {
     std::uint32_t bindings = 4096;        ///< as client, and as many as server
     std::uint32_t pages = 16 * 1024;      ///< of rings and their tables, on either side
     std::uint32_t ring_bytes = 1u << 20;  ///< of one ring
+    std::uint32_t reverse_body = 4096;    ///< longest body, either way, of a reverse binding
+    std::uint32_t reverse_slots = 16;
 };
 
 /// The two rings of a binding, as stretches of the binder's.
@@ -105,7 +107,9 @@ struct BindingRecord {
     std::uint32_t serial = 0;
     std::uint32_t client = nobody, server = nobody;  ///< parties that hold it
     DomainNumber client_domain = 0, server_domain = 0;
-    std::uint64_t offer = 0;
+    std::uint64_t offer = 0;       ///< 0: of a reverse binding
+    std::uint64_t reverse_of = 0;  ///< whose server is the client here; 0: none
+    bool reversed = false;         ///< there is one that is the reverse of this
     std::uint32_t endpoint = 0;
     invocation::BindingShape shape;
     Rings rings;
@@ -145,6 +149,11 @@ public:
     Result<std::uint64_t, BinderFailure> bind(std::uint32_t party, std::uint64_t offer,
                                               invocation::InterfaceHash const& hash,
                                               std::uint32_t slots);
+    /// A binding the other way: `party` is the server of `binding`, and its client is to serve.
+    /// For handles to the client's objects. One at a time for each binding.
+    /// errors: NoSuchBinding (not its server, or nobody is bound), TooMany, NoRoom, OutOfRange
+    Result<std::uint64_t, BinderFailure> reverse(std::uint32_t party, std::uint64_t binding,
+                                                 invocation::BindingShape const& shape);
     /// Null: not yet.
     Result<BindingRecord const*, BinderFailure> collect(std::uint32_t party, std::uint64_t binding);
     ServerNotice next(std::uint32_t party);
@@ -168,6 +177,8 @@ private:
     std::uint64_t number_of(BindingRecord const& b) const {
         return std::uint64_t{b.serial} << 32 | static_cast<std::uint64_t>(&b - bindings_.data());
     }
+    Result<BindingRecord*, BinderFailure> make(std::uint32_t client, std::uint32_t server,
+                                               invocation::BindingShape const& shape);
     void drop_offer(std::uint32_t index);
     void queue_notice(std::uint32_t index);
     void unqueue_notice(std::uint32_t index);

@@ -148,6 +148,41 @@ TEST_F(BinderTable, EitherDeathLeavesTheOtherItsRings) {
     EXPECT_EQ(table.binding_count(), 0u);
 }
 
+TEST_F(BinderTable, TheReverseOfABindingIsTheServersAlone) {
+    auto const o = offer(server, "lamp", 7);
+    BindingShape const shape{4, 64, 64};
+    auto const b = *table.bind(client, o, {7, 0}, 4);
+    EXPECT_EQ(table.reverse(server, b, shape).error(), BinderFailure::NoSuchBinding);  // not bound
+    (void)table.next(server);
+    (void)table.accept(server, b, 9);
+    (void)table.collect(client, b);
+    auto const other = *table.enter(300, 3);
+    for (auto const party : {client, other})
+        EXPECT_EQ(table.reverse(party, b, shape).error(), BinderFailure::NoSuchBinding);
+    EXPECT_EQ(table.reverse(server, b, {32, 64, 64}).error(), BinderFailure::OutOfRange);
+    EXPECT_EQ(table.reverse(server, b, {4, 64, 4097}).error(), BinderFailure::OutOfRange);
+    auto const back = *table.reverse(server, b, shape);
+    EXPECT_EQ(table.reverse(server, b, shape).error(), BinderFailure::TooMany);
+    // The client is told as a server is; nobody reverses a reverse.
+    auto const notice = table.next(client);
+    ASSERT_EQ(notice.kind, ServerNotice::Kind::Connect);
+    EXPECT_EQ(notice.binding, back);
+    EXPECT_EQ(notice.record->reverse_of, b);
+    EXPECT_EQ(notice.record->client_domain, 100u);
+    EXPECT_TRUE(table.accept(client, back, 8).has_value());
+    ASSERT_TRUE(table.collect(server, back).has_value());
+    EXPECT_FALSE(table.reverse(client, back, shape).has_value());
+    EXPECT_TRUE(table.check_invariants());
+    // When both have released it there may be another one.
+    EXPECT_TRUE(table.release(server, back).has_value());
+    EXPECT_EQ(table.next(client).kind, ServerNotice::Kind::Ended);
+    EXPECT_TRUE(table.release(client, back).has_value());
+    EXPECT_TRUE(table.reverse(server, b, shape).has_value());
+    leave(client);
+    leave(server);
+    EXPECT_TRUE(maker.alive.empty());
+}
+
 TEST_F(BinderTable, RandomPartiesLeaveNothing) {
     for (std::uint64_t seed = 1; seed <= 60; ++seed) {
         SCOPED_TRACE(seed);
@@ -159,7 +194,7 @@ TEST_F(BinderTable, RandomPartiesLeaveNothing) {
             auto const party = all.empty() ? nobody : all[random.below(all.size())];
             auto const number =
                 random.below(20) == 0 ? random.next() : numbers[random.below(numbers.size())];
-            auto const what = party == nobody ? 9 : random.below(10);
+            auto const what = party == nobody ? 9 : random.below(11);
             if (what == 0) {
                 char const name[] = {static_cast<char>('a' + random.below(5))};
                 InterfaceIdentity id;
@@ -185,6 +220,9 @@ TEST_F(BinderTable, RandomPartiesLeaveNothing) {
             } else if (what == 8 && random.below(10) == 0) {
                 std::erase(all, party);
                 leave(party);
+            } else if (what == 10) {
+                auto const made = table.reverse(party, number, BindingShape{4, 64, 64});
+                if (made) numbers.push_back(*made);
             } else if (what == 9) {
                 if (auto const made = table.enter(random.next(), 5)) all.push_back(*made);
             }

@@ -41,6 +41,9 @@ std::byte* address_of(std::int64_t stretch) {
         sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(stretch)));
 }
 
+/// Calls in flight on a way back, at most.
+constexpr std::uint32_t reverse_slots = 4;
+
 BindingShape shape_of(Shape const& s) { return {s.slots, s.request_bytes, s.reply_bytes}; }
 
 }  // namespace
@@ -174,14 +177,31 @@ Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end, Want
                   endpoint};
     TRY_VOID(bound.client_.open(bound.end_, shape));
     bound.shape_ = shape;
-    bound.handles_.set_limits(shape.request_bytes, shape.reply_bytes);
+    // What this side gives is called over the reverse binding.
+    bound.handles_.set_limits(reverse_body, reverse_body);
     bound.client_.set_handles(&bound.handles_);
+    if (bound.giver_ != nullptr) {
+        giving_.lock();
+        bound.next_ = bounds_;
+        bounds_ = &bound;
+        giving_.unlock();
+    }
     return {};
 }
 
 BindingEnd Session::end_of(Bound const& bound) const { return bound.end_; }
 
 void Session::unbind(Bound& bound) {
+    if (bound.giver_ != nullptr) {
+        giving_.lock();
+        for (auto** at = &bounds_; *at != nullptr; at = &(*at)->next_) {
+            if (*at != &bound) continue;
+            *at = bound.next_;
+            break;
+        }
+        close_giver(*bound.giver_);
+        giving_.unlock();
+    }
     bound.client_.close();
     bound.handles_.end();
     give_endpoint(bound.endpoint_);
@@ -197,6 +217,44 @@ Result<void, Failure> Session::bind_named(Bound& bound, std::string_view name,
     auto const found = binder_.find(name);
     if (!found) return fail(failure_of(found.error()));
     return bind(bound, *found, info, slots, until);
+}
+
+/// The server of one of our bindings wants to call objects that we have given it.
+void Session::connect_reverse(ServerEnd const& wanted) {
+    giving_.lock();
+    auto* bound = bounds_;
+    while (bound != nullptr && bound->binding_ != wanted.reverse_of) bound = bound->next_;
+    auto const shape = shape_of(wanted.shape);
+    bool done = false;
+    if (bound != nullptr && bound->giver_->binding_ == 0 && shape.is_valid()) {
+        auto& giver = *bound->giver_;
+        giver.binding_ = wanted.binding;
+        giver.endpoint_ = take_endpoint();
+        bound->handles_.set_no_root();
+        done =
+            giver.endpoint_ != 0 &&
+            accept_rings(wanted.binder, wanted.requests, wanted.replies, false, giver.stretches_) &&
+            sys::endpoint_offer(0, giver.endpoint_, wanted.client) >= 0 &&
+            giver.server_.open({{address_of(giver.stretches_[1]), shape.server_bytes()},
+                                {address_of(giver.stretches_[0]), shape.client_bytes()},
+                                giver.endpoint_},
+                               shape, bound->handles_, *giver.backlog_, giver.mode_) &&
+            binder_.accept(wanted.binding, giver.endpoint_);
+        if (!done) close_giver(giver);
+    } else {
+        (void)binder_.release(wanted.binding);
+    }
+    giving_.unlock();
+}
+
+/// requires: giving_ is held
+void Session::close_giver(Giver& giver) {
+    giver.server_.close();
+    give_endpoint(giver.endpoint_);
+    giver.endpoint_ = 0;
+    drop_rings(giver.stretches_);
+    if (giver.binding_ != 0) (void)binder_.release(giver.binding_);
+    giver.binding_ = 0;
 }
 
 // ---- the server's side ----
@@ -228,7 +286,8 @@ void Session::serve() {
         auto const rung = event_count(bell_);
         serve_notices();
         enter_critical();
-        if (event_count(bell_) == rung && !clients_gone_) (void)waiting_.wait(Instant::never());
+        if (event_count(bell_) == rung && !clients_gone_ && !ways_back_wanted_)
+            (void)waiting_.wait(Instant::never());
         leave_critical();
     }
 }
@@ -257,12 +316,84 @@ void Session::serve_notices() {
     end_gone();
     for (;;) {
         auto const notice = binder_.next();
-        if (!notice || notice->tag == Notice::Tag::Nothing) return;
-        if (notice->tag == Notice::Tag::Connect)
-            connect(notice->connect);
-        else
+        if (!notice || notice->tag == Notice::Tag::Nothing) break;
+        if (notice->tag != Notice::Tag::Connect)
             end(notice->ended);
+        else if (notice->connect.reverse_of != 0)
+            connect_reverse(notice->connect);
+        else
+            connect(notice->connect);
     }
+    advance_ways_back();
+}
+
+void Session::advance_ways_back() {
+    ways_back_wanted_ = false;
+    for (auto* offered = offers_; offered != nullptr; offered = offered->next_) {
+        if (!offered->options_.takes_handles) continue;
+        for (auto* client = offered->clients_; client != nullptr; client = client->next) {
+            if (client->back != nullptr && client->back->is_wanted) advance(*client);
+        }
+    }
+}
+
+/// One step further with a way back that is wanted; nobody is waited for.
+void Session::advance(ServedClient& client) {
+    auto& back = *client.back;
+    if (!back.is_connected && !back.has_failed && !client.gone) {
+        Shape shape;
+        shape.slots = reverse_slots;
+        shape.request_bytes = shape.reply_bytes = reverse_body;
+        if (back.bound.binding_ == 0) {
+            auto const asked = binder_.reverse(client.binding, shape);
+            back.has_failed = !asked;
+            if (asked) back.bound.binding_ = *asked;
+        }
+        if (!back.has_failed) {
+            auto const end = binder_.collect(back.bound.binding_);
+            back.has_failed = !end;
+            if (end && !*end) return;  // the bell rings when there is an answer
+            if (end) {
+                auto const done =
+                    complete(back.bound, **end, {{}, reverse_body, reverse_body, reverse_slots});
+                back.has_failed = !done;
+                if (done) back.bound.client_.set_handles(&client.handles);
+                back.is_connected = done.has_value();
+            }
+        }
+        enter_critical();
+        back.waiting.wake_all();
+        leave_critical();
+    }
+    if (back.is_connected) client.handles.flush();
+}
+
+Result<void, Failure> WayBack::reach() {
+    if (is_connected) return {};
+    // An operation in place, or a closure: nobody may block there.
+    if (state().rw->activations_on == 0) return fail(Failure::Busy);
+    wanted();
+    constexpr auto patience = Duration::s(1);
+    auto const until = now() + patience;
+    enter_critical();
+    while (!is_connected && !has_failed && waiting.wait(until)) {
+    }
+    leave_critical();
+    if (is_connected) return {};
+    return fail(has_failed ? Failure::PeerDead : Failure::TimedOut);
+}
+
+bool WayBack::release(std::uint32_t number, std::uint32_t count) {
+    if (has_failed) return true;
+    return is_connected && bound.client().release(number, count);
+}
+
+void WayBack::wanted() {
+    auto const was = enter();
+    is_wanted = true;
+    session->ways_back_wanted_ = true;
+    session->waiting_.wake_all();
+    leave(was);
 }
 
 void Session::connect(ServerEnd const& wanted) {
@@ -274,23 +405,10 @@ void Session::connect(ServerEnd const& wanted) {
         (void)binder_.release(wanted.binding);
         return;
     }
-    auto* client = free_clients_;
-    if (client != nullptr) {
-        free_clients_ = client->next;
-    } else {
-        constexpr auto page_count = (sizeof(ServedClient) + abi::kPageSize - 1) / abi::kPageSize;
-        constexpr auto fit = page_count * abi::kPageSize / sizeof(ServedClient);
-        auto* const memory = static_cast<ServedClient*>(pages::take(page_count));
-        if (memory == nullptr) {
-            (void)binder_.release(wanted.binding);
-            return;
-        }
-        for (std::uint64_t i = 1; i < fit; ++i) {
-            auto* const spare = new (memory + i) ServedClient;
-            spare->next = free_clients_;
-            free_clients_ = spare;
-        }
-        client = new (memory) ServedClient;
+    auto* const client = take_client(*offered);
+    if (client == nullptr) {
+        (void)binder_.release(wanted.binding);
+        return;
     }
     client->binding = wanted.binding;
     client->next = offered->clients_;
@@ -299,6 +417,58 @@ void Session::connect(ServerEnd const& wanted) {
     if (!open_client(*offered, *client, wanted) ||
         !binder_.accept(wanted.binding, client->endpoint))
         end(wanted.binding);
+}
+
+/// Room for one client more; null: no memory, or too much of those that are gone is still held.
+ServedClient* Session::take_client(Offered& offered) {
+    for (auto** at = &parked_clients_; *at != nullptr;) {
+        auto& parked = **at;
+        if (!parked.handles.is_idle()) {
+            at = &parked.next;
+            continue;
+        }
+        *at = parked.next;
+        --parked_count_;
+        parked.next = free_clients_;
+        free_clients_ = &parked;
+    }
+    if (parked_count_ >= offered.options_.clients_max) return nullptr;
+    auto* client = free_clients_;
+    if (client != nullptr) {
+        free_clients_ = client->next;
+    } else {
+        constexpr auto page_count = (sizeof(ServedClient) + abi::kPageSize - 1) / abi::kPageSize;
+        constexpr auto fit = page_count * abi::kPageSize / sizeof(ServedClient);
+        auto* const memory = static_cast<ServedClient*>(pages::take(page_count));
+        if (memory == nullptr) return nullptr;
+        for (std::uint64_t i = 1; i < fit; ++i) {
+            auto* const spare = new (memory + i) ServedClient;
+            spare->next = free_clients_;
+            free_clients_ = spare;
+        }
+        client = new (memory) ServedClient;
+    }
+    auto& options = offered.options_;
+    if (options.takes_handles && client->back == nullptr) {
+        auto* const memory = pages::take((sizeof(WayBack) + abi::kPageSize - 1) / abi::kPageSize);
+        if (memory == nullptr) {
+            client->next = free_clients_;
+            free_clients_ = client;
+            return nullptr;
+        }
+        client->back = new (memory) WayBack;
+    }
+    client->handles.set_imports({}, nullptr, nullptr);
+    if (options.takes_handles) {
+        auto& back = *client->back;
+        back.session = this;
+        back.client = client;
+        back.is_wanted = back.is_connected = back.has_failed = false;
+        client->handles.set_imports(back.imports, &back.bound.client_, &back);
+    }
+    client->handles.set_forwarding(options.mode == CallServer::Mode::Workers);
+    client->handles.on_unreferenced(options.unreferenced);
+    return client;
 }
 
 bool Session::open_client(Offered& offered, ServedClient& client, ServerEnd const& end) {
@@ -327,7 +497,15 @@ bool Session::open_client(Offered& offered, ServedClient& client, ServerEnd cons
 }
 
 void Session::close_client(Offered& offered, ServedClient& client) {
+    if (client.back != nullptr) {
+        // Whoever waits for it waits no longer.
+        enter_critical();
+        client.back->has_failed = true;
+        client.back->waiting.wake_all();
+        leave_critical();
+    }
     client.server.close();
+    if (client.back != nullptr) unbind(client.back->bound);
     if (auto* const object = client.object; object != nullptr) {
         client.object = nullptr;
         offered.options_.per_client.closed(offered.options_.per_client.self, object);
@@ -347,11 +525,22 @@ void Session::end(std::uint64_t binding) {
             close_client(*offered, client);
             *at = client.next;
             --offered->count_;
-            client.next = free_clients_;
-            free_clients_ = &client;
+            auto const idle = client.handles.is_idle();
+            auto& list = idle ? free_clients_ : parked_clients_;
+            if (!idle) ++parked_count_;
+            client.next = list;
+            list = &client;
             return;
         }
     }
+    giving_.lock();
+    for (auto* bound = bounds_; bound != nullptr; bound = bound->next_) {
+        if (bound->giver_->binding_ != binding) continue;
+        close_giver(*bound->giver_);
+        giving_.unlock();
+        return;
+    }
+    giving_.unlock();
     (void)binder_.release(binding);  // none of ours: nobody holds it for us either
 }
 

@@ -33,10 +33,63 @@ inline constexpr std::uint32_t binder_slots = 4;
 /// What is told of an interface when it is offered or wanted.
 Identity identity_of(invocation::InterfaceInfo const& info);
 
-/// A client's end of a binding. owner: the client; it outlives proxies on it
-class Bound {
+class Session;
+
+/// Bodies of calls of a client's own objects, at most. Unit: bytes.
+inline constexpr std::uint32_t reverse_body = 1024;
+
+/// A HandleLink for the threads and closures of this domain.
+class DomainHandleLink : public invocation::HandleLink {
 public:
-    Bound() = default;
+    std::uint64_t enter() override {
+        auto const was = state().rw->activations_on;
+        enter_critical();
+        return was;
+    }
+    void leave(std::uint64_t was) override {
+        if (was != 0) leave_critical();
+    }
+
+protected:
+    ~DomainHandleLink() = default;
+};
+
+/// What a client has that passes handles of its own objects: the server can call them, over a
+/// binding that comes about by itself. The session's serve() and the backlog's run() must run.
+/// owner: as its Bound
+class Giver {
+public:
+    /// With workers, handles of third domains' objects can be passed on too: calls are forwarded.
+    explicit Giver(invocation::Backlog& backlog,
+                   invocation::CallServer::Mode mode = invocation::CallServer::Mode::InPlace,
+                   invocation::ConnectionHandles::Unreferenced unreferenced = {})
+        : backlog_(&backlog), mode_(mode), unreferenced_(unreferenced) {}
+    Giver(Giver const&) = delete;
+    Giver& operator=(Giver const&) = delete;
+
+private:
+    friend class Session;
+    friend class Bound;
+
+    invocation::Backlog* backlog_;
+    invocation::CallServer::Mode mode_;
+    invocation::ConnectionHandles::Unreferenced unreferenced_;
+    invocation::Export exports_[16];
+    invocation::CallServer server_;
+    std::uint64_t binding_ = 0;             ///< the reverse one; 0: none yet
+    std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
+    std::uint32_t endpoint_ = 0;            ///< 0: none
+};
+
+/// A client's end of a binding. owner: the client; it outlives proxies on it, and what is Held
+class Bound final : DomainHandleLink {
+public:
+    Bound() : handles_({}, {}, nullptr) { handles_.set_imports(imports_, &client_, this); }
+    explicit Bound(Giver& giver) : giver_(&giver), handles_(giver.exports_, {}, nullptr) {
+        handles_.set_imports(imports_, &client_, this);
+        handles_.set_forwarding(giver.mode_ == invocation::CallServer::Mode::Workers);
+        handles_.on_unreferenced(giver.unreferenced_);
+    }
     Bound(Bound const&) = delete;
     Bound& operator=(Bound const&) = delete;
 
@@ -46,22 +99,52 @@ public:
     bool is_dead() const { return client_.is_dead(); }
     /// What was agreed. requires: is_bound()
     invocation::BindingShape const& shape() const { return shape_; }
+    invocation::ConnectionHandles const& handles() const { return handles_; }
 
 private:
     friend class Session;
 
+    Result<void, Failure> reach() override {
+        if (flush_later_) {
+            flush_later_ = false;
+            handles_.flush();
+        }
+        return {};
+    }
+    bool release(std::uint32_t number, std::uint32_t count) override {
+        return client_.release(number, count);
+    }
+    void wanted() override { flush_later_ = true; }
+
     static constexpr std::uint32_t imports_max = 8;
+    Giver* giver_ = nullptr;
+    Bound* next_ = nullptr;  ///< of those with a giver
     invocation::CallClient client_;
     invocation::Import imports_[imports_max];
-    invocation::ConnectionHandles handles_{{}, imports_, &client_};
-    invocation::BindingShape shape_;
+    invocation::ConnectionHandles handles_;
+    bool flush_later_ = false;
     std::uint64_t binding_ = 0;
     std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
     std::uint32_t endpoint_ = 0;            ///< 0: none
     invocation::BindingEnd end_;
+    invocation::BindingShape shape_;
 };
 
-class Session;
+struct ServedClient;
+
+/// The way back to one client, for calls of its objects; made when the first handle of one comes.
+struct WayBack final : DomainHandleLink {
+    Session* session = nullptr;
+    ServedClient* client = nullptr;
+    bool is_wanted = false, is_connected = false, has_failed = false;
+    Bound bound;
+    invocation::Import imports[8];
+    WaitQueue waiting;
+
+    Result<void, Failure> reach() override;
+    bool release(std::uint32_t number, std::uint32_t count) override;
+    void wanted() override;
+};
 
 /// One client of an Offered.
 struct ServedClient {
@@ -74,6 +157,7 @@ struct ServedClient {
     void* object = nullptr;                ///< what PerClient::open has yielded
     invocation::Export exports[8];
     invocation::ConnectionHandles handles{exports, {}, nullptr};
+    WayBack* back = nullptr;  ///< of offers that take handles
     invocation::CallServer server;
 };
 
@@ -93,6 +177,11 @@ public:
         std::uint32_t slots = 16;
         invocation::CallServer::Mode mode = invocation::CallServer::Mode::InPlace;
         PerClient per_client = {};  ///< none: all have the object of the constructor
+        /// Handles of clients' objects are taken, and can be called, but not by operations that
+        /// are served in place.
+        bool takes_handles = false;
+        /// Told of each object given out that a client can no longer name.
+        invocation::ConnectionHandles::Unreferenced unreferenced = {};
     };
 
     Offered(void* object, invocation::InterfaceInfo const& info, invocation::Backlog& backlog)
@@ -174,6 +263,11 @@ private:
     bool open_client(Offered& offered, ServedClient& client, ServerEnd const& end);
     void close_client(Offered& offered, ServedClient& client);
     void connect(ServerEnd const& end);
+    void connect_reverse(ServerEnd const& end);
+    void close_giver(Giver& giver);
+    ServedClient* take_client(Offered& offered);
+    void advance_ways_back();
+    void advance(ServedClient& client);
     void end(std::uint64_t binding);
     void end_gone();
     static void on_gone(void* self, invocation::CallServer& server);
@@ -186,8 +280,14 @@ private:
     Mutex offering_;             ///< nobody connects to an offer whose number is not noted yet
     bool clients_gone_ = false;  ///< one of a server's clients is dead, or broken
     std::uint64_t endpoints_taken_[abi::kEndpointsMax / 64] = {};
+    friend struct WayBack;
     Offered* offers_ = nullptr;
     ServedClient* free_clients_ = nullptr;
+    ServedClient* parked_clients_ = nullptr;  ///< gone, but this domain holds handles of theirs
+    std::uint32_t parked_count_ = 0;
+    bool ways_back_wanted_ = false;
+    Mutex giving_;  ///< guards what follows, and the givers
+    Bound* bounds_ = nullptr;
 };
 
 }  // namespace nemesis::binder

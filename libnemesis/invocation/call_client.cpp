@@ -221,13 +221,14 @@ void CallClient::flush(bool donate) {
     leave_critical();
 }
 
-void CallClient::release(std::uint32_t object, std::uint32_t references) {
+bool CallClient::release(std::uint32_t object, std::uint32_t references) {
     auto const out = begin(0);
-    if (!out) return;
+    if (!out) return out.error() != Failure::Busy;
     seal(*out, 0, {object, 0}, CallKind::Release, Instant::never(), 0, references);
     requests_.publish_unasked();
     (void)sys::send(endpoint_);
     leave(out->token);
+    return true;
 }
 
 }  // namespace nemesis::invocation

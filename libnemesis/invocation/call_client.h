@@ -113,8 +113,8 @@ public:
     void hold() { held_ = true; }
     /// Sends what was held back. `donate`: the server works on it on the caller's time.
     void flush(bool donate = false);
-    /// Tells the server that nobody waits for calls that have timed out; drops an imported handle.
-    void release(std::uint32_t object, std::uint32_t references);
+    /// Gives references to an imported object back. False: the ring is full; later.
+    bool release(std::uint32_t object, std::uint32_t references);
 
     HandleTable* handles() override { return handles_; }
 

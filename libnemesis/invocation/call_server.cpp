@@ -140,8 +140,8 @@ void CallServer::serve_donated() {
             auto const object = static_cast<std::uint32_t>(what);
             auto const* const target = object == 0 ? &handles_->root() : handles_->find(object);
             if (target != nullptr && bytes <= request_bytes_)
-                (void)target->info->dispatch(target->object, static_cast<std::uint16_t>(what >> 32),
-                                             {slot + sizeof(RequestHeader), bytes}, {}, handles_);
+                (void)dispatch(*target, static_cast<std::uint16_t>(what >> 32),
+                               {slot + sizeof(RequestHeader), bytes}, {});
             requests_.release_unasked();
             continue;
         }
@@ -173,10 +173,9 @@ void CallServer::serve_donated() {
             target == nullptr || bytes > request_bytes_) [[unlikely]] {
             break;
         }
-        auto const result =
-            target->info->dispatch(target->object, static_cast<std::uint16_t>(what >> 32),
-                                   {slot + sizeof(RequestHeader), bytes},
-                                   {reply + sizeof(ReplyHeader), reply_bytes_}, handles_);
+        auto const result = dispatch(*target, static_cast<std::uint16_t>(what >> 32),
+                                     {slot + sizeof(RequestHeader), bytes},
+                                     {reply + sizeof(ReplyHeader), reply_bytes_});
         std::uint64_t const words[] = {id, std::uint64_t{result.body_bytes} << 32 | result.status};
         __builtin_memcpy(reply, words, sizeof(words));
         requests_.release_unasked();
@@ -278,13 +277,13 @@ bool CallServer::serve_one(bool may_enable) {
                 handles_->set_until(
                     Instant::ns(marshal::load_once<std::int64_t>(slot.data() + 16)));
                 leave_critical();
-                result = target->info->dispatch(target->object, operation, body, room, handles_);
+                result = dispatch(*target, operation, body, room);
                 enter_critical();
                 busy_ = false;
                 closing_.wake_all();
                 if (dead_) return false;
             } else {
-                result = target->info->dispatch(target->object, operation, body, room, handles_);
+                result = dispatch(*target, operation, body, room);
             }
         }
         if (!call) {

@@ -95,6 +95,16 @@ private:
         auto const bits = [](void const* p) { return reinterpret_cast<std::uint64_t>(p); };
         return bits(backlog_->first_) | bits(domain.ready) | bits(domain.sleeping);
     }
+    /// Calls the object; what it has borrowed for that is given back.
+    [[gnu::always_inline]] Served dispatch(Export const& target, std::uint16_t operation,
+                                           std::span<std::byte const> body,
+                                           std::span<std::byte> room) {
+        auto& handles = *handles_;
+        auto const result =
+            target.info->dispatch(target.object, operation, body, room, &handles.arguments());
+        handles.end_arguments();
+        return result;
+    }
     [[gnu::noinline]] void unusual(RequestHeader const& header);
     [[gnu::noinline]] void nothing_there();
     void died();
