@@ -123,10 +123,8 @@ Served Imports::forward(void* self, std::uint16_t operation, std::span<std::byte
         (void)calls.announce(peer, object, operation, body);
         return {};
     }
-    // A connection of this domain's has no other kind of table.
-    auto const until = static_cast<ConnectionHandles*>(handles)->until();
     std::uint16_t status = 0;
-    auto const got = calls.call(peer, object, operation, body, reply, until, status);
+    auto const got = calls.call(peer, object, operation, body, reply, handles->until(), status);
     if (!got) return served(got.error());
     return {status, *got};
 }

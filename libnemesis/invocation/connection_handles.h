@@ -118,9 +118,7 @@ public:
         return info.request_max <= request_max_ && info.reply_max <= reply_max_;
     }
     Export const& root() const { return exports_[0]; }
-    /// The time-out of the call that a worker serves now, as its caller says it: for objects that
-    /// have to wait for others themselves.
-    Instant until() const { return until_; }
+    Instant until() const override { return until_; }
     void set_until(Instant until) { until_ = until; }
 
     /// What the peer means by `number`; null if nothing. The number is the peer's.
@@ -177,6 +175,7 @@ private:
                                          InterfaceInfo const& info) override {
             return all_.take_as(wire, info, true);
         }
+        Instant until() const override { return all_.until_; }
 
     private:
         ConnectionHandles& all_;

@@ -1,5 +1,8 @@
 """Two machines on a private link: calls between them, versions that differ, one that dies and
-returns. What the link loses, and crashes at every point, are for tests/simulator/remote_sim."""
+returns. What the link loses, and crashes at every point, are for tests/simulator/remote_sim.
+
+Nothing keeps two machines in step, and the host may be busy: a call that must succeed may take
+PLENTY, and only a call that must fail has a short time."""
 
 import json
 import re
@@ -13,6 +16,7 @@ import processes
 from nodes import Nodes
 from paths import ROOT
 
+PLENTY = "allow=90000"  # ms of the caller's clock
 NODES = "nodes=a:026e656d000a,b:026e656d000b"
 
 
@@ -44,9 +48,9 @@ def tail(node):
     return f"node {node.name}:\n    " + "\n    ".join(node.text.splitlines()[-15:])
 
 
-def finish(nodes, name="a", seconds=120):
+def finish(nodes, name="a"):
     """Wait for a node's own end; what it said."""
-    outcome = nodes.wait(name, seconds)
+    outcome = nodes.wait(name, 200)
     text = "\n".join(tail(node) for node in nodes.nodes.values())
     assert outcome is not None, f"node {name} did not end\n{text}"
     assert outcome.passed, f"node {name}: {outcome.reason}\n{text}"
@@ -59,7 +63,7 @@ def test_one_name_decides_where_the_filter_is(context):
     sums = {}
     for name in ("/local/filter", "/services/filter", "/b/filter"):
         # The name server behind /b finds node b as soon as that is up; so a local one does.
-        wishes = f"filter={name} tiles=60 allow=5000"
+        wishes = f"filter={name} tiles=60 {PLENTY}"
         a = archive(context, "a", f"remote:{NODES};tile_server;tile_client:{wishes};"
                     "end=tile_client", "tile_client", "tile_server")
         with Nodes(context.folder / name.strip("/").replace("/", "_")) as nodes:
@@ -90,9 +94,9 @@ def test_a_node_dies_and_returns(context):
         nodes.start("b", b)
         a = nodes.start("a", client(context, "filter=/b/filter clock=/b/clock allow=400 again"))
         for _ in range(2):
-            assert nodes.wait_for("a", r"@tiles \d+ so far", 90, len(a.text)), tail(a)
-            nodes.end("b")
             begin = len(a.text)
+            assert nodes.wait_for("a", r"@tiles \d+ so far", 90, begin), tail(a)
+            nodes.end("b")
             lost = nodes.wait_for("a", r"@lost (.*) after (\d+) ns", 90, begin)
             assert lost, tail(a)
             # The call's own deadline, and a little for the way back to its caller.
@@ -118,8 +122,9 @@ def test_only_what_is_exported(context):
     b = archive(context, "b", f"remote:{NODES} exports=clock;tile_server", "tile_server")
     with Nodes(context.folder / "run") as nodes:
         nodes.start("b", b)
-        a = nodes.start("a", client(context, "filter=/b/filter clock=/b/clock allow=3000 tiles=1"))
-        assert nodes.wait("a", 90).code == 0x11, tail(a)
+        a = nodes.start("a", client(context, "filter=/b/filter clock=/b/clock "
+                                       f"clock_{PLENTY} allow=3000 tiles=1"))
+        assert nodes.wait("a", 200).code == 0x11, tail(a)
         assert "@clock " in a.text and "@lost object unreachable" in a.text, tail(a)
 
 
