@@ -5,10 +5,11 @@
 #       there are three, built only when something links them, one for each kind of code:
 #       NAME_kernel, NAME_segment (what goes into the shared image libnemesis), NAME_domain.
 #       DEPENDS names other nemesis libraries without such an ending. Without sources: headers only.
-#   nemesis_test(NAME SOURCES ... [DEPENDS ...] [LABELS unit|long|tsan|plain ...] [TIMEOUT seconds])
+#   nemesis_test(NAME SOURCES ... [DEPENDS ...] [LABEL unit|long|tsan|plain] [TIMEOUT seconds]
+#                [COST seconds])
 #       Host only: a GoogleTest program; each of its tests is a test of ctest. Default label: unit.
 #       long: only with peg test --long; tsan: also under ThreadSanitizer; plain: not under
-#       sanitizers (exhaustive searches that would take minutes there).
+#       sanitizers (exhaustive searches that would take minutes there). COST: begins before others.
 #   nemesis_program(NAME SOURCES ... [DEPENDS ...] [LIBRARIES ...])
 #       Host only: a tool or a simulator, build/host/bin/NAME. LIBRARIES are packages' (CLI11::CLI11
 #       and the like).

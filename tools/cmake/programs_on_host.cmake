@@ -8,8 +8,9 @@ include(GoogleTest)
 
 add_compile_definitions(NEMESIS_HOST=1 NEMESIS_SLOW_ASSERTS=1)
 if(NEMESIS_SANITIZER)
-    add_compile_options(-fsanitize=${NEMESIS_SANITIZER} -fno-sanitize-recover=all
-        -fno-omit-frame-pointer)
+    # Later options win: these build in three quarters of the time, and reports keep their lines.
+    add_compile_options(-O1 -gline-tables-only -fsanitize=${NEMESIS_SANITIZER}
+        -fno-sanitize-recover=all -fno-omit-frame-pointer)
     add_link_options(-fsanitize=${NEMESIS_SANITIZER})
 endif()
 
@@ -26,14 +27,27 @@ function(nemesis_library name)
     endif()
 endfunction()
 
+# All that host-tsan builds.
+add_custom_target(tsan_tests)
+
+# What every test includes is read once.
+file(WRITE ${PROJECT_BINARY_DIR}/generated/test_headers.cpp "")
+add_library(nemesis_test_headers OBJECT ${PROJECT_BINARY_DIR}/generated/test_headers.cpp)
+target_compile_options(nemesis_test_headers PRIVATE ${nemesis_warnings})
+target_link_libraries(nemesis_test_headers PRIVATE GTest::gtest Threads::Threads)
+target_precompile_headers(nemesis_test_headers PRIVATE <gtest/gtest.h>)
+
 function(nemesis_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS")
-    if(NOT arg_LABELS)
-        set(arg_LABELS unit)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT;COST" "SOURCES;DEPENDS")
+    if(NOT arg_LABEL)
+        set(arg_LABEL unit)
+    endif()
+    if(NOT arg_LABEL MATCHES "^(unit|long|tsan|plain)$")
+        message(FATAL_ERROR "${name}: no label '${arg_LABEL}'")
     endif()
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 300)
-        if("long" IN_LIST arg_LABELS)
+        if(arg_LABEL STREQUAL "long")
             set(arg_TIMEOUT 3000)
         endif()
     endif()
@@ -43,13 +57,20 @@ function(nemesis_test name)
     if("$ENV{NEMESIS_TIME_FACTOR}" MATCHES "^[0-9]+$")
         math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * $ENV{NEMESIS_TIME_FACTOR}")
     endif()
+    if(NOT arg_COST)
+        set(arg_COST 0)
+    endif()
     add_executable(${name} ${arg_SOURCES})
     target_compile_options(${name} PRIVATE ${nemesis_warnings})
+    target_precompile_headers(${name} REUSE_FROM nemesis_test_headers)
     target_link_libraries(${name} PRIVATE ${arg_DEPENDS} GTest::gtest GTest::gtest_main
         Threads::Threads)
+    if(arg_LABEL STREQUAL "tsan")
+        add_dependencies(tsan_tests ${name})
+    endif()
     gtest_discover_tests(${name} TEST_PREFIX "${name}: " DISCOVERY_MODE PRE_TEST
         DISCOVERY_TIMEOUT 60
-        PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+        PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT} COST ${arg_COST})
 endfunction()
 
 function(nemesis_program name)
