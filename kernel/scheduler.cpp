@@ -530,8 +530,8 @@ void Scheduler::leave(SchedulingEntity& e) {
     ahead_.insert(node);
 }
 
-/// Settle with one of those whom the fluid share has caught up with: with the others before the
-/// membership changes next. requires: there is one
+/// Settle with one of those whom the fluid share has caught up with: with the others before anybody
+/// is chosen. requires: there is one
 void Scheduler::settle_ahead() { caught_up(*of_ahead(ahead_.first())); }
 
 /// The fluid share has caught up with `e`, which has left: since then the others have had its
@@ -635,6 +635,10 @@ bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispa
         }
     }
     timeout_taken_ = false;
+    if (ahead_.first()->deadline <= virtual_time_) [[unlikely]] {
+        settle_ahead();  // who is eligible depends on it
+        return false;
+    }
     std::int64_t until = first_release;
     if (std::int64_t const next = timeouts_.first()->deadline; next < until)
         until = next > now ? next : std::min(until, now + catch_up.ns());

@@ -403,6 +403,31 @@ TEST(Scheduler, BlockingAfterEveryQuantumGainsNothing) {
     }
 }
 
+TEST(Scheduler, AllWhoLeftAheadAreSettledWithBeforeAnybodyIsChosen) {
+    Machine m;
+    constexpr auto quantum = Scheduler::Options().spare_quantum;
+    std::array<SchedulingEntity*, 4> all;
+    for (auto& e : all) {
+        e = &m.add(promise(0, 0, 0, 1));
+        m.wake(*e);
+    }
+    // Two of equal share have a quantum each and leave: the fluid share is even with both when
+    // everybody would have had one.
+    for (int i = 0; i < 2; ++i) {
+        SchedulingEntity* const first = m.decide().entity;
+        m.run(quantum);
+        m.block(*first);
+    }
+    m.decide();
+    m.run(quantum);
+    m.decide();
+    m.run(quantum * 2);  // by a late timer: past that, in one charge
+    m.decide();
+    // Four quanta to be even, one more for the two who are left.
+    EXPECT_EQ(m.scheduler.virtual_time(), (quantum.ns() + quantum.ns() / 2)
+                                              << Scheduler::virtual_shift);
+}
+
 TEST(Scheduler, PreemptsAgreesWithDecide) {
     Machine m;
     SchedulingEntity& urgent = m.add(promise(1, 10, 10, 1));
