@@ -11,7 +11,9 @@
 #include <optional>
 
 #include "domains/demo/demo_state.h"
+#include "domains/director/pictures.h"
 #include "libnemesis/activation/activation.h"
+#include "libnemesis/base/command_line.h"
 #include "libnemesis/base/trace_format.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -26,47 +28,7 @@ constexpr auto kTick = Duration::ms(10), kFrame = Duration::ms(40), kSecond = Du
 constexpr auto kStart = Duration::ms(600);  ///< by then every domain runs
 constexpr auto kSettling =
     Duration::ms(200);  ///< after guarantees come back, until backlogs are gone
-constexpr auto kPictureBefore =
-    Duration::ms(3);  ///< the end of a frame's time: all that is on time is done
 constexpr std::uint64_t kSuccess = 0x10, kBroken = 0x20, kNoAnswer = 0x21;
-
-/// The kernel's command line, fetched once.
-class CommandLine {
-public:
-    CommandLine() {
-        for (std::uint64_t i = 0; i < sizeof(text_) / 8; ++i) {
-            auto const word = sys::machine_info(abi::command_line_word(i));
-            __builtin_memcpy(text_ + i * 8, &word, 8);
-        }
-        text_[sizeof(text_) - 1] = 0;
-    }
-    /// What follows `name` up to the next space, or nothing: data() is null if the word is not
-    /// there.
-    std::string_view after(std::string_view name) const {
-        std::string_view rest(text_);
-        while (!rest.empty()) {
-            auto const end = rest.find(' ');
-            auto const word = rest.substr(0, end);
-            if (word.starts_with(name)) return word.substr(name.size());
-            if (end == rest.npos) break;
-            rest.remove_prefix(end + 1);
-        }
-        return {};
-    }
-    bool has(std::string_view word) const { return after(word).data() != nullptr; }
-
-private:
-    char text_[256];
-};
-
-std::int64_t to_number(std::string_view text) {
-    std::int64_t value = 0;
-    for (char const c : text) {
-        if (c < '0' || c > '9' || value > 1'000'000) return 0;
-        value = value * 10 + (c - '0');
-    }
-    return value;
-}
 
 class Director {
 public:
@@ -83,7 +45,7 @@ public:
                                            outgoing(*channel));
             if (sink) keys_[key_count_++] = *sink;
         }
-        auto const seconds = to_number(line_.after("seconds="));
+        auto const seconds = line_.number_after("seconds=");
         state_.end_ns = seconds * kSecond.ns();
         state_.scripted = seconds > 0;
         state_.hogs = !hogs_off_at_start_;
@@ -92,10 +54,7 @@ public:
     }
 
     [[noreturn]] void direct() {
-        if (headless_) {
-            log_words("@trace ", static_cast<std::uint64_t>(
-                                     sys::machine_info(abi::MachineInfo::TraceAddress)));
-        }
+        if (headless_) Pictures::begin();
         mark_phase("starting");
         tell();
         auto const start = aligned(std::max(now(), Instant() + kStart));
@@ -118,27 +77,11 @@ private:
 
     /// Sleeps, and stops the machine for its picture on the way when one is due.
     void sleep(Instant until) {
-        while (headless_ && picture_due() <= until) {
-            Thread::sleep_until(picture_due());
-            char name[] = "@screenshot second-000 ";
-            for (auto n = pictures_ + 1, i = std::uint64_t{21}; i > 18; n /= 10, --i)
-                name[i] = static_cast<char>('0' + n % 10);
-            log_words(name, static_cast<std::uint64_t>(now().ns()));
-            sys::call(abi::Call::MachineExit, abi::kMachineStop);
-            ++pictures_;
+        while (headless_ && pictures_.due() <= until) {
+            Thread::sleep_until(pictures_.due());
+            pictures_.take(now());
         }
         Thread::sleep_until(until);
-    }
-    /// Late in the last frame of each second.
-    Instant picture_due() const {
-        return Instant() + kSecond * static_cast<std::int64_t>(pictures_ + 1) - kPictureBefore;
-    }
-
-    /// A line for the host, without the domain's name before it.
-    static void log_words(std::string_view words, std::uint64_t number) {
-        log::Line l;
-        l.add(words).add(number).add("\n");
-        sys::log(l.text());
     }
 
     void mark_phase(std::string_view name) {
@@ -240,23 +183,21 @@ private:
             Thread::sleep_until(now() + kTick);
         }
         bool const answered = answer != nullptr && answer->done != 0;
-        if (headless_) {
-            sys::log("@stop trace\n");
-            sys::call(abi::Call::MachineExit, abi::kMachineStop);
-        }
+        if (headless_) Pictures::end();
         sys::machine_exit(!answered                      ? kNoAnswer
                           : answer->missed_while_on != 0 ? kBroken
                                                          : kSuccess);
     }
 
-    CommandLine line_;
+    CommandLine line_{[](std::uint64_t n) { return sys::machine_info(abi::command_line_word(n)); }};
     bool hogs_off_at_start_, never_on_, headless_ = false;
     demo::DemoState state_{};
     abi::ChannelRecord const* peers_[8]{};
     std::uint32_t peer_count_ = 0;
     std::optional<RingSink<>> keys_[2];
     std::uint32_t key_count_ = 0;
-    std::uint64_t phase_number_ = 0, pictures_ = 0;
+    std::uint64_t phase_number_ = 0;
+    Pictures pictures_;
     Instant off_at_ = Instant::never(), on_at_ = Instant::never();
 };
 

@@ -4,16 +4,22 @@
 // of the file, connects their channels, asks for their contracts and starts them. Then it waits for
 // deaths and reclaims the dead in its own time. If the manifest has a domain "binder", that is made
 // first, and the domains that may know it are introduced to it. A bad manifest or image costs a
-// line that says why; the rest of the system comes up without it.
+// line that says why; the rest of the system comes up without it. If no domain of the manifest may
+// end the machine, init does so after the command line's "seconds=N", with exit code 0x10, and with
+// "headless" sees to its pictures (domains/director/pictures.h).
+#include <algorithm>
 #include <new>
 #include <span>
 
 #include "domains/binder/furnish.h"
+#include "domains/director/pictures.h"
 #include "domains/manager/manager.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/archive.h"
+#include "libnemesis/base/command_line.h"
 #include "libnemesis/base/manifest.h"
+#include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/memory/pages.h"
 #include "libnemesis/state.h"
@@ -245,6 +251,36 @@ void bury(std::span<Started> all) {
     }
 }
 
+/// Ends a run that has been given a length, in a system where nobody else would.
+class Ending {
+public:
+    explicit Ending(Manifest const& manifest) {
+        for (std::uint32_t i = 0; i < manifest.domain_count(); ++i)
+            if (has(manifest.domain(i).privileges, Privilege::ControlMachine)) return;
+        CommandLine const line(
+            [](std::uint64_t n) { return sys::machine_info(abi::command_line_word(n)); });
+        auto const seconds = line.number_after("seconds=");
+        if (seconds == 0) return;
+        end_ = Instant() + Duration::s(seconds);
+        headless_ = line.has("headless");
+        if (headless_) Pictures::begin();
+    }
+    /// When there is something to do.
+    Instant next() const { return headless_ ? std::min(pictures_.due(), end_) : end_; }
+    void advance() {
+        if (now() < next()) return;
+        if (headless_ && pictures_.due() <= now()) pictures_.take(now());
+        if (now() < end_) return;
+        if (headless_) Pictures::end();
+        sys::machine_exit(0x10);
+    }
+
+private:
+    Instant end_ = Instant::never();
+    bool headless_ = false;
+    Pictures pictures_;
+};
+
 alignas(binder::BinderLink) std::byte link_memory[sizeof(binder::BinderLink)];
 
 }  // namespace
@@ -295,8 +331,10 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
         if (i != binder_at) start(all[i], manifest->domain(i));
     }
     log::line(count, " domains started");
+    Ending ending(*manifest);
     for (;;) {
         bury(all);
-        deaths.wait();
+        ending.advance();
+        deaths.wait(ending.next());
     }
 }

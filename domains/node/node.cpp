@@ -9,6 +9,7 @@
 #include "domains/binder/furnish.h"
 #include "domains/node/frame_link.h"
 #include "libnemesis/activation/domain_status.h"
+#include "libnemesis/base/command_line.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
@@ -84,27 +85,6 @@ bool start(std::string_view name, std::string_view argument) {
     return true;
 }
 
-/// "seconds=N" of the command line; 0: none.
-std::int64_t seconds_wanted() {
-    constexpr std::string_view key = "seconds=";
-    char text[257] = {};
-    for (std::uint64_t n = 0; n < 32; ++n) {
-        auto const word = sys::machine_info(abi::command_line_word(n));
-        __builtin_memcpy(text + 8 * n, &word, 8);
-    }
-    std::int64_t seconds = 0;
-    for (std::size_t at = 0; text[at] != 0; ++at) {
-        auto const* c = text + at;
-        std::size_t n = 0;
-        while (n < key.size() && c[n] == key[n]) ++n;
-        if (n != key.size()) continue;
-        for (c += n; *c >= '0' && *c <= '9' && seconds < 1'000'000; ++c)
-            seconds = seconds * 10 + (*c - '0');
-        break;
-    }
-    return seconds;
-}
-
 void bury(Program& program) {
     if (!program.alive) return;
     auto const status = domain_status(program.child.id);
@@ -133,7 +113,9 @@ extern "C" void nem_main(abi::Environment const& env) {
         auto const name = take(argument, ':');
         if (!start(name, argument)) log::line("@failed to start ", name);
     }
-    auto const seconds = seconds_wanted();
+    CommandLine const line(
+        [](std::uint64_t n) { return sys::machine_info(abi::command_line_word(n)); });
+    auto const seconds = line.number_after("seconds=");
     auto const end = seconds != 0 ? Instant() + Duration::s(seconds) : Instant::never();
     EventWaiter deaths(kDeathEndpoint);
     for (;;) {

@@ -59,6 +59,19 @@ def test_films_keep_their_deadlines(context):
     assert len(list((context.folder / "out").glob("second-*.png"))) == 4
 
 
+def test_a_system_without_a_director_ends_in_time(context):
+    """`--headless --seconds 2` ends a machine that nobody in it would end, with its pictures."""
+    out = context.folder / "out"
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools" / "peg" / "main.py", "run", "--headless", "--no-build",
+         "--seconds", "2", "--out", out, "--manifest", ROOT / "domains" / "hello" / "hello.manifest"],
+        capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stdout[-1500:] + result.stderr[-800:]
+    assert "hello: 50 frames, 0 late" in result.stdout, result.stdout[-1500:]
+    assert sorted(p.name for p in out.glob("*.png")) == ["second-001.png", "second-002.png"]
+    assert (out / "trace.bin").stat().st_size > 64
+
+
 def test_without_guarantees_films_break(context):
     """Guarantees off from the start: deadlines are missed, the report says so and is no pass."""
     code, _, report = peg_run(context, "--seconds", "2", "--append", "guarantees=off")

@@ -241,6 +241,8 @@ def run(options):
         for line in report.summary(made):
             say(line)
         return 0 if made["passed"] else 1
+    if options.headless and watcher.capture.taken:
+        watcher.capture.write(emulator.trace_file)
     if options.headless or options.seconds:
         return 0 if outcome.passed else 1
     return 0 if outcome.passed or outcome.code is None and not outcome.timed_out else 1
