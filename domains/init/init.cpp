@@ -29,6 +29,8 @@
 namespace nemesis {
 namespace {
 
+static_assert(manifest_endpoints_max == abi::kEndpointsMax);
+
 constexpr std::uint32_t kDeathEndpoint = 1;
 constexpr std::uint32_t kBinderEndpoint = 2;  ///< and the next one
 constexpr std::string_view kBinderName = "binder";
@@ -330,7 +332,11 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     for (std::uint32_t i = 0; i < count; ++i) {
         if (i != binder_at) start(all[i], manifest->domain(i));
     }
-    log::line(count, " domains started");
+    auto const alive = std::ranges::count_if(all, [](Started const& s) { return s.alive; });
+    if (static_cast<std::uint64_t>(alive) == count)
+        log::line(count, " domains started");
+    else
+        log::line(alive, " of ", count, " domains started");
     Ending ending(*manifest);
     for (;;) {
         bury(all);

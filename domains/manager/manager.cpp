@@ -134,7 +134,7 @@ Result<Child, ManagerError> make(ImagePlan const& plan, ChildOptions const& opti
     auto const made = sys::domain_create();
     if (made == static_cast<std::int64_t>(abi::Error::Busy)) return fail(ManagerError::SlotTaken);
     if (made < 0) {
-        refused("domain", made);
+        refused(options.name, made);
         return fail(ManagerError::Refused);
     }
     child.id = static_cast<abi::DomainId>(made);

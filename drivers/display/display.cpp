@@ -4,8 +4,11 @@
 // the channel to that client. A strip is a stretch of its own over its lines (write-combining),
 // offered to the client that asks for it (libnemesis/media/strip.h): the client's rights end with
 // its lines, because the machine's page tables do. Strips must therefore begin and end on pages:
-// 1024 pixels of 32 bits are a page a line. After that the driver has nothing to do: no pixel
-// passes through it.
+// 1024 pixels of 32 bits are a page a line; of strips that overlap only the first is made. After
+// that the driver has nothing to do: no pixel passes through it.
+#include <algorithm>
+#include <span>
+
 #include "kernel/abi/syscalls.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/channel.h"
@@ -68,6 +71,14 @@ std::uint32_t read_strips(std::string_view text, StripRecord* strips) {
         if (s.channel != nullptr) ++count;
     }
     return count;
+}
+
+/// Whether another strip, named before, has one of its lines: then neither has them to itself.
+bool overlaps(StripRecord const& strip, std::span<StripRecord const> before) {
+    return std::ranges::any_of(before, [&](StripRecord const& other) {
+        return other.usable && strip.first_line < std::uint64_t{other.first_line} + other.lines &&
+               other.first_line < std::uint64_t{strip.first_line} + strip.lines;
+    });
 }
 
 /// Makes the stretch over a strip's lines.
@@ -134,7 +145,10 @@ extern "C" void nem_main(nemesis::abi::Environment const& environment) {
     if (screen.physical == 0) log::line("no display: nothing will be seen");
     auto const count = read_strips(environment.arguments, strips);
     for (std::uint32_t i = 0; i < count; ++i) {
-        if (screen.physical != 0) make_stretch(screen, strips[i]);
+        if (screen.physical != 0 && overlaps(strips[i], {strips, i}))
+            log::line("strip ", strips[i].channel->name, ": has lines of another strip");
+        else if (screen.physical != 0)
+            make_stretch(screen, strips[i]);
         attach(strips[i].channel->endpoint, Closure{on_request, nullptr});
     }
     for (;;) {

@@ -8,7 +8,8 @@
 //
 // `target` is a DomainId: 0 for the caller itself, else a domain that the caller created
 // (NotPermitted otherwise). Bounds are worst-case guest instructions inside the kernel, as measured
-// by `peg bench`; a call with longer work returns Again after one bounded step.
+// by `peg bench`; a call with longer work returns Again after one bounded step. 700 is the bound of
+// every entry (irq_off_max).
 
 #include <cstdint>
 
@@ -20,8 +21,8 @@ enum class Call : std::uint32_t {
     Null = 0,
 
     /// suspend(until): gives the processor up until an event is pending or the time `until` (ns
-    /// since
-    /// boot, INT64_MAX = never) has come. Returns Pending at once if an event is pending. With
+    /// since boot, INT64_MAX = never) has come. Returns Pending at once if an event is pending.
+    /// With
     /// activations on the domain is next activated; with activations off the call returns 0 later.
     /// A domain that serves a donation ends it. (gives up) bound 400.
     Suspend = 1,
@@ -112,6 +113,7 @@ enum class Call : std::uint32_t {
     /// endpoint_offer(target, endpoint, peer): bound 80.
     EndpointOffer = 25,
     /// endpoint_accept(target, endpoint, peer, peer_endpoint): connects. Errors: NotOffered, Busy.
+    /// bound 700.
     EndpointAccept = 26,
     /// endpoint_close(target, endpoint): disconnects; the peer gets an event. bound 200.
     EndpointClose = 27,
@@ -130,31 +132,34 @@ enum class Call : std::uint32_t {
     /// PCI, MSI-X: those are written by the kernel only), BadArgument, Exists, Again. bound 700.
     DeviceStretch = 30,
     /// pci_read(bus<<16|device<<11|function<<8|offset): one 32-bit word of configuration space.
-    /// Right: Devices.
+    /// All ones where there is no device. Right: Devices. Errors: NotPermitted. bound 700.
     PciRead = 31,
 
     /// log(length, w0, w1, w2, w3): appends up to 32 bytes, given in registers, to the kernel's
     /// log. Without the privilege Report, '@' becomes '#': what begins with it is for the host.
+    /// Errors: BadArgument (length over 32). bound 700.
     Log = 32,
-    /// trace_mark(kind, a, b): a user record in the trace ring. bound 60.
+    /// trace_mark(kind, a, b): a user record in the trace ring. Errors: BadArgument (a kind
+    /// that is not for domains). bound 60.
     TraceMark = 33,
     /// machine_exit(code): ends the emulator with the code's low byte (0x10 = success) or halts.
     /// kMachineStop: stops the emulator until its user lets it go on, with no time passing; returns
-    /// 0.
-    /// Right: privilege Machine.
+    /// 0. Right: privilege Machine. Errors: NotPermitted. bound 700.
     MachineExit = 34,
-    /// machine_info(word): boot facts: see MachineInfo.
+    /// machine_info(word): boot facts: see MachineInfo; 0 for what is none. bound 700.
     GetMachineInfo = 35,
-    /// frame_physical(stretch, page): physical address of a mapped page. Right: Devices.
+    /// frame_physical(stretch, page): physical address of a mapped page of an own stretch.
+    /// Right: Devices. Errors: NotPermitted, BadHandle, NotMapped. bound 700.
     FramePhysical = 36,
-    /// measure(what): kernel counters for the benches: see MeasureWord.
+    /// measure(what): kernel counters for the benches: see MeasureWord. Errors:
+    /// BadArgument. bound 700.
     Measure = 37,
     /// frame_give(target, stretch, page, own_stretch, own_page, rights): moves a mapped frame from
     /// an
     /// own page to a page of a child, with its ownership and quota. Errors: NotMapped, Exists.
     /// bound 600.
     FrameGive = 38,
-    /// exit(code): the caller dies; its parent gets an event. (does not return)
+    /// exit(code): the caller dies; its parent gets an event. (does not return) bound 700.
     Exit = 39,
     /// stretch_address(target, stretch): its first address. Errors: BadHandle. bound 100.
     StretchAddress = 40,

@@ -29,7 +29,7 @@ inline constexpr std::uint64_t manifest_memory_max = 1ull << 40;
 inline constexpr Duration manifest_period_max = Duration::s(16);
 inline constexpr std::uint32_t manifest_weight_max = 10'000;
 inline constexpr std::uint32_t manifest_context_slots_max = 1024;
-inline constexpr std::uint32_t manifest_endpoints_max = 262'144;
+inline constexpr std::uint32_t manifest_endpoints_max = 4'096;  ///< of one domain
 /// A share of the processor is counted in 2^-29 of the whole.
 inline constexpr std::uint64_t manifest_whole_processor = 1ull << 29;
 

@@ -151,7 +151,7 @@ TEST(Manifest, DomainsAreChecked) {
     EXPECT_EQ(domain([](D& d) { d.memory = 1ull << 60; }), E::BadMemory);
     EXPECT_EQ(domain([](D& d) { d.stack = 16 << 20; }), E::BadMemory);
     EXPECT_EQ(domain([](D& d) { d.context_slots = 0; }), E::BadCount);
-    EXPECT_EQ(domain([](D& d) { d.endpoints = 262'145; }), E::BadCount);
+    EXPECT_EQ(domain([](D& d) { d.endpoints = 4'097; }), E::BadCount);
     EXPECT_EQ(domain([](D& d) { d.privileges = Privilege{0x80}; }), E::BadPrivilege);
     EXPECT_EQ(domain([](D& d) { d.uses_fpu = 2; }), E::BadFlag);
     EXPECT_EQ(domain([](D& d) { d.reserved = 1; }), E::ReservedNotZero);

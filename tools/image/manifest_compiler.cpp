@@ -131,6 +131,7 @@ private:
     void parse_channel();
     End parse_end(std::string_view what);
     void check_domain(DomainDraft& draft);
+    void check_owners(DomainDraft const& draft, std::string const& name);
     void add_instances(DomainDraft const& draft, std::string const& name, std::uint32_t count,
                        bool numbered);
     void check_whole();
@@ -149,6 +150,7 @@ private:
     std::vector<ManifestChannel> channels_;
     std::map<std::pair<std::uint32_t, std::string>, Place> ports_;
     std::vector<ManifestResource> resources_;
+    std::vector<std::pair<ManifestResource, std::string>> owned_;  ///< lines and ports, and whose
     std::string text_;
     std::uint64_t share_ = 0;
     bool overbooked_ = false;
@@ -376,6 +378,22 @@ std::string argument_of(std::string const& pattern, std::uint32_t instance) {
     return out;
 }
 
+/// Interrupt lines and ports have one owner: two would take each other's, unseen.
+void Compiler::check_owners(DomainDraft const& draft, std::string const& name) {
+    for (ManifestResource const& mine : draft.resources) {
+        bool const is_line = mine.kind == ResourceKind::Interrupt;
+        if (!is_line && mine.kind != ResourceKind::Ports) continue;
+        for (auto const& [other, owner] : owned_) {
+            if (other.kind != mine.kind || other.a > mine.b || mine.a > other.b) continue;
+            note(draft.place, quoted(name) + " and " + quoted(owner) + " both have " +
+                                  (is_line ? "interrupt line " : "port ") +
+                                  std::to_string(std::max(mine.a, other.a)) +
+                                  "; each has one owner");
+        }
+        owned_.emplace_back(mine, name);
+    }
+}
+
 void Compiler::add_instances(DomainDraft const& draft, std::string const& name, std::uint32_t count,
                              bool numbered) {
     for (std::uint32_t i = 0; i < count; i++) {
@@ -386,6 +404,7 @@ void Compiler::add_instances(DomainDraft const& draft, std::string const& name, 
             return;
         }
         set(r.name, full);
+        check_owners(draft, full);
         r.first_resource = static_cast<std::uint32_t>(resources_.size());
         r.resource_count = static_cast<std::uint32_t>(draft.resources.size());
         resources_.insert(resources_.end(), draft.resources.begin(), draft.resources.end());

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "libnemesis/base/manifest.h"
 #include "libnemesis/base/random.h"
 
@@ -153,6 +155,26 @@ TEST(ManifestCompiler, ChannelsLeadFromOneDomainToAnother) {
               "3:30: the number of slots must be a power of two, as 16, 32, 64\n");
     EXPECT_EQ(mistakes(two + "channel a -> bee.y"),
               "3:11: found '-'; '.' must come between domain and port, as in display.client0\n");
+}
+
+TEST(ManifestCompiler, InterruptLinesAndPortsHaveOneOwner) {
+    auto const two = [](std::string const& first, std::string const& second) {
+        return compile_manifest("domain a { image a spare weight 1 memory 1MiB " + first +
+                                " }\ndomain b { image b spare weight 1 memory 1MiB " + second +
+                                " }");
+    };
+    EXPECT_TRUE(two("irq 1", "irq 2..5").has_value());
+    EXPECT_TRUE(two("device ports 0x60..0x64", "device ports 0x65").has_value());
+    for (auto const& [first, second, what] :
+         {std::array{"irq 1", "irq 1", "'a' both have interrupt line 1;"},
+          std::array{"irq 4..9", "irq 2..5", "'a' both have interrupt line 4;"},
+          std::array{"device ports 0x60..0x64", "device ports 0x64", "'a' both have port 100;"}}) {
+        auto const result = two(first, second);
+        ASSERT_FALSE(result.has_value()) << first;
+        ASSERT_EQ(result.error().size(), 1U);
+        EXPECT_NE(result.error()[0].message.find(what), std::string::npos)
+            << result.error()[0].message;
+    }
 }
 
 TEST(ManifestCompiler, ReportsSeveralMistakesInOrder) {

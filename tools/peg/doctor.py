@@ -65,9 +65,8 @@ def report_accelerators(quick):
     except PegError as error:
         say(f"emulation     {error}")
         return False
-    shift = timebase.shift_for(rate)
-    say(f"emulation     {rate / 1e6:.0f} M instructions/s; interactive runs take {1 << shift} ns "
-        "for each")
+    say(f"emulation     {rate / 1e6:.0f} M instructions/s; each takes 1 ns of the machine's time, "
+        "which goes slower when the host cannot follow")
     works, reason = timebase.probe_kvm()
     say(f"KVM           {'works' if works else 'not usable'}: {reason}"
         + ("; used only when asked for (--accel kvm)" if works else ""))

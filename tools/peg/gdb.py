@@ -10,7 +10,7 @@ import packages
 import qemu
 import timebase
 from console import PegError, step
-from paths import ARCHIVE, BUILD, IMAGES_REGISTER, KERNEL, shown
+from paths import ARCHIVE, BUILD, IMAGES_REGISTER, KERNEL, ROOT, shown
 
 NAME = "gdb"
 SUMMARY = "boot a machine under gdb, with symbols of kernel and domains"
@@ -34,12 +34,16 @@ def image_files():
 
 def script(socket):
     """What gdb is told first."""
-    lines = ["set pagination off", "set confirm off", f"file {KERNEL}"]
+    # The images name their sources as the tree does, from the folder they were built in.
+    lines = ["set pagination off", "set confirm off",
+             f"set substitute-path build/x86_64 {ROOT}", f"file {KERNEL}"]
     lines += [f"add-symbol-file {file}" for file in image_files()]
     return "\n".join([*lines, f"target remote {socket}"]) + "\n"
 
 
 def run(options):
+    if options.commands and not options.commands.is_file():
+        raise PegError(f"there is no file {options.commands}")
     packages.need("run", "debug")
     if not options.no_build:
         build.build("x86_64")

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import flash  # noqa: E402  (the folder is not a package)
@@ -57,10 +58,13 @@ class CommandLine(unittest.TestCase):
 
 
 class TimeBases(unittest.TestCase):
-    def test_a_slow_host_gets_a_slower_machine(self):
-        self.assertEqual(timebase.shift_for(4e9), 0)
-        self.assertEqual(timebase.shift_for(500e6), 2)
-        self.assertEqual(timebase.shift_for(100e6), 5)
+    def test_without_kvm_an_instruction_takes_as_long_as_ever(self):
+        said = []
+        with unittest.mock.patch.object(timebase, "probe_kvm", lambda: (False, "it crawls")):
+            chosen = timebase.choose("kvm", said.append)
+        self.assertIn("shift=0,sleep=on", chosen.arguments)
+        self.assertIn("it crawls", said[0])
+        self.assertEqual(chosen, timebase.choose("tcg", said.append))
 
     def test_a_counted_clock_has_one_processor(self):
         machine = qemu.Machine(time=timebase.counted(), processors=2)

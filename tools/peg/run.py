@@ -87,6 +87,7 @@ class Watcher:
         self.pictures = []
         self.trouble = []
         self.text = ""
+        self.piece = ""
 
     def on_text(self, text):
         """What the guest says goes to the terminal, but for its words to the host."""
@@ -94,8 +95,10 @@ class Watcher:
         found = TRACE_LINE.search(self.text)
         if found and self.capture.address is None:
             self.capture.address = int(found.group(1))
-        lines = [line for line in text.splitlines(keepends=True) if not line.startswith("@")]
-        print("".join(lines), end="", flush=True)
+        # Whole lines: what begins with @ may come in pieces.
+        *lines, self.piece = (self.piece + text).split("\n")
+        print("".join(f"{line}\n" for line in lines if not line.startswith("@")), end="",
+              flush=True)
 
     def on_stop(self, run, name):
         """While the machine stands still: write its picture under the name it gave."""
@@ -166,7 +169,13 @@ def choose_manifest(options):
     manifest = pathlib.Path(manifest).resolve()
     if not manifest.is_file():
         raise PegError(f"there is no {shown(manifest)}")
-    return manifest, bool(re.search(r"(?m)^\s*domain\s+director\b", manifest.read_text()))
+    try:
+        text = manifest.read_text()
+    except UnicodeDecodeError as error:
+        raise PegError(f"{shown(manifest)} is not text") from error
+    except OSError as error:
+        raise PegError(f"{shown(manifest)}: {error.strerror}") from error
+    return manifest, bool(re.search(r"(?m)^\s*domain\s+director\b", text))
 
 
 def check(options):
@@ -191,8 +200,6 @@ def choose_clock(options):
     """
     if options.headless:
         return timebase.counted()
-    if options.accel == "tcg":
-        return timebase.waiting(0)
     return timebase.choose(options.accel, say)
 
 
@@ -207,7 +214,10 @@ def run(options):
     if not KERNEL.exists():
         raise PegError(f"there is no kernel yet ({shown(KERNEL)})")
     out = options.out or (pathlib.Path("out") if options.headless else BUILD / "run")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PegError(f"no folder {shown(out)}: {error.strerror}") from error
     films = {}
     if options.clip:
         step(f"converting {options.clip.name}")

@@ -90,7 +90,7 @@ def run(options):
         if len(options.commands) > SCRIPT_MAX:
             raise PegError("the commands are longer than 60,000 characters")
         return run_script(options.commands, options.seconds, folder)
-    machine = qemu.Machine(time=timebase.paced(), archive=make_archive(folder), screen=False,
+    machine = qemu.Machine(time=timebase.waiting(), archive=make_archive(folder), screen=False,
                            serial="stdio")
     step("the terminal is the serial line; exit ends the machine")
     with qemu.Run(machine, folder / "run") as run_:
