@@ -26,7 +26,10 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
     reply_bytes_ = shape.reply_bytes;
     used_ = done_ = given_up_ = 0;
     dead_ = false;
-    if (!attach(endpoint_, Closure{&CallClient::on_event, this})) return fail(Failure::NoMemory);
+    if (!attach(endpoint_, Closure{&CallClient::on_event, this})) {
+        new (&requests_) RingSource<>(no_requests());
+        return fail(Failure::NoMemory);
+    }
     open_ = true;
     set_quick();
     return {};
@@ -37,6 +40,7 @@ void CallClient::close() {
     (void)attach(endpoint_, Closure{});
     enter_critical();
     open_ = false;
+    new (&requests_) RingSource<>(no_requests());
     ++life_;
     peer_died();
     leave_critical();
@@ -87,12 +91,17 @@ std::byte const* CallClient::failed(Failure why, std::uint64_t was_on) {
 std::byte const* CallClient::call_slowly(Outgoing const& outgoing, CallTarget target,
                                          std::uint32_t bytes, Instant until) {
     auto const was_on = outgoing.token;
-    auto const all = slots_ == 64 ? ~0ull : (1ull << slots_) - 1;
-    if (!dead_ && (~used_ & all) == 0) (void)find_reply(0);
-    if (dead_ || (~used_ & all) == 0) {
+    // One more reply must have a slot: each call in flight may fill one, and those that were read
+    // before an older one, which its caller has not read yet, are not given back.
+    auto const has_place = [&] {
+        auto const taken = __builtin_popcountll(used_) + __builtin_popcountll(done_);
+        return static_cast<std::uint32_t>(taken) < slots_;
+    };
+    if (!dead_ && !has_place()) (void)find_reply(0);
+    if (dead_ || !has_place()) {
         return failed(dead_ ? Failure::PeerDead : Failure::Busy, was_on);
     }
-    auto const index = static_cast<std::uint32_t>(__builtin_ctzll(~used_ & all));
+    auto const index = static_cast<std::uint32_t>(__builtin_ctzll(~used_));
     calls_ += calls_in_flight_max;
     auto const id = calls_ | index;
     used_ |= 1ull << index;

@@ -26,7 +26,7 @@ namespace nemesis::invocation {
 /// The client's end; see above. owner: it outlives its proxies
 class CallClient final : public Transport {
 public:
-    CallClient() {}  // NOLINT: the rings are made by open()
+    CallClient() : requests_(no_requests()) {}  // NOLINT: the replies' ring is made by open()
     CallClient(CallClient const&) = delete;
     CallClient& operator=(CallClient const&) = delete;
     ~CallClient() { close(); }
@@ -34,8 +34,8 @@ public:
     /// Opens the client's end; attaches itself to the endpoint.
     /// errors: BadMessage (the shape is not valid or the stretches too small), NoMemory
     [[nodiscard]] Result<void, Failure> open(BindingEnd const& end, BindingShape const& shape);
-    /// Ends it: waiting callers fail with Cancelled, and the rings are not looked at any more. The
-    /// endpoint stays the owner's.
+    /// Ends it: waiting callers fail with Cancelled, later ones with Unreachable; the rings are
+    /// neither looked at nor written any more. The endpoint stays the owner's.
     void close();
     void set_handles(HandleTable* handles) { handles_ = handles; }
     /// Off: calls send asynchronously and the server works on its own time. On at first.
@@ -122,6 +122,12 @@ private:
     static void on_event(void* self, std::uint32_t endpoint, std::uint64_t count);
 
     static constexpr std::uint64_t quick_token = 2;
+
+    /// Requests of a client that is not open: no slot is ever free, so its addresses are not used.
+    RingSource<> no_requests() {
+        auto* const nothing = reinterpret_cast<RingWords*>(this);
+        return {RingGeometry{.slots = 0, .slot_bytes = 0}, nothing, nothing, {}, 0};
+    }
 
     [[gnu::always_inline]] static void seal(Outgoing const& outgoing, std::uint64_t id,
                                             CallTarget target, CallKind kind, Instant until,

@@ -121,7 +121,8 @@ public:
         std::uint64_t token = 0;
     };
 
-    /// Room for a request of at most `body_max` bytes. errors: Busy, TooLong, PeerDead
+    /// Room for a request of at most `body_max` bytes. errors: Busy, TooLong, PeerDead, Unreachable
+    /// (there is no connection, or no longer)
     [[nodiscard]] virtual Result<Outgoing, Failure> begin(std::uint32_t body_max) = 0;
     virtual void abandon(Outgoing const& outgoing) = 0;
     /// Sends the first `bytes` and waits for the reply. errors: all but the declared ones
