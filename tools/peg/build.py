@@ -1,5 +1,6 @@
 """Building: sysroot, then one configuration of CMake."""
 
+import functools
 import subprocess
 import sys
 import time
@@ -70,8 +71,10 @@ def build(configuration, targets=()):
     return seconds
 
 
+@functools.cache
 def host_program(name):
-    """The path of a program of the host configuration, built if need be; None if there is none."""
+    """The path of a program of the host configuration, built if need be; None if there is none.
+    Once in each process: nobody changes a program that others run meanwhile."""
     if not (BUILD / "host" / "build.ninja").exists():
         build("host", ["help"])
     known = subprocess.run(["ninja", "-C", BUILD / "host", "-t", "query", f"bin/{name}"],
