@@ -13,9 +13,13 @@ the machine from coming to its end; for all others that is no evidence.
 A patch that no longer applies is a failure, and so is a mutant that survives.
 """
 
+import math
+import os
 import pathlib
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,8 +34,10 @@ import timebase  # noqa: E402
 WORK = ROOT / "build" / "mutants"
 TREE = WORK / "tree"
 CLEAN = WORK / "clean"  # programs and kernel without a fault
-# A run may take this many times as long as the same without a fault, and a little for a busy host.
+# A run may take this many times the processor time of the same without a fault, and a little more.
 DEADLINE_FACTOR, DEADLINE_LEAST = 3, 20
+# One that waits for something that does not come takes no processor time: this many times as long.
+PATIENCE = 10
 # What a patch can change and what is built from that: all else is no part of the copy.
 LEFT_OUT = ("docs/", "build/")
 
@@ -137,10 +143,25 @@ class Useless(Exception):
     """The check does not pass without a fault, so it proves nothing."""
 
 
-def timed(function, *arguments, deadline=1800.0):
-    """(what the function returns, seconds it took)."""
-    began = time.monotonic()
-    return function(*arguments, deadline), time.monotonic() - began
+def processor_seconds():
+    """Processor time of all programs that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(function, *arguments, deadline=1800):
+    """(what the function returns, seconds of processor time it took)."""
+    began = processor_seconds()
+    return function(*arguments, deadline), processor_seconds() - began
+
+
+def processor_seconds_of(process):
+    """Processor time of a program that runs."""
+    try:
+        fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def deadline_for(seconds):
@@ -152,11 +173,16 @@ def deadline_for(seconds):
 def run_tests(program, tests, deadline):
     """Whether the tests pass; there must be some."""
     command = [program, f"--gtest_filter={':'.join(tests)}"]
+    limit = math.ceil(deadline)
     try:
-        result = subprocess.run(command, capture_output=True, text=True, errors="replace",
-                                check=False, timeout=deadline)
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False,
+            timeout=PATIENCE * limit,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5)))
     except subprocess.TimeoutExpired:
         raise Hung from None
+    if result.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise Hung
     if "Running 0 tests" in result.stdout:
         raise Useless(f"{program.name} has no test {tests}")
     return result
@@ -208,13 +234,14 @@ def boot(kernel, archive, append, deadline):
                "-machine", "q35", "-m", "512", "-device", "edu", "-display", "none", "-no-reboot",
                "-serial", f"file:{log}", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel,
                "-initrd", archive, *(("-append", append) if append else ())]
-    ends = time.monotonic() + deadline
+    ends = time.monotonic() + PATIENCE * deadline
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as machine:
         try:
             while machine.poll() is None:
                 text = log.read_text(errors="replace") if log.exists() else ""
-                if "PANIC" in text or time.monotonic() > ends:
+                if ("PANIC" in text or time.monotonic() > ends
+                        or processor_seconds_of(machine) > deadline):
                     break  # a panic never ends by itself
                 time.sleep(0.2)
         finally:
@@ -290,7 +317,7 @@ def run_guest_tests(names, deadline):
     with subprocess.Popen(["sh", TREE / "peg", "test", "guest", "--filter", wanted], cwd=TREE, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as tests:
         try:
-            text, _ = tests.communicate(timeout=deadline)
+            text, _ = tests.communicate(timeout=PATIENCE * deadline)
         except subprocess.TimeoutExpired:
             tests.terminate()  # it takes its machines with it
             raise Hung from None
