@@ -13,11 +13,11 @@
 #include "domains/demo/demo_state.h"
 #include "domains/director/pictures.h"
 #include "libnemesis/activation/activation.h"
-#include "libnemesis/base/command_line.h"
 #include "libnemesis/base/trace_format.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
+#include "libnemesis/machine.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
 
@@ -189,7 +189,7 @@ private:
                                                          : kSuccess);
     }
 
-    CommandLine line_{[](std::uint64_t n) { return sys::machine_info(abi::command_line_word(n)); }};
+    CommandLine const line_ = machine_command_line();
     bool hogs_off_at_start_, never_on_, headless_ = false;
     demo::DemoState state_{};
     abi::ChannelRecord const* peers_[8]{};

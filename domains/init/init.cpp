@@ -17,10 +17,10 @@
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/archive.h"
-#include "libnemesis/base/command_line.h"
 #include "libnemesis/base/manifest.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
+#include "libnemesis/machine.h"
 #include "libnemesis/memory/pages.h"
 #include "libnemesis/state.h"
 #include "libnemesis/syscalls.h"
@@ -259,8 +259,7 @@ public:
     explicit Ending(Manifest const& manifest) {
         for (std::uint32_t i = 0; i < manifest.domain_count(); ++i)
             if (has(manifest.domain(i).privileges, Privilege::ControlMachine)) return;
-        CommandLine const line(
-            [](std::uint64_t n) { return sys::machine_info(abi::command_line_word(n)); });
+        auto const line = machine_command_line();
         auto const seconds = line.number_after("seconds=");
         if (seconds == 0) return;
         end_ = Instant() + Duration::s(seconds);

@@ -9,10 +9,10 @@
 #include "domains/binder/furnish.h"
 #include "domains/node/frame_link.h"
 #include "libnemesis/activation/domain_status.h"
-#include "libnemesis/base/command_line.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
+#include "libnemesis/machine.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
 
@@ -113,9 +113,7 @@ extern "C" void nem_main(abi::Environment const& env) {
         auto const name = take(argument, ':');
         if (!start(name, argument)) log::line("@failed to start ", name);
     }
-    CommandLine const line(
-        [](std::uint64_t n) { return sys::machine_info(abi::command_line_word(n)); });
-    auto const seconds = line.number_after("seconds=");
+    auto const seconds = machine_command_line().number_after("seconds=");
     auto const end = seconds != 0 ? Instant() + Duration::s(seconds) : Instant::never();
     EventWaiter deaths(kDeathEndpoint);
     for (;;) {

@@ -225,12 +225,14 @@ void random_calls(std::uint64_t total, std::uint64_t privileges, std::uint64_t s
     EXPECT_EQ(peer.status().state, 1);
 }
 
-void calls_without_privileges() { random_calls(option("calls", 40'000), 0, option("seed", kSeed)); }
+void calls_without_privileges() {
+    random_calls(option("calls=", 40'000), 0, option("seed=", kSeed));
+}
 void calls_with_privileges() {
     constexpr auto privileges =
         abi::kPrivilegesAll &
         ~(abi::kPrivilegeMachine | abi::kPrivilegeKps | abi::kPrivilegeDevices);
-    random_calls(option("calls", 20'000), privileges, option("seed", kSeed) + 1);
+    random_calls(option("calls=", 20'000), privileges, option("seed=", kSeed) + 1);
 }
 
 // ---- context slots
@@ -284,13 +286,13 @@ void fuzz_entry(abi::DibRo const* ro) {
 
 void every_byte_of_a_slot() {
     auto watch = canary();
-    auto const rounds = option("rounds", 2);
+    auto const rounds = option("rounds=", 2);
     std::uint64_t next = 0, lives = 0, back = 0;
     while (next < 1024 * rounds && lives < 3000) {
         ++lives;
         auto t = make(fuzz_entry, {.privileges = abi::kPrivilegeFpu, .weight = 50});
         REQUIRE_EQ(t.error, 0);
-        t.mail->in[1] = option("seed", kSeed);
+        t.mail->in[1] = option("seed=", kSeed);
         t.mail->in[2] = rounds;
         t.mail->out[0] = next;
         REQUIRE(t.start());

@@ -8,6 +8,7 @@
 #include "domains/probes/target.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/log/log.h"
+#include "libnemesis/machine.h"
 #include "libnemesis/state.h"
 
 namespace nemesis::probes {
@@ -18,7 +19,6 @@ struct Failure {
     log::Line text;
 };
 Failure failure;
-char command_line[512];
 
 /// `text` without the path before its last '/'.
 char const* base_name(char const* text) {
@@ -39,17 +39,6 @@ FaultAction on_fault(void*, abi::FaultRecord const&, abi::ContextSlot& context) 
     return FaultAction::Retry;
 }
 
-void read_command_line() {
-    for (std::uint64_t i = 0; i < sizeof(command_line) / 8; ++i) {
-        auto const word = sys::machine_info(abi::command_line_word(i));
-        __builtin_memcpy(command_line + i * 8, &word, 8);
-        bool ended = false;
-        for (int b = 0; b < 8; ++b) ended |= command_line[i * 8 + b] == 0;
-        if (ended) return;
-    }
-    command_line[sizeof(command_line) - 1] = 0;
-}
-
 /// std::string_view::substr without its exception.
 std::string_view part_of(std::string_view text, std::size_t from,
                          std::size_t length = ~std::size_t{0}) {
@@ -68,22 +57,6 @@ bool contains(std::string_view text, std::string_view part) {
         if (part_of(text, i, part.size()) == part) return true;
     }
     return false;
-}
-
-/// The value of `name=` on the command line, empty if it is not there.
-std::string_view value_of(std::string_view name) {
-    std::string_view rest(command_line);
-    while (!rest.empty()) {
-        auto const end = find(rest, ' ');
-        auto const word = part_of(rest, 0, end);
-        if (word.size() > name.size() && part_of(word, 0, name.size()) == name &&
-            word[name.size()] == '=') {
-            return part_of(word, name.size() + 1);
-        }
-        if (end == std::string_view::npos) break;
-        rest.remove_prefix(end + 1);
-    }
-    return {};
 }
 
 bool wanted(std::string_view name, std::string_view choice) {
@@ -183,7 +156,8 @@ bool can_write(std::uint64_t address, std::uint64_t value) {
 }
 
 std::uint64_t option(char const* name, std::uint64_t otherwise) {
-    auto const text = value_of(name);
+    auto const line = machine_command_line();
+    auto const text = line.after(name);
     if (text.empty()) return otherwise;
     std::uint64_t n = 0;
     for (char const c : text) {
@@ -198,11 +172,11 @@ std::uint64_t option(char const* name, std::uint64_t otherwise) {
 extern "C" void nem_main(nemesis::abi::Environment const&) {
     using namespace nemesis;
     using namespace nemesis::probes;
-    read_command_line();
+    auto const words = machine_command_line();
     set_fault_handler(&on_fault, nullptr);
     sys::contract_set(0, 0, 0, 0, 1000);
-    auto const choice = value_of("probes");
-    bool const with_long = value_of("groups") == "long";
+    auto const choice = words.after("probes=");
+    bool const with_long = words.has("groups=long");
     ProbeList const lists[] = {memory_probes(),   activation_probes(), event_probes(),
                                donation_probes(), section_probes(),    fault_probes(),
                                floating_probes(), contract_probes(),   interrupt_probes(),

@@ -15,6 +15,7 @@
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
+#include "libnemesis/machine.h"
 #include "libnemesis/memory/pages.h"
 
 namespace {
@@ -85,17 +86,11 @@ bool read_argument(std::string_view text, Settings& settings) {
 /// The number behind "incarnation=" of the machine's command line, stirred with the counter: an
 /// emulator may begin every life with the same one.
 std::uint64_t incarnation() {
-    constexpr std::string_view key = "incarnation=";
-    char text[513] = {};
-    for (std::uint64_t n = 0; n < 64; ++n) {
-        auto const word = sys::machine_info(abi::command_line_word(n));
-        __builtin_memcpy(text + 8 * n, &word, 8);
-    }
+    auto const line = machine_command_line();
     std::uint64_t number = 0;
-    for (std::size_t at = 0; text[at] != 0; ++at) {
-        if (!starts({text + at, sizeof(text) - 1 - at}, key)) continue;
-        for (auto const* c = text + at + key.size(); *c >= '0' && *c <= '9'; ++c)
-            number = number * 10 + static_cast<std::uint64_t>(*c - '0');
+    for (char const c : line.after("incarnation=")) {
+        if (c < '0' || c > '9') break;
+        number = number * 10 + static_cast<std::uint64_t>(c - '0');
     }
     SplitMix mix(number ^ cycle_count() << 20);
     return mix.next();

@@ -1,10 +1,7 @@
 #pragma once
 // The words of the machine's command line ("seconds=20 headless"): what the boot information gives
-// to the kernel, and any domain may read. Of a word that is there twice the first counts.
-//
-//     CommandLine const line([](std::uint64_t n) {
-//         return sys::machine_info(abi::command_line_word(n));
-//     });
+// to the kernel, and any domain may read (libnemesis/machine.h fetches it). Of a word that is there
+// twice the first counts.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +9,7 @@
 
 namespace nemesis {
 
-/// The command line, fetched once. At most 255 characters of it.
+/// The command line, fetched once. At most 511 characters of it.
 class CommandLine {
 public:
     /// `word(n)`: characters 8n to 8n + 7, the first in the lowest byte; zero bytes behind its end.
@@ -52,7 +49,7 @@ public:
     }
 
 private:
-    char text_[256] = {};
+    char text_[512] = {};
 };
 
 }  // namespace nemesis

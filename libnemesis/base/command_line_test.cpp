@@ -11,7 +11,7 @@ namespace nemesis {
 namespace {
 
 CommandLine line(std::string text) {
-    text.resize(256, '\0');
+    text.resize(512, '\0');
     return CommandLine([&](std::uint64_t n) {
         std::uint64_t word = 0;
         std::memcpy(&word, text.data() + 8 * n, 8);
@@ -41,8 +41,8 @@ TEST(CommandLine, WhatIsNoNumberIsNone) {
 }
 
 TEST(CommandLine, ALineWithoutEndEndsWithItsMemory) {
-    auto const l = line(std::string(300, 'x'));
-    EXPECT_EQ(l.after("x").size(), 254U);
+    auto const l = line(std::string(600, 'x'));
+    EXPECT_EQ(l.after("x").size(), 510U);
 }
 
 }  // namespace
