@@ -346,11 +346,11 @@ std::int64_t call_log(Word length, Word w0, Word w1, Word w2, Word w3) {
     return static_cast<std::int64_t>(length);
 }
 std::int64_t call_trace_mark(Word kind, Word a, Word b) {
-    // A domain writes marks about itself only: kinds 8 (Mark) and 13 to 16 (jobs, misses, phases).
-    auto const number = kind & 0xffff;
-    if (number != 8 && (number < 13 || number > 16)) return code(Error::BadArgument);
-    trace::record(static_cast<TraceKind>(number), static_cast<std::uint16_t>(kind >> 16),
-                  self().index, a, b);
+    // A domain writes marks about itself only.
+    auto const what = static_cast<TraceKind>(kind & 0xffff);
+    if (what != TraceKind::Mark && (what < TraceKind::JobStart || what > TraceKind::Phase))
+        return code(Error::BadArgument);
+    trace::record(what, static_cast<std::uint16_t>(kind >> 16), self().index, a, b);
     return 0;
 }
 std::int64_t call_machine_exit(Word exit_code) {

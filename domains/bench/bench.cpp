@@ -200,6 +200,11 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     samples();
     take_guarantee();
     note("empty_pair", empty_pair());
+    // What the others hold before and after what is measured.
+    traced("nothing", [] {});
+    enter_critical();
+    traced("nothing_critical", [] {});
+    leave_critical();
     for (auto const& group : groups) {
         if (!wanted(group.name) && !wanted("all")) continue;
         sys::measure(abi::MeasureWord::ResetEntryMax);

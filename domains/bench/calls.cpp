@@ -2,6 +2,7 @@
 #include "domains/bench/bench.h"
 #include "domains/bench/child.h"
 #include "libnemesis/activation/activation.h"
+#include "libnemesis/base/trace_format.h"
 #include "libnemesis/kps/kps.h"
 #include "libnemesis/threads/thread.h"
 
@@ -30,6 +31,16 @@ void null_syscall() {
             .crossings = 2});
 }
 
+/// What a record in the trace costs is less than this is above the null call.
+void trace_mark() {
+    Counters counters;
+    counters.begin();
+    each(kSamples, 200, [] { sys::trace_mark(static_cast<std::uint64_t>(TraceKind::Mark), 1, 2); });
+    report({.metric = "trace_mark",
+            .root_writes_hundredths = counters.root_writes(kSamples),
+            .crossings = 2});
+}
+
 void kps_section() {
     Counters counters;
     counters.begin();
@@ -37,7 +48,7 @@ void kps_section() {
     traced("kps_section", [] { KernelPrivilegedSection const section; });
     report({.metric = "kps_section",
             .root_writes_hundredths = counters.root_writes(kSamples),
-            .crossings = 4});
+            .crossings = 2});
 }
 
 /// Stamps the board before each yield; a stamp of the other's on return is a switch.
@@ -86,6 +97,7 @@ void yields() {
 
 void calls() {
     null_syscall();
+    trace_mark();
     kps_section();
     yields();
 }

@@ -70,8 +70,10 @@ void appel1() {
         samples().add(stamp() - before);
         page = next;
     }
+    appel.protect_next = (page + 1) % kPages;
+    traced("appel1", [&] { store_byte(appel.base + page * abi::kPageSize); });
+    sys::protect(appel.stretch, appel.protect_next, 1, kReadWrite);
     appel.protect_next = ~0ull;
-    sys::protect(appel.stretch, page, 1, kReadWrite);
     report({.metric = "appel1",
             .root_writes_hundredths = counters.root_writes(kFaults),
             .crossings = 8});

@@ -140,7 +140,7 @@ enum class Call : std::uint32_t {
     /// Errors: BadArgument (length over 32). bound 700.
     Log = 32,
     /// trace_mark(kind, a, b): a user record in the trace ring. Errors: BadArgument (a kind
-    /// that is not for domains). bound 60.
+    /// that is not for domains). bound 70.
     TraceMark = 33,
     /// machine_exit(code): ends the emulator with the code's low byte (0x10 = success) or halts.
     /// kMachineStop: stops the emulator until its user lets it go on, with no time passing; returns

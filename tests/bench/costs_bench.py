@@ -8,7 +8,7 @@ import bench_rows
 
 # Group: the metrics it reports, memory of the machine in MiB, host seconds at most.
 GROUPS = {
-    "calls": (("null_syscall", "kps_section", "switch"), 512, 120),
+    "calls": (("null_syscall", "trace_mark", "kps_section", "switch"), 512, 120),
     "events": (("event_send_async", "event_sync_roundtrip", "activation_event",
                 "activation_fault"), 512, 120),
     "memory": (("fault_to_domain", "map_page", "unmap_page", "map_batch", "appel1", "appel2"),

@@ -114,7 +114,7 @@ def show_entries(path, symbols, moved, most=12):
 
 
 def trace(context, archive, memory_mib, seconds):
-    """Boot, and return {name: trace file} and where the bench's second mapping is."""
+    """Boot; return what the machine said, {name: trace file} and where the bench's second mapping is."""
     files = {}
 
     def monitor(run, line):
@@ -136,16 +136,17 @@ def trace(context, archive, memory_mib, seconds):
                           on_stop=on_stop)
     booted.need_success()
     match = re.search(r"@code ([0-9]+) ([0-9]+)", booted.text)
-    return files, (int(match[1]), int(match[2])) if match else None
+    return booted.text, files, (int(match[1]), int(match[2])) if match else None
 
 
 def show(context, archive, memory_mib, seconds):
-    """Trace every measurement of an archive and say where its instructions are."""
-    files, moved = trace(context, archive, memory_mib, seconds)
+    """Trace every measurement of an archive and say where its instructions are; return what the machine
+    said, and {name: what its trace holds}."""
+    text, files, moved = trace(context, archive, memory_mib, seconds)
     symbols, marks = Symbols(), privileged_opcodes()
     results = {}
     for name, path in files.items():
         say(f"{name}:")
         results[name] = summarise(path, symbols, marks, moved, most=15)
         show_entries(path, symbols, moved)
-    return results
+    return text, results
