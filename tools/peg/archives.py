@@ -1,11 +1,29 @@
 """Boot archives: init, libnemesis, and what one manifest names, packed by the host's image tools."""
 
+import pathlib
 import re
 import subprocess
 
 import build
 from console import PegError
-from paths import BOOT, ROOT, TARGET_BUILD
+from paths import BOOT, ROOT, TARGET_BUILD, shown
+
+# What a machine runs unless told otherwise.
+DEMO_MANIFEST = ROOT / "domains" / "demo" / "demo.manifest"
+
+
+def manifest_file(path=None):
+    """The manifest at `path`, or the demo's; refused if it is no text."""
+    path = pathlib.Path(path or DEMO_MANIFEST).resolve()
+    if not path.is_file():
+        raise PegError(f"there is no file {shown(path)}")
+    try:
+        path.read_text()
+    except UnicodeDecodeError as error:
+        raise PegError(f"{shown(path)} is not text") from error
+    except OSError as error:
+        raise PegError(f"{shown(path)}: {error.strerror}") from error
+    return path
 
 
 def image_names(manifest):

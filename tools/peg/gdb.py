@@ -5,12 +5,13 @@ import pathlib
 import subprocess
 import tempfile
 
+import archives
 import build
 import packages
 import qemu
 import timebase
 from console import PegError, step
-from paths import ARCHIVE, BUILD, IMAGES_REGISTER, KERNEL, ROOT, shown
+from paths import BUILD, IMAGES_REGISTER, KERNEL, ROOT, shown
 
 NAME = "gdb"
 SUMMARY = "boot a machine under gdb, with symbols of kernel and domains"
@@ -18,6 +19,8 @@ SUMMARY = "boot a machine under gdb, with symbols of kernel and domains"
 
 def add_arguments(parser):
     parser.add_argument("--append", default="", metavar="TEXT", help="options for the kernel")
+    parser.add_argument("--manifest", type=pathlib.Path, metavar="FILE",
+                        help="what the machine runs (the demo)")
     parser.add_argument("--no-build", action="store_true", help="take what is built already")
     parser.add_argument("--commands", type=pathlib.Path, metavar="FILE",
                         help="run gdb's commands from FILE and end")
@@ -44,13 +47,14 @@ def script(socket):
 def run(options):
     if options.commands and not options.commands.is_file():
         raise PegError(f"there is no file {options.commands}")
+    manifest = archives.manifest_file(options.manifest)
     packages.need("run", "debug")
     if not options.no_build:
         build.build("x86_64")
     if not KERNEL.exists():
         raise PegError(f"there is no kernel yet ({shown(KERNEL)})")
-    machine = qemu.Machine(time=timebase.waiting(), append=options.append, gdb=True,
-                           archive=ARCHIVE if ARCHIVE.exists() else None)
+    archive = archives.make("gdb", manifest, built=True, folder=BUILD / "gdb")
+    machine = qemu.Machine(time=timebase.waiting(), append=options.append, gdb=True, archive=archive)
     with qemu.Run(machine, BUILD / "gdb") as emulator, \
             tempfile.NamedTemporaryFile("w", suffix=".gdb") as commands:
         commands.write(script(emulator.sockets / "gdb.sock"))

@@ -13,13 +13,11 @@ import archives
 import build
 import packages
 from console import PegError, say, step
-from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, LOADER, ROOT, shown
+from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, LOADER, shown
 
 NAME = "image"
 SUMMARY = "make the GPT disk image that UEFI firmware boots"
 
-# What the machine runs unless told otherwise: the first of these that exists.
-MANIFESTS = ("domains/demo/demo.manifest", "domains/hello/hello.manifest")
 MIB = 1 << 20
 # FAT32 wants at least 65525 clusters of 512 bytes.
 PARTITION_MIB_MIN = 36
@@ -83,18 +81,6 @@ def make_image(output, files):
     return output
 
 
-def make_archive(manifest=None):
-    """Pack the boot archive for a manifest (the default one) out of what is built."""
-    if manifest is None:
-        manifest = next((ROOT / name for name in MANIFESTS if (ROOT / name).exists()), None)
-        if manifest is None:
-            raise PegError("there is no manifest yet that says what to run")
-    manifest = pathlib.Path(manifest).resolve()
-    if not manifest.exists():
-        raise PegError(f"there is no {shown(manifest)}")
-    return archives.make(ARCHIVE.stem, manifest, built=True)
-
-
 def boot_files():
     """What the partition holds."""
     return {"EFI/BOOT/BOOTX64.EFI": LOADER, "kernel.elf": KERNEL, "boot.archive": ARCHIVE}
@@ -106,10 +92,11 @@ def ensure(output=DISK_IMAGE):
 
 
 def run(options):
+    manifest = archives.manifest_file(options.manifest)
     if not options.no_build:
         build.build("x86_64")
     step("making the disk image")
-    make_archive(options.manifest)
+    archives.make(ARCHIVE.stem, manifest, built=True)
     output = ensure(options.output)
     say(f"{shown(output)}: {output.stat().st_size // MIB} MiB; try it with ./peg run --uefi, write "
         "it with ./peg flash DEVICE")

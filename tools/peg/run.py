@@ -22,7 +22,7 @@ import report
 import run_nodes
 import timebase
 from console import PegError, UsageError, say, step
-from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, ROOT, shown
+from paths import ARCHIVE, BUILD, DISK_IMAGE, KERNEL, shown
 
 NAME = "run"
 SUMMARY = "build, boot and run the demo"
@@ -165,17 +165,8 @@ def examine(run, watcher, outcome, players):
 
 def choose_manifest(options):
     """The manifest, and whether it is one that a director runs by script."""
-    manifest = options.manifest or ROOT / image.MANIFESTS[0]
-    manifest = pathlib.Path(manifest).resolve()
-    if not manifest.is_file():
-        raise PegError(f"there is no {shown(manifest)}")
-    try:
-        text = manifest.read_text()
-    except UnicodeDecodeError as error:
-        raise PegError(f"{shown(manifest)} is not text") from error
-    except OSError as error:
-        raise PegError(f"{shown(manifest)}: {error.strerror}") from error
-    return manifest, bool(re.search(r"(?m)^\s*domain\s+director\b", text))
+    manifest = archives.manifest_file(options.manifest)
+    return manifest, bool(re.search(r"(?m)^\s*domain\s+director\b", manifest.read_text()))
 
 
 def check(options):

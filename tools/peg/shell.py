@@ -48,7 +48,7 @@ def make_archive(folder, script=None, name="shell"):
         if count != 1:
             raise PegError(f"{MANIFEST} has no place for a script")
         commands = folder / f"{name}.script"
-        commands.write_text(script)
+        commands.write_text(script + "\n")  # no data is no script
         data.append(("script", commands))
     manifest = folder / f"{name}.manifest.txt"
     manifest.write_text(text)
