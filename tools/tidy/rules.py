@@ -15,7 +15,11 @@ LAYERS = {
     "fs": ("libnemesis", "kernel/abi", "names", "fs"),
 }
 # What every test may include besides.
-TEST_SUPPORT = ("tests/support", "arch/host")
+TEST_SUPPORT = ("tests/support",)
+
+# Pages that follow the code: what they name has to be there.
+STORIES = ("docs/stories/", "docs/architecture.md", "docs/reading_order.md", "docs/hostile_input.md",
+           "docs/tutorial.md")
 
 # Folders with sources that need no README of their own.
 NO_README = ("tools/cmake/config_site", "tools/sysroot/musl", ".ci")

@@ -185,6 +185,30 @@ def check_files(tree):
                 yield f"{name}:{error.lineno}: {error.msg}"
 
 
+def check_stories(tree):
+    """What a story, or a page that tells of the code, names is there: files by path, functions by
+    their last name."""
+    told = [name for name in tree.with_suffix(".md")
+            if name.startswith(rules.STORIES) and not name.endswith("README.md")]
+    if not told:
+        return
+    known = set()
+    for name in tree.with_suffix(*CODE, ".if"):
+        known |= set(re.findall(r"[A-Za-z_]\w*", tree.text(name)))
+    for name in told:
+        for number, line in enumerate(tree.text(name).splitlines(), 1):
+            for word in re.findall(r"`([^`]+)`", line):
+                if re.match(r"[xX][._]", word):
+                    continue  # any file
+                if re.fullmatch(r"[\w./-]+\.(h|cpp|S|py|if|md)", word):
+                    if not any(n == word or n.endswith("/" + word) for n in tree.names):
+                        yield f"{name}:{number}: there is no file {word}"
+                    continue
+                match = re.fullmatch(r"(?:\w+::)*(\w+)(?:\(.*\))?", word)
+                if match and match[1] not in known:
+                    yield f"{name}:{number}: no source knows {word}"
+
+
 def format_files(tree):
     """The files that clang-format looks after."""
     return [name for name in tree.with_suffix(".h", ".cpp", ".c")]
@@ -210,7 +234,8 @@ def check_format(tree):
 
 
 CHECKS = {"layers": check_layers, "readmes": check_readmes, "docstrings": check_docstrings,
-          "words": check_words, "files": check_files, "format": check_format}
+          "words": check_words, "stories": check_stories, "files": check_files,
+          "format": check_format}
 
 
 def fix(tree):

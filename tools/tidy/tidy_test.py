@@ -48,6 +48,13 @@ class Checks(unittest.TestCase):
         self.assertEqual(len(bad), 1)
         self.assertIn("libnemesis/base may not include kernel/a.h", bad[0])
 
+    def test_a_story_of_what_is_not_there_is_found(self):
+        story = "`wake(now)` of `kernel/a.h` calls `Scheduler::step`; `gone` and `kernel/b.h` do not.\n"
+        bad = self.problems("stories", kernel__a_DOT_h="void wake(int now);\nint step;\n",
+                            docs__stories__s_DOT_md=story)
+        self.assertEqual(bad, ["docs/stories/s.md:1: no source knows gone",
+                               "docs/stories/s.md:1: there is no file kernel/b.h"])
+
     def test_an_include_downward_is_fine(self):
         self.assertEqual(self.problems("layers", libnemesis__base__a_DOT_h="", kernel__b_DOT_h=""
                                        '#include "libnemesis/base/a.h"\n'), [])
