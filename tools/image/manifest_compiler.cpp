@@ -124,6 +124,7 @@ public:
 private:
     void parse();
     void parse_domain();
+    void parse_body(DomainDraft& draft, std::string const& name);
     void parse_property(DomainDraft& draft);
     void parse_contract(DomainDraft& draft, Place place);
     void parse_privileges(DomainDraft& draft);
@@ -152,6 +153,8 @@ private:
     std::vector<ManifestResource> resources_;
     std::vector<std::pair<ManifestResource, std::string>> owned_;  ///< lines and ports, and whose
     std::string text_;
+    std::map<std::string, std::string, std::less<>> image_owner_;  ///< image, whose it is
+    std::set<std::string, std::less<>> mistaken_;  ///< what was begun as a domain and is none
     std::uint64_t share_ = 0;
     bool overbooked_ = false;
 };
@@ -182,6 +185,15 @@ void Compiler::parse_domain() {
     DomainDraft draft;
     draft.place = scan_.place();
     std::string const name(scan_.word("a domain's name"));
+    try {
+        parse_body(draft, name);
+    } catch (ManifestMistake const&) {
+        mistaken_.insert(name);  // it is there, for who names it: one mistake is one message
+        throw;
+    }
+}
+
+void Compiler::parse_body(DomainDraft& draft, std::string const& name) {
     bool const numbered = scan_.accept("*");
     std::uint32_t count = 1;
     if (numbered) {
@@ -404,6 +416,13 @@ void Compiler::add_instances(DomainDraft const& draft, std::string const& name, 
             return;
         }
         set(r.name, full);
+        if (numbered && !draft.seen.contains("image")) set(r.image, full);
+        std::string const image(r.image.view());
+        if (auto const [at, fresh] = image_owner_.try_emplace(image, full); !fresh) {
+            note(draft.place, quoted(full) + " starts image " + quoted(image) + ", as " +
+                                  quoted(at->second) +
+                                  " does; domains that are started at boot have an image each");
+        }
         check_owners(draft, full);
         r.first_resource = static_cast<std::uint32_t>(resources_.size());
         r.resource_count = static_cast<std::uint32_t>(draft.resources.size());
@@ -463,6 +482,9 @@ void Compiler::parse_channel() {
 std::optional<std::uint32_t> Compiler::find(End const& end) {
     auto const at = domain_index_.find(end.domain);
     if (at != domain_index_.end()) return at->second;
+    auto const digits = end.domain.find_last_not_of("0123456789") + 1;
+    if (mistaken_.contains(end.domain) || mistaken_.contains(end.domain.substr(0, digits)))
+        return std::nullopt;
     std::vector<std::string_view> names;
     for (auto const& [name, index] : domain_index_) names.push_back(name);
     note(end.place, "there is no domain " + quoted(end.domain) + suggestion(end.domain, names));

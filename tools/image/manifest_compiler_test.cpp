@@ -69,7 +69,7 @@ TEST(ManifestCompiler, MeansWhatItSays) {
     EXPECT_EQ(m->resource(display.first_resource + 1).a, 0x12341111u);
     ManifestDomain const hog = m->domain(4);
     EXPECT_EQ(hog.name.view(), "hog2");
-    EXPECT_EQ(hog.image.view(), "hog");
+    EXPECT_EQ(hog.image.view(), "hog2");
     EXPECT_EQ(m->argument(hog), "hog 2");
     EXPECT_EQ(m->channel(1).source, 4u);
     EXPECT_EQ(m->channel(1).slot_bytes, 4096u);
@@ -181,8 +181,24 @@ TEST(ManifestCompiler, ReportsSeveralMistakesInOrder) {
     EXPECT_EQ(mistakes("domain a { memroy 1MiB }\nchannel x.y -> a.z\ndomain b { memory 1MiB }\n"),
               "1:12: 'memroy' is no property of a domain; did you mean 'memory'?\n"
               "2:9: there is no domain 'x'; did you mean 'b'?\n"
-              "2:16: there is no domain 'a'; did you mean 'b'?\n"
               "3:8: the domain has no time; give it 'contract SLICE/PERIOD' or 'spare weight N'\n");
+}
+
+TEST(ManifestCompiler, ADomainWithAMistakeIsNoMissingDomain) {
+    EXPECT_EQ(mistakes("domain a * 2 { memroy 1MiB }\ndomain b { memory 1MiB spare weight 1 }\n"
+                       "channel a0.x -> b.y\nchannel a1.x -> b.z\n"),
+              "1:16: 'memroy' is no property of a domain; did you mean 'memory'?\n");
+}
+
+TEST(ManifestCompiler, EachDomainHasAnImageOfItsOwn) {
+    std::string const sound = " memory 1MiB spare weight 1 }\n";
+    EXPECT_EQ(mistakes("domain a {" + sound + "domain b { image a" + sound),
+              "2:8: 'b' starts image 'a', as 'a' does; domains that are started at boot have an "
+              "image each\n");
+    EXPECT_EQ(mistakes("domain a * 2 { image a" + sound),
+              "1:8: 'a1' starts image 'a', as 'a0' does; domains that are started at boot have an "
+              "image each\n");
+    EXPECT_TRUE(compile_manifest("domain a * 2 {" + sound + "domain a {" + sound).has_value());
 }
 
 TEST(ManifestCompiler, SurvivesAnyText) {

@@ -27,12 +27,15 @@ def manifest_file(path=None):
 
 
 def image_names(manifest):
-    """The images a manifest starts (an instance without its own image is called as its image)."""
+    """The images a manifest starts: one that is not named is called as its domain, number and all."""
     text = re.sub(r"#.*", "", manifest.read_text())
     names = set()
-    for name, body in re.findall(r"\bdomain\s+([\w-]+)(?:\s*\*\s*\d+)?\s*\{(.*?)\}", text, re.S):
+    for name, count, body in re.findall(r"\bdomain\s+([\w-]+)(?:\s*\*\s*(\d+))?\s*\{(.*?)\}", text, re.S):
         image = re.search(r"\bimage\s+([\w./-]+)", body)
-        names.add(image.group(1) if image else name)
+        if image:
+            names.add(image.group(1))
+        else:
+            names.update(f"{name}{i}" for i in range(int(count))) if count else names.add(name)
     return names
 
 
