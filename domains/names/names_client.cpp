@@ -79,6 +79,7 @@ Result<Value, NameError> SystemNames::follow(std::string_view path, names::Reque
             }
             return fail(error_of(why));
         }
+        answered_ = server;
         using Answer = std::remove_cvref_t<decltype(*answer)>;
         if (answer->tag == Answer::Tag::Failed) return fail(error_of(answer->failed));
         if (answer->tag != Answer::Tag::Elsewhere) {
@@ -134,6 +135,11 @@ Result<void, NameError> SystemNames::make_directory(std::string_view path,
 
 Result<void, NameError> SystemNames::unbind(std::string_view path, names::Request const& request) {
     return follow<void>(path, request, [](Proxy& p, std::string_view at) { return p.unbind(at); });
+}
+
+bool SystemNames::wait_for_end(Instant until) {
+    if (answered_ == nullptr || !answered_->used) return true;
+    return answered_->bound.client().wait_for_end(until);
 }
 
 }  // namespace nemesis::name_service

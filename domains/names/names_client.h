@@ -39,6 +39,10 @@ public:
                                                   names::Request const& request) override;
     Result<void, names::NameError> unbind(std::string_view path,
                                           names::Request const& request) override;
+    /// Blocks until the server that has answered last is dead: then what this client has bound
+    /// there is gone. True: it is; false: `until` has passed. context: the only thread that uses
+    /// this
+    bool wait_for_end(Instant until);
 
 private:
     using Proxy = NamesProxy<invocation::CallClient>;
@@ -59,6 +63,7 @@ private:
     binder::Session& session_;
     Mutex mutex_;
     Known known_[known_max];
+    Known* answered_ = nullptr;  ///< last
     std::uint64_t uses_ = 0;
 };
 

@@ -1,27 +1,68 @@
 #include "domains/names/publish.h"
 
+#include <algorithm>
+
 #include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
 
 namespace nemesis::name_service {
 
 using invocation::Failure;
 using names::NameError;
 
-Result<void, Failure> publish(binder::Session& session, SystemNames& system,
-                              binder::Offered& offered, std::string_view path,
-                              binder::Offered::Options const& options, Instant until) {
-    if (offered.number() == 0) TRY_VOID(session.offer(offered, options));
-    names::Handle const handle{offered.number(), offered.interface().hash.low};
+namespace {
+
+// How long is waited before the name server is asked again: at first, and at most.
+constexpr auto pause_first = Duration::us(200), pause_most = Duration::ms(50);
+/// How long one attempt of the keeper's may take.
+constexpr auto patience = Duration::s(1);
+constexpr std::uint64_t stack_pages = 4;
+
+/// Whether it may go by itself: the predecessor's name, or a name server that is not there yet.
+bool passes(NameError why) {
+    return why == NameError::Exists || why == NameError::Unreachable || why == NameError::NotFound;
+}
+
+}  // namespace
+
+Result<void, NameError> Publication::enter(Instant until) {
+    names::Handle const handle{offered_.number(), offered_.interface().hash.low};
+    return system_.bind(path_, handle, names::BindMode::New, {.deadline = until});
+}
+
+Result<void, Failure> Publication::publish(std::string_view path,
+                                           binder::Offered::Options const& options, Instant until) {
+    if (offered_.number() == 0) TRY_VOID(session_.offer(offered_, options));
+    path_ = path;
     for (;;) {
-        auto const bound = system.bind(path, handle, names::BindMode::New, {.deadline = until});
-        if (bound) return {};
-        // The predecessor's name, or a name server that is not there yet.
-        auto const why = bound.error();
-        if (why != NameError::Exists && why != NameError::Unreachable && why != NameError::NotFound)
+        auto const entered = enter(until);
+        if (entered) break;
+        auto const why = entered.error();
+        if (!passes(why))
             return fail(why == NameError::DeadlinePassed ? Failure::TimedOut : Failure::Refused);
         if (now() >= until)
             return fail(why == NameError::Exists ? Failure::Busy : Failure::Unreachable);
-        Thread::sleep_until(now() + Duration::us(200));
+        Thread::sleep_until(now() + pause_first);
+    }
+    auto* const stack = pages::take(stack_pages);
+    if (stack == nullptr ||
+        !keeper_.start(
+            [](void* self) { static_cast<Publication*>(self)->keep(); }, this,
+            {.stack = stack, .stack_bytes = stack_pages * abi::kPageSize, .name = "publish"}))
+        return fail(Failure::NoMemory);
+    return {};
+}
+
+void Publication::keep() {
+    for (;;) {
+        (void)system_.wait_for_end(Instant::never());
+        // Whatever the reason, it is tried again: a service without its name serves nobody.
+        for (auto pause = pause_first; !enter(now() + patience);
+             pause = std::min(pause * 2, pause_most))
+            Thread::sleep_until(now() + pause);
+        ++renewals_;
+        log::line(path_, ": registered anew");
     }
 }
 

@@ -1,10 +1,15 @@
 #pragma once
-// Publishing: a service gets a name that everybody can resolve.
+// Publishing: a service has a name that everybody can resolve, as long as it lives.
 //
-// publish() offers the object to the binder and lets a name of the system's name server stand for
-// the offer. The name goes when the domain dies. One that is restarted may meet the name of its
-// predecessor for a moment: that is waited for. Context: threads.
+// A Publication offers the object to the binder and lets a name of the system's name server stand
+// for the offer. The name goes when the domain dies. One that is restarted may meet the name of its
+// predecessor for a moment: that is waited for. When the name server has died, a thread of the
+// Publication waits for the next one and registers there: the offer is the same, so whoever is
+// bound notices nothing. Nothing is polled: the death is an event of the connection to the name
+// server, which is the Publication's own, because names go with the connection that bound them.
+// Source: PEG94 "Naming and Invocation".
 
+#include <cstdint>
 #include <string_view>
 
 #include "domains/binder/session.h"
@@ -12,11 +17,35 @@
 
 namespace nemesis::name_service {
 
-/// Makes `offered` known as `path` (below the name server's root: "services/clock"). Afterwards the
-/// session's serve() must run. errors: those of Session::offer; Busy (somebody else has the name),
-/// Unreachable (no name server, or no such directory), TimedOut
-[[nodiscard]] Result<void, invocation::Failure> publish(
-    binder::Session& session, SystemNames& system, binder::Offered& offered, std::string_view path,
-    binder::Offered::Options const& options, Instant until);
+/// See the head of this file. owner: the service; session and offer outlive it, and it is for ever
+class Publication {
+public:
+    Publication(binder::Session& session, binder::Offered& offered)
+        : session_(session), offered_(offered), system_(session) {}
+    Publication(Publication const&) = delete;
+    Publication& operator=(Publication const&) = delete;
+
+    /// Makes the object known as `path` (below the name server's root: "services/clock"), and keeps
+    /// it known. The session's serve() must run. Once. errors: those of Session::offer; Busy
+    /// (somebody else has the name), Unreachable (no name server, or no such directory), TimedOut,
+    /// NoMemory (for the thread: a context slot, four pages); owner: the text outlives this;
+    /// context: a thread
+    [[nodiscard]] Result<void, invocation::Failure> publish(std::string_view path,
+                                                            binder::Offered::Options const& options,
+                                                            Instant until);
+    /// How often it was registered anew, after deaths of the name server.
+    std::uint32_t renewals() const { return renewals_; }
+
+private:
+    Result<void, names::NameError> enter(Instant until);
+    [[noreturn]] void keep();
+
+    binder::Session& session_;
+    binder::Offered& offered_;
+    SystemNames system_;
+    std::string_view path_;
+    std::uint32_t renewals_ = 0;
+    Thread keeper_;
+};
 
 }  // namespace nemesis::name_service

@@ -26,8 +26,8 @@ struct Service {
     ClockObject object;
     invocation::Backlog backlog;
     binder::Session session;
-    name_service::SystemNames system{session};
     binder::Offered offered{static_cast<clock::Clock*>(&object), clock::Clock::info, backlog};
+    name_service::Publication publication{session, offered};
     Thread notices;
 };
 alignas(Service) std::byte memory[sizeof(Service)];
@@ -44,8 +44,7 @@ extern "C" void nem_main(abi::Environment const& env) {
                            &all.session,
                            {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
         return log::line("no memory for a thread");
-    auto const published = name_service::publish(all.session, all.system, all.offered, name, {},
-                                                 now() + Duration::ms(300));
+    auto const published = all.publication.publish(name, {}, now() + Duration::ms(300));
     if (!published) {
         log::line("not published: ", text(published.error()));
         sys::exit(3);

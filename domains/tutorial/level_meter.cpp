@@ -38,8 +38,8 @@ struct Service {
     Meter meter;
     invocation::Backlog backlog;
     binder::Session session;
-    name_service::SystemNames system{session};
     binder::Offered offered{static_cast<tutorial::Level*>(&meter), tutorial::Level::info, backlog};
+    name_service::Publication publication{session, offered};
     Thread notices;
 };
 
@@ -55,8 +55,7 @@ int main() {
     all.notices.start(
         [](void* self) { static_cast<binder::Session*>(self)->serve(); }, &all.session,
         {.stack = pages::take(4), .stack_bytes = 4 * abi::kPageSize, .name = "serve"});
-    auto const published = name_service::publish(all.session, all.system, all.offered,
-                                                 "services/level", {}, now() + Duration::s(1));
+    auto const published = all.publication.publish("services/level", {}, now() + Duration::s(1));
     if (!published) {
         log::line("not published: ", text(published.error()));
         return 1;

@@ -54,6 +54,20 @@ void CallClient::peer_died() {
     dead_ = true;
     is_quick_ = false;
     waiters_.wake_all();
+    if (dead_hook_.function != nullptr) dead_hook_.function(dead_hook_.self);
+}
+
+bool CallClient::wait_for_end(Instant until) {
+    enter_critical();
+    auto const life = life_;
+    bool waits = true;
+    // Whether it is dead is asked after each event: one that comes from here on stays pending.
+    while (open_ && life == life_ && !dead_ && !peer_is_dead(endpoint_) && waits)
+        waits = waiters_.wait(until);
+    bool const ended = !open_ || life != life_ || dead_ || peer_is_dead(endpoint_);
+    if (ended && open_ && life == life_ && !dead_) peer_died();
+    leave_critical();
+    return ended;
 }
 
 /// A call's place in the table is free again.

@@ -38,6 +38,18 @@ public:
     /// neither looked at nor written any more. The endpoint stays the owner's.
     void close();
     void set_handles(HandleTable* handles) { handles_ = handles; }
+    /// What is told when it is known that no call can succeed any more: the server is dead, broke
+    /// the protocol, or this end was closed. Activations are off; several times for one end,
+    /// perhaps.
+    struct Dead {
+        void (*function)(void* self) = nullptr;
+        void* self = nullptr;
+    };
+    void on_dead(Dead hook) { dead_hook_ = hook; }
+    /// Blocks until the server is dead, or this end closed; false: until `until`. context: a
+    /// thread; meanwhile no other thread calls (a call's answer may take the event of the death
+    /// with it)
+    bool wait_for_end(Instant until);
     /// Off: calls send asynchronously and the server works on its own time. On at first.
     void set_donation(bool on) {
         donates_ = on;
@@ -105,7 +117,8 @@ public:
                                                                  std::uint32_t bytes) override {
         seal(outgoing, 0, target, CallKind::Announcement, Instant::never(), bytes);
         requests_.publish_unasked();
-        if (!held_ && sys::send(endpoint_) < 0) dead_ = true;
+        if (!held_ && sys::send(endpoint_) < 0) [[unlikely]]
+            peer_died();
         leave(outgoing.token);
         return {};
     }
@@ -167,7 +180,7 @@ private:
     std::byte const* lost(std::uint32_t index, std::uint64_t was_on);
     std::byte const* failed(Failure why, std::uint64_t was_on);
     std::optional<std::uint32_t> find_reply(std::uint64_t id);
-    void peer_died();
+    [[gnu::noinline]] void peer_died();
     void forget_call(std::uint32_t index);
 
     union {
@@ -189,6 +202,7 @@ private:
     std::uint32_t life_ = 0;  ///< how often it was closed
     HandleTable* handles_ = nullptr;
     WaitQueue waiters_;
+    Dead dead_hook_;
     std::uint64_t word_ = 0, token_ = 0;
     Failure why_ = Failure::None;
     bool donates_ = true;

@@ -1,0 +1,96 @@
+#include "domains/names/service.h"
+
+#include <algorithm>
+
+#include "libnemesis/clock.h"
+
+namespace nemesis::name_service {
+
+using invocation::AnyMaillon;
+using invocation::Failure;
+using names::NameError;
+
+namespace {
+
+// How long is waited before the name is resolved again: at first, and at most.
+constexpr auto pause_first = Duration::us(50), pause_most = Duration::ms(2);
+
+/// Whether it may go by itself: the service is being started again, or the name server.
+bool passes(Failure why) { return why == Failure::Unreachable || why == Failure::PeerDead; }
+
+}  // namespace
+
+ServiceConnection::ServiceConnection(names::NameSpace& space, binder::Session& session,
+                                     std::string_view name, invocation::InterfaceInfo const& info,
+                                     ServiceOptions const& options)
+    : space_(space), session_(session), name_(name), info_(info), options_(options) {
+    bound_.client().on_dead({&ServiceConnection::server_died, this});
+}
+
+void ServiceConnection::set_maillon(AnyMaillon& own, AnyMaillon again, void* proxy) {
+    own_ = &own;
+    again_ = again;
+    proxy_ = proxy;
+    own = again;
+}
+
+/// Whoever has replaced the maillon's function meanwhile is obeyed.
+void ServiceConnection::server_died(void* self) {
+    auto& c = *static_cast<ServiceConnection*>(self);
+    if (*c.own_ == AnyMaillon(c.proxy_, nullptr)) *c.own_ = c.again_;
+}
+
+void ServiceConnection::forget() {
+    connecting_.lock();
+    session_.unbind(bound_);
+    connecting_.unlock();
+}
+
+Failure ServiceConnection::first_use() {
+    if (state().rw->activations_on == 0) return Failure::Busy;
+    connecting_.lock();
+    // Perhaps another thread has connected meanwhile.
+    auto why = Failure::None;
+    if (!bound_.is_bound() || bound_.is_dead())
+        why = connect(std::min(until_, now() + options_.patience));
+    if (why == Failure::None) {
+        enter_critical();
+        // It may have died again already: then the next use finds out, and not this maillon.
+        if (!bound_.is_dead() && *own_ == again_) own_->set_direct(proxy_);
+        leave_critical();
+    }
+    connecting_.unlock();
+    return why;
+}
+
+Failure ServiceConnection::connect(Instant until) {
+    for (auto pause = pause_first;; pause = std::min(pause * 2, pause_most)) {
+        auto const why = connect_once(until);
+        if (why == Failure::None) ++connections_;
+        if (!passes(why) || now() >= until) return why;
+        Thread::sleep_until(std::min(until, now() + pause));
+    }
+}
+
+Failure ServiceConnection::connect_once(Instant until) {
+    // What is left of the dead one goes first: it has a place at the binder, and its endpoint.
+    session_.unbind(bound_);
+    auto const found = space_.resolve(name_, {.deadline = until});
+    if (!found) {
+        why_ = found.error();
+        switch (why_) {
+            case NameError::NotFound:
+            case NameError::Unreachable:
+            case NameError::InUse:
+                return Failure::Unreachable;
+            case NameError::DeadlinePassed:
+                return Failure::TimedOut;
+            default:
+                return Failure::Refused;
+        }
+    }
+    auto const bound = session_.bind(bound_, found->reference, info_, options_.slots, until);
+    return bound ? Failure::None : bound.error();
+}
+
+}  // namespace nemesis::name_service

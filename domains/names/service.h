@@ -1,0 +1,112 @@
+#pragma once
+// ServiceHandle: a maillon whose first use connects to a service by its name, and which comes back
+// after the service's death.
+//
+// The first call resolves the name, binds to the offer that it stands for, and makes the maillon
+// lead directly to the proxy; further calls are as fast as the proxy. When the service has died,
+// the call that finds it out fails (PeerDead), once: from then on the maillon connects again, so
+// the next call resolves the name anew and goes to whoever has it by then. No call is made twice. A
+// first use is patient: a name that is not there, or whose service is just dying, is asked for
+// again until it is there, the caller's time-out has passed, or `patience` is over.
+//
+// A failed call may have been made (was_not_made); what is to be done about that is the caller's.
+// Several threads may call; each of those whose calls were under way at the death has its error.
+// Copies of the maillon made before the first use connect each time; copies made later do not come
+// back. Context: threads; a use from a closure that would have to connect fails with Busy.
+// Source: PEG94 "Naming and Invocation".
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+
+#include "domains/binder/session.h"
+#include "libnemesis/invocation/maillon.h"
+#include "libnemesis/threads/thread.h"
+#include "names/name_space.h"
+
+namespace nemesis::name_service {
+
+/// How a service is found and bound to.
+struct ServiceOptions {
+    Duration patience = Duration::s(1);  ///< how long a first use waits for the service
+    std::uint32_t slots = 4;             ///< calls in flight
+};
+
+/// All of a ServiceHandle but its types. owner: as that
+class ServiceConnection {
+public:
+    ServiceConnection(names::NameSpace& space, binder::Session& session, std::string_view name,
+                      invocation::InterfaceInfo const& info, ServiceOptions const& options);
+    ServiceConnection(ServiceConnection const&) = delete;
+    ServiceConnection& operator=(ServiceConnection const&) = delete;
+
+    binder::Bound& bound() { return bound_; }
+    /// Why the last resolution failed, for people.
+    names::NameError why() const { return why_; }
+    /// How often it has connected.
+    std::uint64_t connections() const { return connections_; }
+    /// The next use connects anew; calls that wait fail with Cancelled.
+    void forget();
+
+protected:
+    /// The maillon `own` asks `function`, which calls first_use, and leads to `proxy` while there
+    /// is a connection.
+    void set_maillon(invocation::AnyMaillon& own, invocation::AnyMaillon again, void* proxy);
+    /// Connects if need be. Failure::None: `proxy` can be called.
+    invocation::Failure first_use();
+    Instant until_ = Instant::never();
+
+private:
+    static void server_died(void* self);
+    invocation::Failure connect(Instant until);
+    invocation::Failure connect_once(Instant until);
+
+    names::NameSpace& space_;
+    binder::Session& session_;
+    std::string_view name_;
+    invocation::InterfaceInfo const& info_;
+    ServiceOptions options_;
+    names::NameError why_ = names::NameError::NotFound;
+    std::uint64_t connections_ = 0;
+    Mutex connecting_;
+    binder::Bound bound_;
+    invocation::AnyMaillon* own_ = nullptr;  ///< leads to `proxy_`, or is as `again_`
+    invocation::AnyMaillon again_;
+    void* proxy_ = nullptr;
+};
+
+/// A service of interface I, whose proxies are P<CallClient> (generated code). owner: borrows name
+/// space, session and the name's text; outlives all calls
+template <typename I, template <typename> typename P>
+class ServiceHandle final : public ServiceConnection {
+public:
+    ServiceHandle(names::NameSpace& space, binder::Session& session, std::string_view name,
+                  ServiceOptions const& options = {})
+        : ServiceConnection(space, session, name, I::info, options), proxy_(bound().client()) {
+        set_maillon(handle_, invocation::AnyMaillon(this, &ServiceHandle::use),
+                    static_cast<I*>(&proxy_));
+    }
+
+    /// To call through: service->operation(...).
+    I* operator->() { return handle_.operator->(); }
+    /// The maillon itself, to be called through or replaced.
+    invocation::Maillon<I>& handle() { return handle_; }
+    /// The time-out of calls from now on, and of first uses. All threads have the same.
+    void set_until(Instant until) {
+        until_ = until;
+        proxy_.set_until(until);
+    }
+
+private:
+    static Result<void*, invocation::Failure> use(invocation::AnyMaillon& self) {
+        auto& service = *static_cast<ServiceHandle*>(self.reference());
+        if (auto const why = service.first_use(); why != invocation::Failure::None)
+            return fail(why);
+        return static_cast<void*>(static_cast<I*>(&service.proxy_));
+    }
+
+    P<invocation::CallClient> proxy_;
+    invocation::Maillon<I> handle_;
+};
+
+}  // namespace nemesis::name_service

@@ -1,0 +1,103 @@
+// mixer_client: two threads that call a Mixer without end through one handle, while it dies and
+// comes back, and check every answer and every error.
+//
+// For each thread holds: between two answers there are at most as many errors as lives have ended.
+// When the service says that it is not killed any more each thread makes 50 calls; then the domain
+// gives the connection back, looks whether it has as many endpoints as at first, and exits with
+// 0x600'0000 and how many errors there were. Exits with 0xbad'0000 and the line where something
+// was not as it must be.
+#include <new>
+
+#include "domains/names/names_client.h"
+#include "domains/names/service.h"
+#include "domains/services/mixer.if.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/memory/pages.h"
+
+namespace {
+
+using namespace nemesis;
+using invocation::Failure;
+
+constexpr std::uint64_t space_bytes = 16 * 1024;
+constexpr std::uint64_t calls_at_the_end = 50;
+
+void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
+    if (holds) return;
+    log::line("line ", line, ": ", what);
+    sys::exit(0xbad'0000 + line);
+}
+#define CHECK(holds, what) check(holds, __LINE__, what)
+
+/// All that lives as long as the domain: no destructors are ever run.
+struct Client {
+    explicit Client(names::NameSpace const& own) : space(own) {}
+    binder::Session session;
+    name_service::SystemNames system{session};
+    names::NameSpace space;
+    name_service::ServiceHandle<services::Mixer, services::MixerProxy> mixer{
+        space, session, "global/services/mixer"};
+    std::uint64_t errors = 0;
+    Thread second;
+};
+alignas(Client) std::byte client_memory[sizeof(Client)];
+
+void call_until_the_last(Client& client) {
+    std::uint64_t life = 0, failed = 0, left = calls_at_the_end;
+    for (std::uint64_t mark = 0; left != 0; ++mark) {
+        auto const answer = client.mixer->mix(mark);
+        if (!answer) {
+            auto const why = static_cast<Failure>(answer.error());
+            if (why == Failure::Busy) {
+                // The other thread has not read its answer yet: it gets its turn.
+                Thread::yield();
+                continue;
+            }
+            CHECK(why == Failure::PeerDead || why == Failure::Cancelled ||
+                      why == Failure::Unreachable,
+                  static_cast<std::uint64_t>(why));
+            ++failed;
+            ++client.errors;
+            CHECK(client.mixer.connections() != 0 && failed <= 1000, failed);
+            continue;
+        }
+        CHECK(answer->mixed == 3 * mark + answer->life, mark);
+        CHECK(answer->life >= life && failed <= answer->life - life, failed);
+        life = answer->life;
+        failed = 0;
+        if (answer->last) --left;
+    }
+}
+
+std::uint64_t endpoints_used() {
+    std::uint64_t used = 0;
+    for (std::uint32_t n = 0; n < dib().endpoint_count; ++n)
+        used += sys::endpoint_state(n) != static_cast<std::int64_t>(abi::EndpointState::Free);
+    return used;
+}
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const&) {
+    auto* const memory = static_cast<std::byte*>(pages::take(space_bytes / abi::kPageSize));
+    auto* const stack = pages::take(4);
+    CHECK(memory != nullptr && stack != nullptr, 0);
+    auto const space = names::NameSpace::create({memory, space_bytes}, 1);
+    CHECK(space.has_value(), 0);
+    auto& client = *new (client_memory) Client(*space);
+    CHECK(client.session.open().has_value(), 0);
+    CHECK(client.space.make_directory("global").has_value(), 0);
+    CHECK(client.space.mount("global", client.system).has_value(), 0);
+    auto const before = endpoints_used();
+    CHECK(client.second.start(
+              [](void* self) { call_until_the_last(*static_cast<Client*>(self)); }, &client,
+              {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "second"}),
+          0);
+    call_until_the_last(client);
+    client.second.join();
+    client.mixer.forget();
+    // One more is the connection to the name server.
+    CHECK(endpoints_used() == before + 1, endpoints_used() - before);
+    sys::exit(0x600'0000 + client.errors);
+}

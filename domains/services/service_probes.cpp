@@ -1,0 +1,244 @@
+// service_probes: a service, or the name server, is killed at random instants while clients call it
+// without end (mixer_client.cpp); both are started anew, nobody tells the clients.
+//
+// Makes a binder, and all others, which are introduced to it. Each client checks what it sees; here
+// it is seen that all come to their end, that there were errors at all, and that nothing is left:
+// what the binder knows and the free frames are as before. Prints "[     OK ] name" or
+// "[ FAILED ] name: ..." and ends the machine.
+// Argument: kills of each kind ("30").
+#include <new>
+
+#include "domains/binder/furnish.h"
+#include "libnemesis/activation/domain_status.h"
+#include "libnemesis/base/random.h"
+#include "libnemesis/channel.h"
+#include "libnemesis/clock.h"
+#include "libnemesis/log/log.h"
+#include "libnemesis/state.h"
+#include "libnemesis/syscalls.h"
+#include "libnemesis/threads/thread.h"
+
+namespace {
+
+using namespace nemesis;
+
+constexpr std::uint64_t kSeed = 20261123;
+constexpr std::uint64_t kDone = 0x600;  ///< exit code of a client, above its errors
+std::uint64_t failures = 0, passes = 0;
+char const* running = "";
+bool has_failed = false;
+
+void failed(std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
+    if (has_failed) return;
+    has_failed = true;
+    log::line("[ FAILED ] ", running, ": ", why, " ", a, " ", b);
+}
+bool expect(bool holds, std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
+    if (!holds) failed(why, a, b);
+    return holds;
+}
+
+abi::DomainStatus status(abi::DomainId id) {
+    return domain_status(id).value_or(abi::DomainStatus{});
+}
+bool lives(abi::DomainId id) { return status(id).state == 1; }
+
+template <typename F>
+bool wait_for(F&& condition, Duration limit) {
+    auto const end = now() + limit;
+    while (!condition()) {
+        if (now() > end) return false;
+        Thread::sleep_until(now() + Duration::us(50));
+    }
+    return true;
+}
+std::uint64_t frames_free() {
+    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree));
+}
+
+alignas(binder::BinderLink) std::byte link_memory[sizeof(binder::BinderLink)];
+binder::BinderLink& link() { return *reinterpret_cast<binder::BinderLink*>(link_memory); }
+
+/// Makes a domain that knows the binder, and starts it.
+abi::DomainId party(std::string_view program, std::string_view arguments,
+                    std::uint32_t frames = 512) {
+    constexpr std::uint32_t bindings = 16;
+    manager::ChildOptions options;
+    options.name = program;
+    options.arguments = arguments;
+    options.context_slots = 4;
+    options.endpoints = 16 + bindings;
+    options.stretches = 8 + 2 * bindings;
+    options.stack_pages = 16;
+    options.frames = frames;
+    options.heap_bytes = std::uint64_t{frames} * abi::kPageSize;
+    auto child = manager::create(find_file(program), options);
+    if (!child || !binder::introduce(link().binder(), *child)) return 0;
+    if (!manager::contract(*child, 0, 0, 0, 100) || !manager::start(*child)) return 0;
+    return child->id;
+}
+
+/// What there is of everything that a death could leave behind.
+struct Left {
+    std::uint64_t frames = 0;
+    std::uint32_t parties = 0, offers = 0, bindings = 0;
+};
+/// Waits until nothing is given back any more.
+Left left() {
+    auto frames = frames_free();
+    for (int same = 0; same < 20; ++same) {
+        Thread::sleep_until(now() + Duration::us(500));
+        if (frames_free() == frames) continue;
+        frames = frames_free();
+        same = 0;
+    }
+    Left all;
+    all.frames = frames;
+    if (auto const counts = link().binder().counts()) {
+        all.parties = counts->parties;
+        all.offers = counts->offers;
+        all.bindings = counts->bindings;
+    }
+    return all;
+}
+
+constexpr std::string_view names_sizes = "500 100 20";
+constexpr std::string_view client_programs[] = {"mixer_client0", "mixer_client1", "mixer_client2"};
+constexpr std::size_t client_count = sizeof(client_programs) / sizeof(client_programs[0]);
+
+/// "i17l": see mixer_service.cpp.
+struct Life {
+    char bytes[24];
+    std::size_t size = 0;
+    Life(bool works, std::uint64_t number, bool last) {
+        bytes[size++] = works ? 'w' : 'i';
+        char digits[20];
+        std::size_t at = sizeof(digits);
+        do digits[--at] = static_cast<char>('0' + number % 10);
+        while ((number /= 10) != 0);
+        for (; at < sizeof(digits); ++at) bytes[size++] = digits[at];
+        if (last) bytes[size++] = 'l';
+    }
+    operator std::string_view() const { return {bytes, size}; }
+};
+
+/// Which of the two is killed.
+enum class Victim { Service, Names, Either };
+
+/// Clients, and so many deaths. Yields how many errors the clients have seen.
+std::uint64_t kill_and_restart(Random& random, Victim victim, std::uint64_t kills) {
+    std::uint64_t life = 1, errors = 0;
+    auto const works = random.below(2) == 0;
+    auto names = party("names", names_sizes);
+    auto service = party("mixer_service", Life(works, life, false));
+    abi::DomainId clients[client_count];
+    for (std::size_t i = 0; i < client_count; ++i) clients[i] = party(client_programs[i], "");
+    for (std::uint64_t k = 0; k < kills && !has_failed; ++k) {
+        Thread::sleep_until(now() + Duration::ns(random.between(100'000, 4'000'000)));
+        expect(lives(service) && lives(names), "a service ended by itself",
+               status(service).exit_code, status(names).exit_code);
+        for (auto const c : clients)
+            expect(lives(c), "a client ended early", status(c).exit_code, k);
+        if (victim == Victim::Names || (victim == Victim::Either && random.below(2) == 0)) {
+            sys::domain_destroy(names);
+            names = party("names", names_sizes);
+        } else {
+            sys::domain_destroy(service);
+            // A moment in which nobody has the name, or none at all.
+            if (random.below(2) == 0)
+                Thread::sleep_until(now() + Duration::ns(random.between(1'000, 1'000'000)));
+            service = party("mixer_service", Life(works, ++life, false));
+        }
+    }
+    // Whoever has come through all this goes on with one that stays.
+    sys::domain_destroy(service);
+    service = party("mixer_service", Life(works, ++life, true));
+    for (auto const c : clients) {
+        expect(wait_for([&] { return !lives(c); }, Duration::s(2)), "a client hangs", c);
+        auto const code = status(c).exit_code;
+        expect(code >> 16 == kDone, "a client ended otherwise", code, life);
+        errors += code & 0xffff;
+        sys::domain_destroy(c);
+    }
+    expect(lives(service) && lives(names), "a service ended by itself", status(service).exit_code,
+           status(names).exit_code);
+    sys::domain_destroy(service);
+    sys::domain_destroy(names);
+    return errors;
+}
+
+void restarted(Victim victim, std::uint64_t kills) {
+    Random random(kSeed + static_cast<std::uint64_t>(victim));
+    // The first ones may leave tables behind that later ones use again.
+    (void)kill_and_restart(random, victim, 8);
+    auto const before = left();
+    auto const errors = kill_and_restart(random, victim, kills);
+    auto const after = left();
+    expect(after.parties == before.parties && after.offers == before.offers, "somebody is left",
+           after.parties - before.parties, after.offers - before.offers);
+    expect(after.bindings == before.bindings, "bindings are left", after.bindings, before.bindings);
+    expect(after.frames >= before.frames, "frames are missing", before.frames - after.frames);
+    // A life that ends while nobody has a call under way is an error at the next call all the same.
+    expect(errors >= (victim == Victim::Either ? kills / 4 : 1), "nobody noticed", errors);
+    if (victim == Victim::Names)
+        expect(errors <= 2 * client_count, "the name server's death is an error of a call", errors);
+    log::line(kills, " kills, errors of calls ", errors);
+}
+
+/// Who comes after a death of the name server finds the service, which has not been touched.
+void registered_anew(std::uint64_t kills) {
+    Random random(kSeed + 10);
+    auto names = party("names", names_sizes);
+    auto const service = party("mixer_service", Life(false, 1, true));
+    for (std::uint64_t k = 0; k < kills && !has_failed; ++k) {
+        Thread::sleep_until(now() + Duration::ns(random.between(100'000, 2'000'000)));
+        sys::domain_destroy(names);
+        names = party("names", names_sizes);
+        auto const client = party(client_programs[k % client_count], "");
+        expect(wait_for([&] { return !lives(client); }, Duration::s(1)), "a client hangs", k);
+        expect(status(client).exit_code == kDone << 16, "a client ended otherwise",
+               status(client).exit_code, k);
+        sys::domain_destroy(client);
+        expect(lives(service), "the service ended", status(service).exit_code, k);
+    }
+    sys::domain_destroy(service);
+    sys::domain_destroy(names);
+}
+
+template <typename F>
+void probe(char const* name, F&& body) {
+    running = name;
+    has_failed = false;
+    body();
+    if (has_failed) {
+        ++failures;
+    } else {
+        ++passes;
+        log::line("[     OK ] ", name);
+    }
+}
+
+std::uint64_t number(char const*& at) {
+    while (*at == ' ') ++at;
+    std::uint64_t n = 0;
+    for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + static_cast<std::uint64_t>(*at - '0');
+    return n;
+}
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const& env) {
+    char const* at = env.arguments;
+    auto const kills = number(at);
+    new (link_memory) binder::BinderLink;
+    if (!link().start(find_file("binder"), 20, {.parties = 24, .bindings = 64, .frames = 2048})) {
+        log::line("[ FAILED ] no binder");
+        sys::machine_exit(0x11);
+    }
+    probe("services.service_dies", [&] { restarted(Victim::Service, kills); });
+    probe("services.names_die", [&] { restarted(Victim::Names, kills); });
+    probe("services.either_dies", [&] { restarted(Victim::Either, kills); });
+    probe("services.registered_anew", [&] { registered_anew(kills); });
+    log::line(passes, " passed, ", failures, " failed");
+    sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
+}
