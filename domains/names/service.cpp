@@ -46,21 +46,48 @@ void ServiceConnection::forget() {
     connecting_.unlock();
 }
 
-Failure ServiceConnection::first_use() {
-    if (state().rw->activations_on == 0) return Failure::Busy;
+void ServiceConnection::fetch_with(ObjectFetcher& fetcher) {
     connecting_.lock();
-    // Perhaps another thread has connected meanwhile.
-    auto why = Failure::None;
-    if (!bound_.is_bound() || bound_.is_dead())
-        why = connect(std::min(until_, now() + options_.patience));
-    if (why == Failure::None) {
+    options_.fetcher = &fetcher;
+    enter_critical();
+    if (*own_ == AnyMaillon(proxy_, nullptr)) *own_ = again_;
+    leave_critical();
+    connecting_.unlock();
+}
+
+Result<void*, Failure> ServiceConnection::first_use() {
+    if (state().rw->activations_on == 0) return fail(Failure::Busy);
+    connecting_.lock();
+    auto const found = reach();
+    if (found) {
         enter_critical();
-        // It may have died again already: then the next use finds out, and not this maillon.
-        if (!bound_.is_dead() && *own_ == again_) own_->set_direct(proxy_);
+        // The service may have died again already: then the next use finds out, and not this
+        // maillon. Whoever has replaced its function meanwhile is obeyed.
+        if ((*found != proxy_ || !bound_.is_dead()) && *own_ == again_) own_->set_direct(*found);
         leave_critical();
     }
     connecting_.unlock();
-    return why;
+    return found;
+}
+
+/// requires: connecting_ is held
+Result<void*, Failure> ServiceConnection::reach() {
+    // Perhaps another thread has been here meanwhile.
+    if (fetched_ != nullptr) return fetched_;
+    auto const until = std::min(until_, now() + options_.patience);
+    if (!bound_.is_bound() || bound_.is_dead()) {
+        if (auto const why = connect(until); why != Failure::None) return fail(why);
+    }
+    if (options_.fetcher == nullptr) return proxy_;
+    auto const object = options_.fetcher->fetch(bound_.client(), info_, until);
+    if (object) {
+        fetched_ = *object;
+        session_.unbind(bound_);
+        return fetched_;
+    }
+    if (object.error() != Failure::Refused) return fail(object.error());
+    options_.fetcher = nullptr;
+    return proxy_;
 }
 
 Failure ServiceConnection::connect(Instant until) {
@@ -80,6 +107,11 @@ Failure ServiceConnection::connect_once(Instant until) {
         why_ = found.error();
         switch (why_) {
             case NameError::NotFound:
+                if (options_.starter != nullptr) {
+                    auto const started = options_.starter->start(until);
+                    if (!started) return started.error();
+                }
+                return Failure::Unreachable;
             case NameError::Unreachable:
             case NameError::InUse:
                 return Failure::Unreachable;

@@ -1,6 +1,6 @@
 #pragma once
-// ServiceHandle: a maillon whose first use connects to a service by its name, and which comes back
-// after the service's death.
+// ServiceHandle: a maillon whose first use connects to a service by its name, starts the service if
+// there is none, or fetches the object; and which comes back after the service's death.
 //
 // The first call resolves the name, binds to the offer that it stands for, and makes the maillon
 // lead directly to the proxy; further calls are as fast as the proxy. When the service has died,
@@ -8,6 +8,11 @@
 // the next call resolves the name anew and goes to whoever has it by then. No call is made twice. A
 // first use is patient: a name that is not there, or whose service is just dying, is asked for
 // again until it is there, the caller's time-out has passed, or `patience` is over.
+//
+// With a ServiceStarter a first use that finds nobody of that name has the service started, and
+// then waits for it as above. With an ObjectFetcher it takes the object into this domain, and the
+// maillon leads directly to it: the next call is a procedure call, and the connection is given up.
+// An object that may not be fetched (Refused) is called where it is.
 //
 // A failed call may have been made (was_not_made); what is to be done about that is the caller's.
 // Several threads may call; each of those whose calls were under way at the death has its error.
@@ -26,10 +31,36 @@
 
 namespace nemesis::name_service {
 
-/// How a service is found and bound to.
+/// What starts a service (domains/programs/program_starter.h).
+class ServiceStarter {
+public:
+    /// Has it started unless it is about to come by itself; does not wait for it.
+    /// errors: what the call fails with
+    virtual Result<void, invocation::Failure> start(Instant until) = 0;
+
+protected:
+    ~ServiceStarter() = default;
+};
+
+/// What brings an object into this domain (domains/services/object_fetcher.h).
+class ObjectFetcher {
+public:
+    /// The object of the other end of `client`, as a pointer to `info`'s interface.
+    /// errors: Refused (then it is called where it is), else what the call fails with
+    virtual Result<void*, invocation::Failure> fetch(invocation::CallClient& client,
+                                                     invocation::InterfaceInfo const& info,
+                                                     Instant until) = 0;
+
+protected:
+    ~ObjectFetcher() = default;
+};
+
+/// How a service is found and bound to. owner: starter and fetcher outlive the handle
 struct ServiceOptions {
     Duration patience = Duration::s(1);  ///< how long a first use waits for the service
     std::uint32_t slots = 4;             ///< calls in flight
+    ServiceStarter* starter = nullptr;
+    ObjectFetcher* fetcher = nullptr;
 };
 
 /// All of a ServiceHandle but its types. owner: as that
@@ -45,19 +76,23 @@ public:
     names::NameError why() const { return why_; }
     /// How often it has connected.
     std::uint64_t connections() const { return connections_; }
-    /// The next use connects anew; calls that wait fail with Cancelled.
+    /// The next use connects anew; calls that wait fail with Cancelled. Not for fetched objects.
     void forget();
+    /// The next use fetches the object. context: no other thread calls meanwhile
+    void fetch_with(ObjectFetcher& fetcher);
+    bool is_fetched() const { return fetched_ != nullptr; }
 
 protected:
     /// The maillon `own` asks `function`, which calls first_use, and leads to `proxy` while there
     /// is a connection.
     void set_maillon(invocation::AnyMaillon& own, invocation::AnyMaillon again, void* proxy);
-    /// Connects if need be. Failure::None: `proxy` can be called.
-    invocation::Failure first_use();
+    /// What can be called now: the proxy, connected if need be, or the fetched object.
+    Result<void*, invocation::Failure> first_use();
     Instant until_ = Instant::never();
 
 private:
     static void server_died(void* self);
+    Result<void*, invocation::Failure> reach();
     invocation::Failure connect(Instant until);
     invocation::Failure connect_once(Instant until);
 
@@ -73,6 +108,7 @@ private:
     invocation::AnyMaillon* own_ = nullptr;  ///< leads to `proxy_`, or is as `again_`
     invocation::AnyMaillon again_;
     void* proxy_ = nullptr;
+    void* fetched_ = nullptr;
 };
 
 /// A service of interface I, whose proxies are P<CallClient> (generated code). owner: borrows name
@@ -99,10 +135,7 @@ public:
 
 private:
     static Result<void*, invocation::Failure> use(invocation::AnyMaillon& self) {
-        auto& service = *static_cast<ServiceHandle*>(self.reference());
-        if (auto const why = service.first_use(); why != invocation::Failure::None)
-            return fail(why);
-        return static_cast<void*>(static_cast<I*>(&service.proxy_));
+        return static_cast<ServiceHandle*>(self.reference())->first_use();
     }
 
     P<invocation::CallClient> proxy_;

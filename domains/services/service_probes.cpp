@@ -1,6 +1,8 @@
 // service_probes: a service, or the name server, is killed at random instants while clients call it
 // without end (mixer_client.cpp); both are started anew, nobody tells the clients.
 //
+// Then objects are fetched from a service into their caller (tally_client.cpp).
+//
 // Makes a binder, and all others, which are introduced to it. Each client checks what it sees; here
 // it is seen that all come to their end, that there were errors at all, and that nothing is left:
 // what the binder knows and the free frames are as before. Prints "[     OK ] name" or
@@ -205,6 +207,32 @@ void registered_anew(std::uint64_t kills) {
     sys::domain_destroy(names);
 }
 
+/// A client of tally_client.cpp that must come to its end, all well. `kill`: the service dies
+/// meanwhile, after that time.
+void fetches(std::string_view mode, std::string_view service_mode, Duration limit,
+             Duration kill = Duration::s(100)) {
+    auto const names = party("names", names_sizes);
+    auto const service = party("tally_service", service_mode);
+    auto const client = party("tally_client", mode);
+    auto const begun = now();
+    bool killed = false;
+    expect(wait_for(
+               [&] {
+                   if (!killed && now() - begun > kill) {
+                       sys::domain_destroy(service);
+                       killed = true;
+                   }
+                   return !lives(client);
+               },
+               limit),
+           "a client hangs");
+    expect(status(client).exit_code == kDone, "a client ended otherwise", status(client).exit_code);
+    expect(killed || lives(service), "the service ended", status(service).exit_code);
+    sys::domain_destroy(client);
+    if (!killed) sys::domain_destroy(service);
+    sys::domain_destroy(names);
+}
+
 template <typename F>
 void probe(char const* name, F&& body) {
     running = name;
@@ -239,6 +267,10 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("services.names_die", [&] { restarted(Victim::Names, kills); });
     probe("services.either_dies", [&] { restarted(Victim::Either, kills); });
     probe("services.registered_anew", [&] { registered_anew(kills); });
+    probe("services.object_fetched", [] { fetches("f", "g", Duration::s(1), Duration::ms(60)); });
+    probe("services.object_refused", [] { fetches("r", "g", Duration::s(1)); });
+    probe("services.object_fetched_late", [] { fetches("l", "g", Duration::s(1)); });
+    probe("services.code_lies", [] { fetches("x400", "x", Duration::s(4)); });
     log::line(passes, " passed, ", failures, " failed");
     sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
 }

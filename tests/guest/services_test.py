@@ -5,11 +5,13 @@ import re
 import archives
 
 
-IMAGES = ("binder", "names", "mixer_service", *(f"mixer_client{n}" for n in range(3)))
+IMAGES = ("binder", "names", "mixer_service", *(f"mixer_client{n}" for n in range(3)),
+          "tally_service", "tally_client")
 
 
 def test_probes(context):
-    """A service, or the name server, dies at random instants: at most one error a death."""
+    """A service, or the name server, dies at random instants: at most one error a death. Objects are
+    fetched into their callers, or stay where they are; services lie about their code."""
     archive = archives.make(
         "services_test", "domains/services/services.manifest", built=True,
         data=[(name, archives.find(name)) for name in IMAGES])
@@ -17,4 +19,4 @@ def test_probes(context):
     failed = re.findall(r"^.*\[ FAILED \] .*$", booted.text, re.M)
     assert not failed, "\n".join(failed)
     booted.need_success()
-    assert "4 passed, 0 failed" in booted.text
+    assert "8 passed, 0 failed" in booted.text

@@ -113,7 +113,7 @@ call /services/programs spawn x
 call /services/programs nothing
 call /services/programs
 """.replace("ORDER", order))
-    assert lines[0] == 'names = ["clock", "crash", "echo", "grasp", "tenant", "tenant_cxx"]', lines
+    assert lines[0] == 'names = ["clock", "crash", "echo", "first_use", "grasp", "tenant", "tenant_cxx"]', lines
     assert re.fullmatch(r"id = \d+", lines[1])
     assert lines[2] == "inspect fails: NotFound"
     assert lines[3].startswith("order: 'x': wanted is Order{program=string<47>")
@@ -154,6 +154,19 @@ run clock services/second
         "/programs/echo: only this shell can use it"], after
     assert after[6] == "services/", after
     assert "clock: not published: too many calls in flight" in text and code == 3, text
+
+
+def test_first_use(context):
+    """A service is started by the first call of it, and again after its death: by the handle, or by
+    the domain manager's policy, but never by both."""
+    lines, code = run(context, "first_use", """
+run may=create budget=4096 first_use never
+run may=create budget=4096 first_use always
+ls /global/services
+""")
+    ended = [line for line in lines if line.startswith("instance ")]
+    assert ended == ["instance 1 ended with 3", "instance 1 ended with 1"], lines
+    assert lines[-1] == "names/" and code == 0, lines
 
 
 def test_wrong_input(context):
