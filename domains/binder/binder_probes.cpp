@@ -403,6 +403,17 @@ void many_bindings(std::uint64_t count) {
     }
 }
 
+/// Calls that are taken back: their callers go on at once, the server does not work for nobody.
+void calls_cancelled() {
+    auto const server = party("bound_server0", "wcancel");
+    auto const client = party("bound_client0", "c20 cancel");
+    expect(wait_for([&] { return status(client).state == 2; }, Duration::ms(500)), "it hangs");
+    expect(status(client).exit_code == 0x600, "a cancelled call", status(client).exit_code);
+    expect(status(server).state == 1, "the server ended", status(server).exit_code);
+    sys::domain_destroy(client);
+    sys::domain_destroy(server);
+}
+
 template <typename F>
 void probe(char const* name, F&& body) {
     running = name;
@@ -449,6 +460,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("binder.hostile_parties", [&] { hostile_parties(kills); });
     probe("binder.flooded_server", flooded_server);
     probe("binder.sleeper_wakes_during_call", sleeper_wakes_during_call);
+    probe("binder.calls_cancelled", calls_cancelled);
     probe("binder.many_bindings", [&] { many_bindings(bindings); });
     // Leaves a few behind, which later introductions would replace.
     probe("binder.introduced_for_nothing", introduced_for_nothing);

@@ -10,6 +10,8 @@
 //   t  so many jobs, one each 10 ms, of 0.4 ms of the server's work, while another thread sleeps
 //   for
 //      0.1 ms of each; exits with 0x600 and how many us that one came late at most
+//   c  so many times: two threads call for long, one behind the other, and a third takes both calls
+//      back after 1 ms each; exits with 0x600
 //   h  computes for ever
 //   x  writes nonsense into its connection to the binder, and rings, for ever
 // Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed.
@@ -131,6 +133,63 @@ void many(binder::Session& session, std::uint64_t count, std::string_view name) 
     sys::exit(0x600 + static_cast<std::uint64_t>(late) / 1'000);
 }
 
+/// A thread that makes one long call.
+struct LongCall {
+    binder::Bound* bound = nullptr;
+    void* stack = nullptr;
+    Thread* thread = nullptr;
+    calls::WorkError error = {};
+    Instant ended;
+
+    static void run(void* self) {
+        auto& call = *static_cast<LongCall*>(self);
+        calls::WorkProxy<CallClient> work(call.bound->client());
+        auto const done = work.spin(30'000'000);
+        call.error = done ? calls::WorkError{} : done.error();
+        call.ended = now();
+    }
+};
+
+[[noreturn]] void cancelled(binder::Session& session, std::uint64_t count, std::string_view name) {
+    constexpr std::uint64_t stack_pages = 4;
+    constexpr auto soon = Duration::ms(1);
+    auto& bound = *new (bound_memory) binder::Bound;
+    bind(session, bound, name, 16);
+    calls::WorkProxy<CallClient> work(bound.client());
+    static LongCall call[2];
+    alignas(Thread) static std::byte threads[2][sizeof(Thread)];
+    for (auto& c : call) {
+        c.bound = &bound;
+        c.stack = pages::take(stack_pages);
+        if (c.stack == nullptr) sys::exit(8);
+    }
+    for (std::uint64_t i = 0; i < count; ++i) {
+        for (int n = 0; n < 2; ++n) {
+            call[n].thread = new (threads[n]) Thread;
+            if (!call[n].thread->start(
+                    LongCall::run, &call[n],
+                    {.stack = call[n].stack, .stack_bytes = stack_pages * abi::kPageSize}))
+                sys::exit(9);
+            Thread::sleep_until(now() + soon);
+        }
+        // First the one that the server has not begun with.
+        auto const begun = now();
+        for (int n = 2; n-- > 0;) {
+            if (!bound.client().cancel(*call[n].thread)) sys::exit(0x100);
+            call[n].thread->join();
+            if (call[n].error != calls::WorkError::Cancelled) sys::exit(0x200);
+            if (call[n].ended > begun + soon) sys::exit(0x300);
+            if (bound.client().cancel(*call[n].thread)) sys::exit(0x400);
+        }
+        // The server has stopped with the one, has not begun the other, and answers the next.
+        auto const sum = work.add(i, 1);
+        if (!sum || *sum != i + 1) sys::exit(0xbad);
+        if (now() > begun + soon * 2) sys::exit(0x500);
+        if (bound.client().calls_in_flight() != 0) sys::exit(0x700);
+    }
+    sys::exit(0x600);
+}
+
 [[noreturn]] void nonsense(std::uint64_t seed) {
     auto const* calls = find_channel("binder");
     if (calls == nullptr) sys::exit(9);
@@ -169,6 +228,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (env.arguments[0] == 'p' || env.arguments[0] == 'q')
         jobs(session, count, name, env.arguments[0] == 'p');
     if (env.arguments[0] == 't') jobs_beside_sleeper(session, count, name);
+    if (env.arguments[0] == 'c') cancelled(session, count, name);
     auto& bound = *new (bound_memory) binder::Bound;
     for (std::uint64_t i = 0; i < count; ++i) {
         bind(session, bound, name, 16);

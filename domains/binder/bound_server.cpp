@@ -30,6 +30,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     std::string_view const name = env.arguments + 1;
     auto const mode =
         env.arguments[0] == 'w' ? CallServer::Mode::Workers : CallServer::Mode::InPlace;
+    if (mode == CallServer::Mode::Workers) all.object.backlog = &all.backlog;
     // The name of one that has just died may be taken for a moment yet.
     for (auto const end = now() + Duration::ms(50);;) {
         auto const offered =

@@ -213,23 +213,52 @@ std::byte const* CallClient::lost(std::uint32_t index, std::uint64_t was_on) {
 
 std::byte const* CallClient::wait(std::uint32_t index, std::uint64_t id, Instant until,
                                   std::uint64_t was_on) {
-    for (auto const life = life_;;) {
+    Waiting here{state().current, id, false, waiting_};
+    waiting_ = &here;
+    std::optional<std::uint32_t> ahead;
+    auto why = Failure::None;
+    auto const life = life_;
+    while (why == Failure::None) {
         // Closed meanwhile, perhaps opened anew: the call and its place belong to what is gone.
-        if (life != life_) return failed(Failure::Cancelled, was_on);
-        if (auto const ahead = find_reply(id)) {
-            return incoming(*ahead, index, was_on);
-        }
-        if (dead_) return lost(index, was_on);
+        if (life != life_) break;
+        if (ahead = find_reply(id); ahead) break;
         // Perhaps the server has died, and that was the event that brought us here.
-        if (peer_is_dead(endpoint_)) return lost(index, was_on);
+        if (dead_ || peer_is_dead(endpoint_))
+            why = Failure::PeerDead;
+        else if (here.cancelled)
+            why = Failure::Cancelled;
         // An event that comes from here on stays pending until the dispatcher has its turn.
-        if (!waiters_.wait(until) && life == life_) {
-            if (auto const ahead = find_reply(id)) return incoming(*ahead, index, was_on);
-            // Its place stays taken until the server answers: so replies always have room.
-            given_up_ |= 1ull << index;
-            return failed(Failure::TimedOut, was_on);
+        else if (!waiters_.wait(until) && life == life_ && !(ahead = find_reply(id)))
+            why = Failure::TimedOut;
+        if (ahead) break;
+    }
+    auto** at = &waiting_;
+    while (*at != &here) at = &(*at)->next;
+    *at = here.next;
+    if (life != life_) return failed(Failure::Cancelled, was_on);
+    if (ahead) return incoming(*ahead, index, was_on);
+    if (why == Failure::PeerDead) return lost(index, was_on);
+    // Its place stays taken until the server answers: so replies always have room.
+    given_up_ |= 1ull << index;
+    return failed(why, was_on);
+}
+
+bool CallClient::cancel(Thread const& caller) {
+    enter_critical();
+    auto* call = waiting_;
+    while (call != nullptr && (call->caller != &caller || call->cancelled)) call = call->next;
+    if (call != nullptr) {
+        call->cancelled = true;
+        waiters_.wake_all();
+        if (open_ && !dead_ && requests_.free_slots().value_or(0) != 0) {
+            seal({{requests_.next() + sizeof(RequestHeader), body_bytes_}}, call->id, {},
+                 CallKind::Cancel, Instant::never(), 0);
+            requests_.publish_unasked();
+            (void)sys::send(endpoint_);
         }
     }
+    leave_critical();
+    return call != nullptr;
 }
 
 void CallClient::flush(bool donate) {

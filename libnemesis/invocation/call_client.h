@@ -45,6 +45,12 @@ public:
         void (*function)(void* self) = nullptr;
         void* self = nullptr;
     };
+    /// Takes back the call in which `caller`, another thread of this domain, waits: it fails with
+    /// Cancelled, unless its reply is there already. The server is told if there is room for that:
+    /// a call that it has not begun is not made, one under way may find out
+    /// (Backlog::is_cancelled). A reply that comes all the same is dropped, and the call's place is
+    /// free then. False: that thread waits for no call here. context: threads
+    bool cancel(Thread const& caller);
     void on_dead(Dead hook) { dead_hook_ = hook; }
     /// Blocks until the server is dead, or this end closed; false: until `until`. context: a
     /// thread; meanwhile no other thread calls (a call's answer may take the event of the death
@@ -134,6 +140,14 @@ public:
 private:
     static void on_event(void* self, std::uint32_t endpoint, std::uint64_t count);
 
+    /// A call whose caller waits; on his stack.
+    struct Waiting {
+        Thread const* caller;
+        std::uint64_t id;
+        bool cancelled;
+        Waiting* next;
+    };
+
     static constexpr std::uint64_t quick_token = 2;
 
     /// Requests of a client that is not open: no slot is ever free, so its addresses are not used.
@@ -202,6 +216,7 @@ private:
     std::uint32_t life_ = 0;  ///< how often it was closed
     HandleTable* handles_ = nullptr;
     WaitQueue waiters_;
+    Waiting* waiting_ = nullptr;
     Dead dead_hook_;
     std::uint64_t word_ = 0, token_ = 0;
     Failure why_ = Failure::None;

@@ -45,6 +45,17 @@ void Backlog::remove(CallServer& s) {
     s.queued_ = false;
 }
 
+bool Backlog::is_cancelled() {
+    // In place there is no worker, and nobody else runs who could take the call back.
+    if (state().rw->activations_on == 0) return false;
+    enter_critical();
+    auto const* call = serving_;
+    while (call != nullptr && call->worker != state().current) call = call->next;
+    auto const is = call != nullptr && call->server->is_cancelled(call->id);
+    leave_critical();
+    return is;
+}
+
 void Backlog::run() {
     enter_critical();
     for (;;) {
@@ -209,6 +220,19 @@ void CallServer::unusual(RequestHeader const& header) {
         ++refused_;
 }
 
+bool CallServer::is_cancelled(std::uint64_t id) {
+    if (dead_) return true;
+    auto const full = requests_.full_slots(UINT32_MAX);
+    for (std::uint64_t k = 1; full && k < *full; ++k) {
+        auto const slot = requests_.slot(k);
+        if (marshal::load_once<std::uint16_t>(slot.data() + 14) ==
+                static_cast<std::uint16_t>(CallKind::Cancel) &&
+            marshal::load_once<std::uint64_t>(slot.data()) == id)
+            return true;
+    }
+    return false;
+}
+
 /// The client gets its answer: by synchronous send when it is its time that is used.
 void CallServer::answer(std::uint16_t kind) {
     if (kind == static_cast<std::uint16_t>(CallKind::Donated) &&
@@ -266,6 +290,8 @@ bool CallServer::serve_one(bool may_enable) {
         if (bytes > request_bytes_) [[unlikely]] {
             result = invocation::served(Failure::BadMessage);
             ++refused_;
+        } else if (call && is_cancelled(id)) [[unlikely]] {
+            result = invocation::served(Failure::Cancelled);
         } else if (target != nullptr) [[likely]] {
             auto const body = slot.subspan(sizeof(RequestHeader), bytes);
             auto const room = call ? reply.subspan(sizeof(ReplyHeader)) : reply;
@@ -276,9 +302,14 @@ bool CallServer::serve_one(bool may_enable) {
                 busy_ = true;
                 handles_->set_until(
                     Instant::ns(marshal::load_once<std::int64_t>(slot.data() + 16)));
+                Backlog::Serving here{state().current, this, id, backlog_->serving_};
+                backlog_->serving_ = &here;
                 leave_critical();
                 result = dispatch(*target, operation, body, room);
                 enter_critical();
+                auto** at = &backlog_->serving_;
+                while (*at != &here) at = &(*at)->next;
+                *at = here.next;
                 busy_ = false;
                 closing_.wake_all();
                 if (dead_) return false;

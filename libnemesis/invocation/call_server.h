@@ -36,6 +36,10 @@ public:
     /// Serves for ever; the body of a worker. context: a thread; several may run it
     [[noreturn]] void run();
     bool empty() const { return first_ == nullptr; }
+    /// Whether nobody waits any more for the call that the calling thread serves: its client has
+    /// taken it back, or is dead. For operations that take long; false outside of one that a worker
+    /// serves. context: threads
+    bool is_cancelled();
 
 private:
     friend class CallServer;
@@ -43,8 +47,17 @@ private:
     void remove(CallServer& server);
     CallServer* take();
 
+    /// A call that a worker serves; on its stack.
+    struct Serving {
+        Thread const* worker;
+        CallServer* server;
+        std::uint64_t id;
+        Serving* next;
+    };
+
     CallServer* first_ = nullptr;
     CallServer* last_ = nullptr;
+    Serving* serving_ = nullptr;
     WaitQueue idle_;
 };
 
@@ -88,6 +101,8 @@ private:
     /// Ends when there is anything else to do.
     void serve_donated();
     void answer(std::uint16_t kind);
+    /// Whether the client has said behind the oldest request, which is `id`, that it takes it back.
+    [[gnu::noinline]] bool is_cancelled(std::uint64_t id);
     /// Not zero if the domain wants to run again on its own time after an answer: for calls left
     /// over, or for threads of its own.
     [[gnu::always_inline]] std::uint64_t more_to_do() const {

@@ -20,11 +20,17 @@ using invocation::Failure;
 /// Counts its calls by their first argument.
 class Counting final : public calls::Work {
 public:
-    explicit Counting(bool interrupted) : interrupted_(interrupted) {}
+    Counting(bool interrupted, invocation::Backlog& backlog)
+        : interrupted_(interrupted), backlog_(backlog) {}
     Result<std::uint64_t, WorkError> add(std::uint64_t a, std::uint64_t b) override {
         ++made[a];
         // A worker's operation may be interrupted; one in place may not.
-        if (interrupted_ && state().rw->activations_on != 0) World::current().step();
+        for (int i = 0; i < 3 && interrupted_ && state().rw->activations_on != 0; ++i) {
+            World::current().step();
+            if (!backlog_.is_cancelled()) continue;
+            ++taken_back;
+            break;
+        }
         return a + b;
     }
     Result<void, WorkError> spin(std::uint64_t) override { return {}; }
@@ -32,9 +38,11 @@ public:
         return marshal::String<200>(text);
     }
     std::map<std::uint64_t, int> made;
+    int taken_back = 0;  ///< while they were under way
 
 private:
     bool interrupted_;
+    invocation::Backlog& backlog_;
 };
 
 /// Two rings that nobody else has.
@@ -50,7 +58,7 @@ struct Rings {
     std::vector<Line> client, server;
 };
 
-enum class Fate { Peaceful, ServerDies, ClientDies, ClientCloses };
+enum class Fate { Peaceful, ServerDies, ClientDies, ClientCloses, CallersCancel };
 
 /// One run: some threads of the client call, and something happens to a side.
 class Run {
@@ -59,7 +67,7 @@ public:
         : world_(seed),
           fate_(fate),
           workers_(world_.random.below(2) == 0),
-          object_(workers_),
+          object_(workers_, backlog_),
           shape_(
               invocation::BindingShape::of(calls::Work::info, 1u << world_.random.between(0, 3))) {}
 
@@ -75,6 +83,7 @@ public:
             world_.start(world_.client, [this] { call_some(); });
         callers_ = static_cast<int>(threads);
         if (fate_ == Fate::ClientCloses) world_.start(world_.client, [this] { close_and_open(); });
+        if (fate_ == Fate::CallersCancel) world_.start(world_.client, [this] { cancel_some(); });
         auto const when = world_.random.between(10, 400);
         for (std::int64_t steps = 0; callers_ != 0; ++steps) {
             ASSERT_LT(steps, 200'000) << "a call does not end";
@@ -150,6 +159,12 @@ private:
             case Fate::Peaceful:
                 EXPECT_TRUE(why == Failure::TimedOut || why == Failure::Busy) << text(why);
                 break;
+            case Fate::CallersCancel:
+                EXPECT_TRUE(why == Failure::TimedOut || why == Failure::Busy ||
+                            why == Failure::Cancelled)
+                    << text(why);
+                if (why == Failure::Cancelled) cancelled_.push_back(id);
+                break;
             case Fate::ClientCloses:
                 EXPECT_TRUE(why == Failure::TimedOut || why == Failure::Busy ||
                             why == Failure::Cancelled || why == Failure::Unreachable)
@@ -159,6 +174,16 @@ private:
                 EXPECT_TRUE(why == Failure::TimedOut || why == Failure::Busy ||
                             why == Failure::PeerDead)
                     << text(why);
+        }
+    }
+
+    /// Another thread of the client's: takes back what others wait for.
+    void cancel_some() {
+        while (callers_ != 0) {
+            auto const& threads = world_.client.fibers;
+            if (is_open_ && client_.cancel(*threads[world_.random.below(threads.size())]))
+                ++cancels_;
+            world_.step();
         }
     }
 
@@ -186,7 +211,9 @@ private:
         EXPECT_EQ(begun_, ended_);
         if (fate_ == Fate::ServerDies && callers_ == 0 && failures_[Failure::PeerDead] != 0)
             EXPECT_TRUE(client_.is_dead());
-        if (fate_ != Fate::Peaceful) return;
+        for (auto const id : cancelled_) ++(object_.made.contains(id) ? made_ : not_made_);
+        EXPECT_LE(cancelled_.size(), static_cast<std::size_t>(cancels_));
+        if (fate_ != Fate::Peaceful && fate_ != Fate::CallersCancel) return;
         EXPECT_EQ(gone_, 0);
         // All replies have come: no place and no slot is lost.
         bool over = false;
@@ -208,6 +235,8 @@ private:
 public:
     int succeeded_ = 0;
     std::map<Failure, int> failures_;
+    int made_ = 0, not_made_ = 0;  ///< of the calls that were cancelled
+    int taken_back() const { return object_.taken_back; }
 
 private:
     World world_;
@@ -234,14 +263,20 @@ private:
     invocation::CallClient& client_ = client_end_.client;
     invocation::CallServer& server_ = server_end_.server;
     std::uint64_t ids_ = 0;
-    int callers_ = 0, gone_ = 0, begun_ = 0, ended_ = 0;
+    int cancels_ = 0, callers_ = 0, gone_ = 0, begun_ = 0, ended_ = 0;
     bool is_served_ = false, is_open_ = false;
-    std::vector<std::uint64_t> unmade_;
+    std::vector<std::uint64_t> unmade_, cancelled_;
     std::span<std::byte> closed_;
 };
 
+/// What became of calls that were cancelled, in all runs.
+struct Cancelled {
+    int made = 0, not_made = 0, taken_back = 0;
+};
+
 /// Seeds from 1 on; what must have been met on the way.
-void run_seeds(Fate fate, std::vector<Failure> const& met) {
+Cancelled run_seeds(Fate fate, std::vector<Failure> const& met) {
+    Cancelled cancelled;
     int succeeded = 0;
     std::map<Failure, int> failures;
     for (std::uint64_t seed = 1; seed <= 3'000 && !testing::Test::HasFailure(); ++seed) {
@@ -250,14 +285,25 @@ void run_seeds(Fate fate, std::vector<Failure> const& met) {
         run.run();
         succeeded += run.succeeded_;
         for (auto const& [why, n] : run.failures_) failures[why] += n;
+        cancelled.made += run.made_;
+        cancelled.not_made += run.not_made_;
+        cancelled.taken_back += run.taken_back();
     }
     EXPECT_GT(succeeded, 3'000);
     for (auto const why : met) EXPECT_GT(failures[why], 30) << text(why);
+    return cancelled;
 }
 
 TEST(Calls, EndOnceInPeace) { run_seeds(Fate::Peaceful, {Failure::TimedOut, Failure::Busy}); }
 TEST(Calls, EndOnceWhenTheServerDies) { run_seeds(Fate::ServerDies, {Failure::PeerDead}); }
 TEST(Calls, EndOnceWhenTheClientDies) { run_seeds(Fate::ClientDies, {}); }
+TEST(Calls, EndOnceWhenCallersCancel) {
+    auto const cancelled = run_seeds(Fate::CallersCancel, {Failure::Cancelled, Failure::TimedOut});
+    // Before the server has begun with it, while it is under way, and too late.
+    EXPECT_GT(cancelled.not_made, 300);
+    EXPECT_GT(cancelled.made, 300);
+    EXPECT_GT(cancelled.taken_back, 30);
+}
 TEST(Calls, EndOnceWhenTheClientCloses) {
     run_seeds(Fate::ClientCloses, {Failure::Cancelled, Failure::Unreachable});
 }
