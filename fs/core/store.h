@@ -158,6 +158,8 @@ public:
     bool scrubbing() const { return scrubbing_; }
     u64 scrub_cursor() const { return scrub_cursor_; }
 
+    /// Stops the program if what is said above does not hold; takes time in the square of the
+    /// frames.
     void check_invariants() const;
     FramePool& frame_pool() { return frame_pool_; }
 
@@ -289,6 +291,7 @@ private:
     void mark_dirty(Frame& frame);
     void clean_frame(Frame& frame);
     Pointer* parent_pointer(Frame const& frame);
+    Frame* parent_of(Frame const& frame) const;
     void drop_dirty(Frame& frame);
     bool cut(u64 file, u32 level, u64 index, u64 from, u64 to, bool measure);
     bool cut_range(u64 file, u64 from, u64 to);

@@ -55,7 +55,8 @@ void format(Image& image, BlockPool& pool, FormatOptions options) {
 }
 
 Machine::Machine(Image& image, BlockPool& pool, Memory& memory, Options options)
-    : disks(image, pool) {
+    : disks(image, pool),
+      checks_(options.frames <= 1024 && segments_of(image.blocks_per_disk) <= 1024) {
     std::size_t const bytes = Store::memory_needed(options, segments_of(image.blocks_per_disk));
     storage_.emplace(Arena(memory.take(bytes), bytes), disks, options);
     store_ = &*storage_;
@@ -72,6 +73,7 @@ void Machine::pump() {
         }
         store_->run();
     }
+    if (checks_) store_->check_invariants();
 }
 
 bool Machine::mount() {
@@ -96,6 +98,7 @@ bool Machine::call(Request& r) {
             ++idle;
         }
     }
+    if (checks_) store_->check_invariants();
     return r.done;
 }
 

@@ -65,6 +65,7 @@ public:
     Instant now;
 
 private:
+    bool const checks_;  ///< the invariants, whenever the store has come to rest: a small one
     std::optional<Store> storage_;
     Store* store_;
 };
