@@ -231,8 +231,9 @@ def boot(kernel, archive, append, deadline):
     log.unlink(missing_ok=True)
     base = timebase.counted()
     command = [timebase.QEMU, "-nodefaults", "-no-user-config", *base.arguments, "-cpu", base.cpu,
-               "-machine", "q35", "-m", "512", "-device", "edu", "-display", "none", "-no-reboot",
-               "-serial", f"file:{log}", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel,
+               "-machine", "q35", "-m", "512", "-device", "edu", "-device", "virtio-rng-pci",
+               "-display", "none", "-no-reboot", "-serial", f"file:{log}",
+               "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel,
                "-initrd", archive, *(("-append", append) if append else ())]
     ends = time.monotonic() + PATIENCE * deadline
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
