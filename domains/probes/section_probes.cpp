@@ -6,7 +6,8 @@
 namespace nemesis::probes {
 namespace {
 
-constexpr std::uint64_t kSmep = 1u << 20, kSmap = 1u << 21, kAc = 1u << 18;
+constexpr std::uint64_t kSmep = 1u << 20, kSmap = 1u << 21, kAc = 1u << 18, kIf = 1u << 9;
+constexpr std::uint64_t kBoundMax = 20'000;  ///< of kps_enter (kernel/abi/syscalls.h)
 constexpr std::uint64_t kFault = 1ull << 56, kOverrun = 3ull << 56;
 
 enum Act : std::uint64_t {
@@ -62,6 +63,7 @@ void actor(abi::DibRo const* ro) {
             break;
         case Enter:
             mail.out[1] = static_cast<std::uint64_t>(enter(mail.in[1]));
+            if (mail.out[1] == 0) leave();
             break;
         case NullStack:
             enter();
@@ -98,6 +100,7 @@ void actor(abi::DibRo const* ro) {
             }
             mail.out[1] = refused;
             mail.out[2] = cr4();  // still inside
+            mail.out[3] = flags();
             leave();
             break;
         }
@@ -163,10 +166,16 @@ void needs_the_privilege() {
     Target t;
     EXPECT_EQ(act(t, Enter, 0, abi::kPrivilegesAll & ~abi::kPrivilegeKps), 1);
     EXPECT_EQ(t.mail->out[1], code(abi::Error::NotPermitted));
-    for (auto const bound : {std::uint64_t{0}, std::uint64_t{50'001}, ~std::uint64_t{0}}) {
+}
+
+void bound_is_checked() {
+    Target t;
+    for (auto const bound : {std::uint64_t{0}, kBoundMax + 1, ~std::uint64_t{0}}) {
         EXPECT_EQ(act(t, Enter, bound), 1);
         EXPECT_EQ(t.mail->out[1], code(abi::Error::BadArgument));
     }
+    EXPECT_EQ(act(t, Enter, kBoundMax), 1);
+    EXPECT_EQ(t.mail->out[1], 0);
 }
 
 void faults_end_section_and_domain() {
@@ -191,11 +200,13 @@ void calls_refused_inside() {
     EXPECT_EQ(act(t, CallsInside), 1);
     EXPECT_EQ(t.mail->out[1], 59);
     EXPECT_EQ(t.mail->out[2] & kSmep, 0);
+    EXPECT_EQ(t.mail->out[3] & kAc, kAc);
+    EXPECT_EQ(t.mail->out[3] & kIf, kIf);  // the watchdog still gets through
     expect_protection();
 }
 
 void overrun_is_ended() {
-    for (std::uint64_t const bound : {100ull, 500ull, 5000ull}) {
+    for (std::uint64_t const bound : {100ul, 500ul, 5000ul, kBoundMax}) {
         Target t;
         EXPECT_EQ(act(t, LoopForEver, bound), kOverrun);
         EXPECT_BELOW(static_cast<std::int64_t>(t.mail->out[6] - t.mail->out[5]),
@@ -242,6 +253,7 @@ void nested() {
 constexpr Probe list[] = {
     {"section.privileged_inside_only", privileged_inside_only},
     {"section.needs_the_privilege", needs_the_privilege},
+    {"section.bound_is_checked", bound_is_checked},
     {"section.faults_end_section_and_domain", faults_end_section_and_domain},
     {"section.calls_refused_inside", calls_refused_inside},
     {"section.overrun_is_ended", overrun_is_ended},
