@@ -78,13 +78,58 @@ inline std::int64_t raw_call(std::uint64_t n, std::uint64_t const* a, std::uint6
     return result;
 }
 
+constexpr std::uint64_t kParameterWords = sizeof(abi::DomainParameters) / 8;
+
+inline std::uint64_t volatile* parameters_of(abi::DibRo const* ro) {
+    return reinterpret_cast<std::uint64_t volatile*>(&rw_of(ro).arguments[0]);
+}
+/// Some of what stands there as parameters of a creation becomes something else.
+void spoil_parameters(abi::DibRo const* ro, Random& random) {
+    auto* to = parameters_of(ro);
+    for (std::uint64_t i = 0; i < kParameterWords; ++i) {
+        to[i] = random.next() % 3 == 0   ? random.next() % 64
+                : random.next() % 5 == 0 ? random.next()
+                                         : to[i];
+    }
+}
+/// Creates a child from parameters that may all be right, or one of which is far too large. Its id
+/// is among those that later calls name. extra[4]: how many were made.
+void create_child(abi::DibRo const* ro, Random& random) {
+    auto& mail = mail_of(ro);
+    if (mail.in[10] != 0 && random.next() % 4 != 0) sys::domain_destroy(mail.in[10]);
+    auto* to = parameters_of(ro);
+    for (std::uint64_t i = 0; i < kParameterWords; ++i) to[i] = 0;
+    auto const word = [&](std::size_t offset) -> std::uint64_t volatile& { return to[offset / 8]; };
+    using P = abi::DomainParameters;
+    word(offsetof(P, slot_address)) =
+        abi::kSlotsBase + (0x300000 + random.next() % 64) * abi::kSlotSize;
+    word(offsetof(P, regions)) = 1 + random.next() % 2;
+    word(offsetof(P, dib_offset)) = (random.next() % 300) * abi::kPageSize;
+    std::size_t const counts[] = {offsetof(P, context_slots), offsetof(P, endpoints),
+                                  offsetof(P, stretches)};
+    for (auto const at : counts) word(at) = 1 + random.next() % 20;
+    word(offsetof(P, frames)) = 20 + random.next() % 60;
+    word(offsetof(P, death_endpoint)) = 1;
+    if (random.next() % 2 != 0) {
+        auto const field = random.next() % (sizeof(counts) / sizeof(counts[0]));
+        word(counts[field]) = (256ull << random.next() % 40) + random.next() % 2;
+    }
+    auto made = code(abi::Error::Again);
+    for (int step = 0; made == code(abi::Error::Again) && step < 200; ++step)
+        made = sys::call(abi::Call::DomainCreate);
+    if (made <= 0) return;
+    mail.in[10] = static_cast<std::uint64_t>(made);
+    mail.extra[4] = mail.extra[4] + 1;
+}
+
 /// in[0] calls from the seed in[1]; in[2]: a mask of call numbers never made. out[0] calls,
 /// out[1..] how often which result. Goes on where it is activated.
 void caller_loop(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     Random random{mail.extra[0]};
     while (mail.out[0] < mail.in[0]) {
-        auto n = random.next() % 44;
+        constexpr auto count = static_cast<std::uint64_t>(abi::Call::Count);
+        auto n = random.next() % (count + 1);
         std::uint64_t a[6];
         for (auto& word : a) {
             switch (random.next() % 12) {
@@ -126,26 +171,15 @@ void caller_loop(abi::DibRo const* ro) {
                     break;
             }
         }
-        if (n == 43) n = random.next();
+        if (n == count) n = random.next();
         mail.extra[0] = random.state;
         mail.out[0] = mail.out[0] + 1;
         if (n < 64 && (mail.in[2] >> n & 1) != 0) continue;
         if (n == static_cast<std::uint64_t>(abi::Call::DomainCreate)) {
-            auto* to = reinterpret_cast<std::uint64_t volatile*>(&rw_of(ro).arguments[0]);
-            for (std::uint64_t i = 0; i < 17; ++i) {
-                to[i] = random.next() % 3 == 0   ? random.next() % 64
-                        : random.next() % 5 == 0 ? random.next()
-                                                 : to[i];
-            }
-            if (random.next() % 2 == 0) {
-                to[0] = abi::kSlotsBase + (0x300000 + random.next() % 64) * abi::kSlotSize;
-                to[1] = 1 + random.next() % 2;
-                to[2] = (random.next() % 600) * abi::kPageSize;
-                for (int i = 3; i < 6; ++i) to[i] = 1 + random.next() % 20;
-                to[6] = random.next() % 60;
-                to[7] = 0;
-                to[8] = 1;
-            }
+            if (random.next() % 2 != 0)
+                spoil_parameters(ro, random);
+            else
+                create_child(ro, random);
         }
         // A time-out far away would end the run: those that wait get one that comes.
         if (n == static_cast<std::uint64_t>(abi::Call::Suspend))
@@ -154,8 +188,17 @@ void caller_loop(abi::DibRo const* ro) {
             a[1] = static_cast<std::uint64_t>(now().ns()) + a[1] % 20'000;
         if (n == static_cast<std::uint64_t>(abi::Call::Log))
             a[0] = a[0] % 100 + 33;  // keep the log readable
+        // What would change somebody's contract, if it were allowed.
+        if (n == static_cast<std::uint64_t>(abi::Call::ContractSet) && random.next() % 4 == 0) {
+            a[0] = mail.in[3 + random.next() % 3];
+            a[1] = a[2] = a[3] = 0;
+            a[4] = random.next() % 2;
+        }
         std::uint64_t leaked = 0;
-        auto const result = raw_call(n, a, &leaked);
+        auto result = raw_call(n, a, &leaked);
+        // A call with long work has only begun it: sometimes it is gone on with.
+        for (auto more = random.next() % 64; more > 1 && result == code(abi::Error::Again); --more)
+            result = raw_call(n, a, &leaked);
         if (leaked != 0) mail.out[60] = leaked;
         if (result > -20 && result <= 0)
             mail.out[static_cast<std::uint64_t>(1 - result)] =
@@ -179,7 +222,7 @@ constexpr std::uint64_t bit(abi::Call call) { return 1ull << static_cast<unsigne
 void random_calls(std::uint64_t total, std::uint64_t privileges, std::uint64_t seed) {
     auto watch = canary();
     auto peer = make_started(sleeper);
-    std::uint64_t done = 0, lives = 0;
+    std::uint64_t done = 0, lives = 0, children = 0;
     // Not made: exit and machine_exit (they end the run), section calls (they are trusted).
     auto mask = bit(abi::Call::Exit) | bit(abi::Call::MachineExit) | bit(abi::Call::KpsEnter) |
                 bit(abi::Call::KpsLeave);
@@ -216,11 +259,13 @@ void random_calls(std::uint64_t total, std::uint64_t privileges, std::uint64_t s
             sleep(Duration::ms(4));
         }
         done += t.mail->out[0];
+        children += t.mail->extra[4];
         EXPECT_EQ(t.mail->out[60], 0);
         destroy(t);
         sys::endpoint_close(peer.id, 5);
     }
     EXPECT(done >= total);
+    if ((privileges & abi::kPrivilegeCreateDomains) != 0) EXPECT(children > total / 1000);
     expect_unharmed(watch);
     EXPECT_EQ(peer.status().state, 1);
 }
@@ -270,7 +315,13 @@ void fuzz_next(abi::DibRo const* ro) {
     sys::exit(1);
 }
 void fuzz_handler(abi::DibRo const* ro) {
-    mail_of(ro).out[1] = mail_of(ro).out[1] + 1;
+    auto& mail = mail_of(ro);
+    mail.out[1] = mail.out[1] + 1;
+    // With what flags it ran: interrupts on, no right to ports.
+    constexpr std::uint64_t interrupts = 1u << 9, ports = 3u << 12;
+    auto const& ran = slot_of(ro, 1);
+    if ((ran.kind & abi::kSlotFull) != 0 && (ran.rflags & (interrupts | ports)) != interrupts)
+        mail.out[2] = mail.out[2] + 1;
     fuzz_next(ro);
 }
 /// Where an unharmed slot goes: ends in an exception, so that the handler has the processor again.
@@ -306,6 +357,7 @@ void every_byte_of_a_slot() {
         if (t.mail->out[0] == next && t.mail->go == 0) break;
         next = t.mail->out[0];
         back += t.mail->out[1];
+        EXPECT_EQ(t.mail->out[2], 0);
         destroy(t);
     }
     EXPECT_BELOW(1024 * rounds - 1, next);
