@@ -35,6 +35,19 @@ void busy_entry(abi::DibRo const* ro) {
     }
 }
 
+/// Whether a domain can be made at `slot`: its addresses are nobody's.
+bool is_free(std::uint64_t slot) {
+    abi::DomainParameters p{};
+    p.slot_address = slot;
+    p.regions = 1;
+    p.context_slots = p.endpoints = p.stretches = 4;
+    p.frames = 30;
+    p.death_endpoint = kDeathEndpoint;
+    __builtin_memcpy(state().rw->arguments, &p, sizeof(p));
+    auto const made = sys::domain_create();
+    return made > 0 && sys::domain_destroy(static_cast<abi::DomainId>(made)) == 0;
+}
+
 void at_random_moments() {
     std::uint64_t random = kSeed;
     auto peer = make_started(sleeper);
@@ -49,8 +62,10 @@ void at_random_moments() {
         auto const until =
             now() + Duration::ns(static_cast<std::int64_t>(20'000 + (random >> 33) % 700'000));
         Thread::sleep_until(until);
+        auto const slot = t.slot;
         destroy(t);
         REQUIRE_EQ(sys::endpoint_close(peer.id, 5), 0);
+        EXPECT(is_free(slot));
         EXPECT_EQ(frames_free(), before);
     }
 }
