@@ -9,6 +9,9 @@ namespace nemesis::probes {
 namespace {
 
 constexpr std::int64_t kMs = 1'000'000;
+/// No step of a destruction keeps the processor for longer than the most urgent may wait for it
+/// (docs/costs.md, timer_wakeup). units: ns
+constexpr std::int64_t kEntryMax = 1000;
 
 /// out[0] jobs, out[1] missed: 0.2 ms of work every 5 ms.
 void ticker_entry(abi::DibRo const* ro) {
@@ -100,9 +103,11 @@ void kill_among(std::uint64_t peers, std::uint64_t mib) {
     }
     EXPECT_EQ(made, count);
     auto const jobs = watch.mail->out[0];
+    sys::measure(abi::MeasureWord::ResetEntryMax);
     auto const began = now();
     destroy(victim);
     log::line("destroyed in ", now() - began);
+    EXPECT_BELOW(sys::measure(abi::MeasureWord::EntryMax), kEntryMax + 1);
     EXPECT(watch.mail->out[0] > jobs);
     EXPECT_EQ(watch.mail->out[1], 0);
     for (std::uint64_t i = 0; i < made; ++i) sys::domain_destroy(all[i].id);
@@ -113,6 +118,88 @@ void kill_among(std::uint64_t peers, std::uint64_t mib) {
 
 void kill_large_one() { kill_among(200, 64); }
 void kill_large_one_long() { kill_among(10'000, 256); }
+
+/// Does what in[0] says, and says so in out[3]. Odd: sends from each of its endpoints; out[0] sent,
+/// out[1] refused, because the peer is dead. Even: looks; out[2] endpoints with half as many
+/// events.
+void switchboard_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        while (mail.in[0] == mail.out[3]) {
+            sys::suspend(now().ns() + kMs / 2);
+            clear_pending(ro);
+        }
+        auto const task = mail.in[0];
+        for (std::uint32_t n = 0; n < ro->endpoint_count; ++n) {
+            if (task % 2 == 0) {
+                mail.out[2] = mail.out[2] + (count_of(ro, n) == task / 2);
+                continue;
+            }
+            auto const sent = sys::send(n);
+            mail.out[0] = mail.out[0] + (sent == 0);
+            mail.out[1] = mail.out[1] + (sent == code(abi::Error::PeerDead));
+        }
+        mail.out[3] = task;
+    }
+}
+
+/// 262,144 endpoints, 4,096 in each of 64 domains, each connected to one of another domain: an
+/// event passes between any two. No domain has more, and what none has the quota for is refused.
+void all_endpoints() {
+    constexpr std::uint32_t domains = 64, each = abi::kEndpointsMax;
+    static_assert(domains * each == 262'144);
+    constexpr TargetOptions options{.frames = 128, .endpoints = each};
+    auto more = options, poorer = options;
+    more.endpoints = each + 1;
+    poorer.frames = 40;
+    EXPECT_EQ(make(switchboard_entry, more).error, code(abi::Error::BadArgument));
+    EXPECT_EQ(make(switchboard_entry, poorer).error, code(abi::Error::QuotaExceeded));
+
+    static Target all[domains];
+    for (auto& t : all) {
+        t = make(switchboard_entry, options);
+        REQUIRE_EQ(t.error, 0);
+    }
+    // With each domain, so with each of the 63 others in turn: i ^ k is i's partner as i is its.
+    for (std::uint32_t i = 0; i < domains; ++i) {
+        for (std::uint32_t n = 0; n < each; ++n) {
+            auto const partner = i ^ (1 + n % (domains - 1));
+            if (partner > i) REQUIRE(connect(all[i], n, all[partner], n));
+        }
+        EXPECT_EQ(sys::endpoint_offer(all[i].id, each, all[i ^ 1].id), code(abi::Error::BadHandle));
+    }
+    for (auto& t : all) REQUIRE(t.start());
+    auto const let_all = [&](std::uint64_t task, std::uint32_t from) {
+        for (auto i = from; i < domains; ++i) all[i].mail->in[0] = task;
+        return wait_for(
+            [&] {
+                for (auto i = from; i < domains; ++i)
+                    if (all[i].mail->out[3] != task) return false;
+                return true;
+            },
+            Duration::s(2));
+    };
+    REQUIRE(let_all(1, 0));
+    REQUIRE(let_all(2, 0));
+    for (auto const& t : all) {
+        EXPECT_EQ(t.mail->out[0], each);
+        EXPECT_EQ(t.mail->out[2], each);
+    }
+    // The death of one ends its connections and no others; who had one gets an event.
+    sys::measure(abi::MeasureWord::ResetEntryMax);
+    destroy(all[0]);
+    EXPECT_BELOW(sys::measure(abi::MeasureWord::EntryMax), kEntryMax + 1);
+    REQUIRE(let_all(3, 1));
+    REQUIRE(let_all(4, 1));
+    std::uint64_t sent = 0, refused = 0;
+    for (std::uint32_t i = 1; i < domains; ++i) {
+        sent += all[i].mail->out[0] - each;
+        refused += all[i].mail->out[1];
+        EXPECT_EQ(all[i].mail->out[2], 2 * each);
+    }
+    EXPECT_EQ(refused, each);
+    EXPECT_EQ(sent, (domains - 2) * each);
+}
 
 /// 10,000 domains alive at once; a contract holder misses nothing while they come, run and go.
 void ten_thousand() {
@@ -143,6 +230,7 @@ void ten_thousand() {
 
 constexpr Probe list[] = {
     {"scale.kill_64_mib_200_peers", kill_large_one},
+    {"scale.all_endpoints", all_endpoints},
     {"+scale.kill_256_mib_10000_peers", kill_large_one_long},
     {"+scale.ten_thousand_domains", ten_thousand},
 };

@@ -10,7 +10,7 @@ BOOTS = {
     "activations": "activation.,event.,thread.",
     "donation": "donation.",
     "faults": "section.,fault.,floating.,interrupt.",
-    "contracts": "contract.,death.,scale.kill_64",
+    "contracts": "contract.,death.,scale.kill_64,scale.all_",
     "hostile": "hostile.",
 }
 MANIFEST = "domains/probes/probes.manifest"
