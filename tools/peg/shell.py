@@ -48,7 +48,8 @@ def make_archive(folder, script=None, name="shell"):
         if count != 1:
             raise PegError(f"{MANIFEST} has no place for a script")
         commands = folder / f"{name}.script"
-        commands.write_text(script + "\n")  # no data is no script
+        # No data is no script; an empty line at the end would be the last command.
+        commands.write_text(script if script.endswith("\n") else script + "\n")
         data.append(("script", commands))
     manifest = folder / f"{name}.manifest.txt"
     manifest.write_text(text)
