@@ -21,14 +21,17 @@ constexpr std::uint64_t stack_pages = 4;
 
 /// Whether it may go by itself: the predecessor's name, or a name server that is not there yet.
 bool passes(NameError why) {
-    return why == NameError::Exists || why == NameError::Unreachable || why == NameError::NotFound;
+    return why == NameError::NotYours || why == NameError::Unreachable ||
+           why == NameError::NotFound;
 }
 
 }  // namespace
 
 Result<void, NameError> Publication::enter(Instant until) {
     names::Handle const handle{offered_.number(), offered_.interface().hash.low};
-    return system_.bind(path_, handle, names::BindMode::New, {.deadline = until});
+    // Replace: what an earlier attempt has bound, whose answer was lost, is no obstacle. The name
+    // of somebody else is never replaced.
+    return system_.bind(path_, handle, names::BindMode::Replace, {.deadline = until});
 }
 
 Result<void, Failure> Publication::publish(std::string_view path,
@@ -42,7 +45,7 @@ Result<void, Failure> Publication::publish(std::string_view path,
         if (!passes(why))
             return fail(why == NameError::DeadlinePassed ? Failure::TimedOut : Failure::Refused);
         if (now() >= until)
-            return fail(why == NameError::Exists ? Failure::Busy : Failure::Unreachable);
+            return fail(why == NameError::NotYours ? Failure::Busy : Failure::Unreachable);
         Thread::sleep_until(now() + pause_first);
     }
     auto* const stack = pages::take(stack_pages);

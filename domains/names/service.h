@@ -122,6 +122,8 @@ public:
         set_maillon(handle_, invocation::AnyMaillon(this, &ServiceHandle::use),
                     static_cast<I*>(&proxy_));
     }
+    /// Gives the connection back. requires: nobody calls
+    ~ServiceHandle() { forget(); }
 
     /// To call through: service->operation(...).
     I* operator->() { return handle_.operator->(); }

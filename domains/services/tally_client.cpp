@@ -133,8 +133,6 @@ void refused(Client& client) {
     Handle other(client.space, client.session, "global/services/tally", {.fetcher = &none});
     asked_bytes = 0;
     CHECK(VALUE(other->add(1)) == first_sum + 1 && asked_bytes == 0, asked_bytes);
-    other.forget();
-    tally.forget();
 }
 
 /// What stands in for the object when the maillon has been replaced.
@@ -181,7 +179,6 @@ bool lied_to_once(Client& client) {
     }
     CHECK(done.error() == TallyError::BadMessage, static_cast<std::uint64_t>(done.error()));
     CHECK(tally.bound().is_bound() && !tally.handle().is_direct(), 0);
-    tally.forget();
     return false;
 }
 
