@@ -14,6 +14,9 @@ domain ender { image ender  contract 1ms/20ms  memory 1MiB  slots 4  endpoints 4
 # Of the ELF header and a program header, 64-bit little-endian.
 E_TYPE, E_MACHINE, E_ENTRY, E_PHOFF, E_PHENTSIZE, E_PHNUM = 16, 18, 24, 32, 54, 56
 P_FLAGS, P_OFFSET, P_VADDR, P_FILESZ, P_MEMSZ, P_ALIGN = 4, 8, 16, 32, 40, 48
+PT_LOAD, PT_DYNAMIC, PT_TLS = 1, 2, 7
+DT_NULL, DT_RELA, DT_RELASZ, DT_RELAENT = 0, 7, 8, 9
+R_X86_64_64, R_X86_64_RELATIVE = 1, 8
 
 
 def put(at, form, value):
@@ -44,7 +47,38 @@ def truncated(data):
     count, = struct.unpack_from("<H", data, E_PHNUM)
     headers = [offset + 56 * n for n in range(count)]
     del data[max(struct.unpack_from("<Q", data, at + P_OFFSET)[0] + struct.unpack_from("<Q", data, at + P_FILESZ)[0]
-                 for at in headers if struct.unpack_from("<I", data, at)[0] == 1) - 1:]
+                 for at in headers if struct.unpack_from("<I", data, at)[0] == PT_LOAD) - 1:]
+
+
+def program_headers(data, kind):
+    """Where the program headers of this kind are."""
+    offset, = struct.unpack_from("<Q", data, E_PHOFF)
+    count, = struct.unpack_from("<H", data, E_PHNUM)
+    return [at for at in (offset + 56 * n for n in range(count))
+            if struct.unpack_from("<I", data, at)[0] == kind]
+
+
+def with_relocation(address=0, info=R_X86_64_RELATIVE, addend=0, bytes_of_table=24):
+    """A dynamic table and a relocation behind the bytes of the first segment, and a program header that says
+    where. `address` and `addend` are numbers, or functions of the first address of each segment."""
+    def change(data):
+        loads = program_headers(data, PT_LOAD)
+        begins = [struct.unpack_from("<Q", data, at + P_VADDR)[0] for at in loads]
+        first = loads[0]
+        offset, = struct.unpack_from("<Q", data, first + P_OFFSET)
+        used, = struct.unpack_from("<Q", data, first + P_FILESZ)
+        table = (used + 15) // 16 * 16
+        words = [address(begins) if callable(address) else begins[0] + address, info,
+                 addend(begins) if callable(addend) else begins[0] + addend,
+                 DT_RELA, begins[0] + table, DT_RELASZ, bytes_of_table, DT_RELAENT, 24, DT_NULL, 0]
+        end = table + 8 * len(words)
+        assert end <= 4096 and not any(data[offset + used:offset + end]), "no room behind the first segment"
+        struct.pack_into(f"<{len(words)}Q", data, offset + table, *words)
+        struct.pack_into("<QQ", data, first + P_FILESZ, end, end)
+        dynamic, = program_headers(data, PT_TLS)
+        struct.pack_into("<IIQQQQQQ", data, dynamic, PT_DYNAMIC, 4, offset + table + 24, begins[0] + table + 24,
+                         0, end - table - 24, end - table - 24, 8)
+    return change
 
 
 IMAGES = {
@@ -118,6 +152,7 @@ def expect_refused(context, archive, name, word):
     assert "the system is up" in booted.text and booted.outcome.passed, \
         f"{name}: the system did not come up:\n{booted.text[-800:]}"
     assert word in booted.text, f"{name}: nobody said why:\n{booted.text[-800:]}"
+    assert "1 of 2 domains started" in booted.text, f"{name}: init does not say so:\n{booted.text[-800:]}"
     assert "PANIC" not in booted.text, name
 
 
@@ -128,6 +163,49 @@ def test_images(context):
         data = bytearray(good)
         change(data)
         expect_refused(context, pack(context, bytes(data)), name, "victim: image refused: ")
+
+
+# What the machine says, and images of which it says so.
+RELOCATIONS = {
+    "a relocation changes or points to bytes outside the image": {
+        "outside": with_relocation(address=1 << 24),
+        "below": with_relocation(address=-8),
+        "in_the_kernel": with_relocation(address=lambda begins: 0xFFFFFFFF80100000),
+        "at_the_end_of_everything": with_relocation(address=lambda begins: (1 << 64) - 8),
+        "into_text": with_relocation(address=lambda begins: begins[1]),
+        "across_words": with_relocation(address=4),
+        "points_outside": with_relocation(addend=1 << 24),
+        "points_into_the_kernel": with_relocation(addend=lambda begins: 0xFFFFFFFF80100000),
+    },
+    "a relocation is not of the kind R_X86_64_RELATIVE": {
+        "other_type": with_relocation(info=R_X86_64_64),
+        "unknown_type": with_relocation(info=0xFFFFFFFF),
+        "with_a_symbol": with_relocation(info=1 << 32 | R_X86_64_RELATIVE),
+    },
+    "the dynamic table or its relocation table lies outside the image": {
+        "count_absurd": with_relocation(bytes_of_table=24 << 40),
+        "count_wraps": with_relocation(bytes_of_table=(1 << 64) // 24 * 24),
+        "half_an_entry": with_relocation(bytes_of_table=12),
+    },
+}
+
+
+def test_relocations(context):
+    """Images with bad relocations are refused with a reason, and the other domain runs; with a good one the
+    same image is started."""
+    good = archives.find("hog0").read_bytes()
+
+    def changed(change):
+        data = bytearray(good)
+        change(data)
+        return pack(context, bytes(data))
+
+    booted = context.boot(archive=changed(with_relocation()), seconds=60)
+    assert "2 domains started" in booted.text and "refused" not in booted.text, booted.text[-800:]
+    booted.need_success()
+    for why, images in RELOCATIONS.items():
+        for name, change in images.items():
+            expect_refused(context, changed(change), name, f"victim: image refused: {why}")
 
 
 def test_manifests(context):
