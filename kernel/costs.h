@@ -2,8 +2,8 @@
 // What the kernel's own paths cost, as booked to every contract by admission.
 //
 // units: instructions, taken as ns (counted time; a real processor is faster). The figures are
-// rounded up from what `peg bench` measures; nothing compares them automatically, but the groups
-// `guarantees_limit` and `guarantees_storm` miss deadlines if they are much too small.
+// rounded up from what `peg bench` measures, and it fails when it measures more
+// (tools/peg/bench_booked.py, which reads this file, says which metric is held against which).
 
 #include "kernel/interrupt.h"
 #include "kernel/kps.h"

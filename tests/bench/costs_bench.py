@@ -13,7 +13,7 @@ GROUPS = {
                 "activation_fault"), 512, 120),
     "memory": (("fault_to_domain", "map_page", "unmap_page", "map_batch", "appel1", "appel2"),
                512, 120),
-    "interrupts": (("irq_to_domain",), 512, 120),
+    "interrupts": (("irq_to_domain", "irq_noted"), 512, 120),
     "decisions": (("sched_decision_n10",), 512, 120),
     "idc": (("maillon_overhead", "idc_call_0", "idc_call_64", "idc_call_4096", "idc_stream_b16"),
             512, 120),

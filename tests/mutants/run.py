@@ -6,7 +6,8 @@ Usage: tests/mutants/run.py [PART-OF-NAME ...]
 The first line of a patch says who must catch it:
     # PROGRAM: TEST ...     a GoogleTest program of the host and its tests
     # probes: NAME ...      probes of domains/probes, on the mutated kernel
-    # bench: METRIC         a row of a group of ./peg bench, on the mutated kernel
+    # bench: METRIC         a row of a group of ./peg bench, on the mutated kernel: over its limit or
+                            over what the kernel books for it
     # guest: NAME ...       tests of ./peg test guest, everything in the image mutated
 The word "hangs" before the colon (# probes hangs: NAME) says that the mutant may stop the program or
 the machine from coming to its end; for all others that is no evidence.
@@ -27,6 +28,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools" / "peg"))
 
+import bench_booked  # noqa: E402
 import bench_rows  # noqa: E402
 import guest  # noqa: E402
 import timebase  # noqa: E402
@@ -291,7 +293,7 @@ def probes_catch(patch):
 def bench_catches(patch):
     costs = guest.load(ROOT / "tests" / "bench" / "costs_bench.py")
     metric, = patch.names
-    group = next(name for name in costs.GROUPS if metric.startswith(name))
+    group = next(name for name, (metrics, *_) in costs.GROUPS.items() if metric.startswith(metrics))
     manifest = CLEAN / f"{group}.text"
     manifest.write_text(costs.MANIFEST.format(memory=352, argument=group, more="", data=""))
     archive = pack(group, manifest, ["bench"])
@@ -305,6 +307,8 @@ def bench_catches(patch):
         over = [row for row in found if bench_rows.over_limit(row)]
         if over:
             return f"{metric} is {over[0]['max']}"
+        if unbooked := bench_booked.exceeded(found, bench_booked.figures(TREE)):
+            return unbooked[0]
         return None if found and code == timebase.PASSED else f"ends with {code}"
 
     return machine_catches(patch, archive, "", check)
