@@ -13,7 +13,7 @@ GROUPS = {
               "libstdc++-12-dev", "libc6-dev", "gnu-efi"],
     "sources": ["dpkg-dev", "ca-certificates", "xz-utils"],
     "host": ["libgtest-dev", "libbenchmark-dev", "libcli11-dev", "nlohmann-json3-dev",
-             "libturbojpeg0-dev", "libfuse3-dev", "pkg-config", "spin", "valgrind"],
+             "libturbojpeg0-dev", "libfuse3-dev", "fuse3", "pkg-config", "spin", "valgrind"],
     "sanitize": ["libclang-rt-19-dev"],
     "check": ["clang-format-19"],
     "image": ["mtools", "gdisk"],
