@@ -55,13 +55,14 @@ static abi::ContextSlot* current_slot(Domain& d) {
 
 /// A malformed slot or floating-point area is the domain's own fault.
 [[noreturn]] static void refuse_slot(Domain& d) {
-    log::line("domain ", d.name, ": malformed context slot, ended");
+    log::later(log::Ending::Slot, d.name, 13, 0, 0);
     domains::kill(d, abi_exit::kFault | 13);
     leave_dead();
 }
 
 /// The registers hold nobody else's state when `d` runs; `slot` is what it continues, or null.
-static void load_floating_point(Cpu& cpu, Domain& d, abi::ContextSlot const* slot) {
+/// Returns false if that is malformed.
+[[nodiscard]] static bool load_floating_point(Cpu& cpu, Domain& d, abi::ContextSlot const* slot) {
     constexpr auto whole = abi::kSlotFull | abi::kSlotFpu;
     bool ok = true;
     if (slot != nullptr && (slot->kind & whole) == whole)
@@ -69,7 +70,7 @@ static void load_floating_point(Cpu& cpu, Domain& d, abi::ContextSlot const* slo
     else if (cpu.fpu_owner != &d)
         arch::load_floating_point(&arch::initial_floating_point);
     cpu.fpu_owner = &d;
-    if (!ok) refuse_slot(d);
+    return ok;
 }
 
 /// `d` runs next: the timer is set for its alarm, or it is told that the alarm has passed.
@@ -88,20 +89,20 @@ static void heed_alarm(Cpu& cpu, Domain& d) {
 }
 
 /// For `d`, which runs next, what not every domain needs: the floating-point unit is switched on or
-/// off, its alarm heeded.
-[[gnu::noinline]] static void prepare(Cpu& cpu, Domain& d) {
+/// off, its alarm heeded. Returns false if its state is malformed.
+[[nodiscard, gnu::noinline]] static bool prepare(Cpu& cpu, Domain& d) {
     if (d.has_alarm) heed_alarm(cpu, d);
     if (cpu.fpu_off == d.fpu) {
         cpu.fpu_off = !d.fpu;
         arch::set_floating_point(d.fpu);
     }
-    if (!d.fpu) return;
-    load_floating_point(cpu, d, (d.rw->activations_on & 1) != 0 ? nullptr : current_slot(d));
+    return !d.fpu ||
+           load_floating_point(cpu, d, (d.rw->activations_on & 1) != 0 ? nullptr : current_slot(d));
 }
 
 /// The running domain is activated.
 [[noreturn]] static void activate(Cpu& cpu, Domain& d, abi::Reason reason) {
-    if (d.fpu) load_floating_point(cpu, d, nullptr);
+    if (d.fpu && !load_floating_point(cpu, d, nullptr)) refuse_slot(d);
     d.wake_reason = static_cast<std::uint8_t>(reason);
     activate_domain(&d);
 }
@@ -114,8 +115,8 @@ static void heed_alarm(Cpu& cpu, Domain& d) {
 
 /// Gives the processor to `d`, on the reservation of the payer that there is.
 [[noreturn]] static void enter(Cpu& cpu, Domain& d) {
-    if (is_special(cpu, d)) [[unlikely]]
-        prepare(cpu, d);
+    if (is_special(cpu, d) && !prepare(cpu, d)) [[unlikely]]
+        refuse_slot(d);
     enter_domain(&d, time_kind(cpu, d));
 }
 
@@ -158,7 +159,8 @@ static void note_entry(Cpu& cpu, Instant entered, Instant now) {
     // Interrupts come through between any two steps; one that does, does not come back here.
     do {
         arch::open_interrupt_window(cpu.mode, MODE_IDLE, MODE_USER);
-    } while (frames::clean_step());
+        if (log::waiting()) log::step();
+    } while (log::waiting() || frames::clean_step());
     idle_wait();
 }
 
@@ -229,6 +231,13 @@ inline constexpr std::int64_t kLongFilingNs = 200;  ///< before spare time's own
             continue;
         }
         if (cpu.decision.entity == nullptr) idle(cpu, now);
+        if (cpu.decision.kind == TimeKind::Extra && log::waiting()) [[unlikely]] {
+            now = let_interrupts_through(cpu);
+            if (log::step()) {  // in nobody's time: who is more urgent now comes first
+                now = let_interrupts_through(cpu);
+                continue;
+            }
+        }
         arm_for_decision(cpu);
         auto* runner = cpu.payer = domain_of(cpu.decision.entity);
         if (runner->donates_to != nullptr) [[unlikely]] {
@@ -238,8 +247,10 @@ inline constexpr std::int64_t kLongFilingNs = 200;  ///< before spare time's own
                 continue;
             }
         }
-        if (is_special(cpu, *runner)) [[unlikely]]
-            prepare(cpu, *runner);
+        if (is_special(cpu, *runner) && !prepare(cpu, *runner)) [[unlikely]] {
+            cpu.dispatched_at = let_interrupts_through(cpu);
+            refuse_slot(*runner);
+        }
         enter_chosen(runner, time_kind(cpu, *runner));
     }
 }
@@ -333,20 +344,22 @@ std::int64_t resume(Domain& d, std::uint64_t n) {
     if (d.rw->pending_summary != 0) return static_cast<std::int64_t>(abi::Error::Pending);
     d.rw->activations_on = 1;
     auto* const slot = slot_of(d, static_cast<std::uint32_t>(n));
-    if (d.fpu) load_floating_point(this_cpu(), d, slot);
+    if (d.fpu && !load_floating_point(this_cpu(), d, slot)) refuse_slot(d);
     resume_domain(&d, slot);
 }
 
 void leave_dead() {
     auto& cpu = this_cpu();
     if (cpu.payer != nullptr && cpu.payer->state == DomainState::Dead) cpu.payer = nullptr;
-    auto const entered = arch::clock::now();
-    charge(cpu, entered, false);
+    cpu.entered = arch::clock::now();
+    charge(cpu, cpu.entered, false);
     cpu.current = nullptr;
-    decide_and_enter(cpu, entered, entered);
+    auto const now = let_interrupts_through(cpu);  // an end is long enough for an entry
+    decide_and_enter(cpu, now, now);
 }
 
 void start() {
+    log::set_waiting(true);
     run_on_kernel_stack(
         [](void*) { decide_and_enter(this_cpu(), arch::clock::now(), arch::clock::now()); },
         nullptr);
@@ -364,8 +377,7 @@ void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_
     trace::record(TraceKind::Fault, static_cast<std::uint16_t>(vector), d.index, address,
                   slot->rip);
     if ((d.rw->activations_on & 1) == 0) {
-        log::line("domain ", d.name, ": fault ", vector, " at ", log::hex(slot->rip), " address ",
-                  log::hex(address), " with activations off, ended");
+        log::later(log::Ending::Fault, d.name, vector, slot->rip, address);
         domains::kill(d, abi_exit::kFault | vector);
         leave_dead();
     }

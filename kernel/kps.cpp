@@ -51,15 +51,14 @@ extern "C" std::int64_t kps_left() {
 
 namespace {
 
-[[noreturn]] void end_section(std::uint64_t exit_code, char const* reason,
+[[noreturn]] void end_section(std::uint64_t exit_code, log::Ending reason,
                               kps::Frame const& frame) {
     auto& cpu = this_cpu();
     auto& d = *cpu.current;
     arch::write_cr8(0);
     cpu.section_rearmed = false;
     cpu.armed = Instant::ns(-1);
-    log::line("domain ", d.name, ": privileged section ended: ", reason, " at ",
-              log::hex(frame.rip), ", stack ", log::hex(frame.rsp));
+    log::later(reason, d.name, frame.vector, frame.rip, frame.rsp);
     trace::record(TraceKind::PrivilegedLeave, exit_code == abi_exit::kOverrun ? 2 : 1, d.index,
                   frame.rip, 0);
     domains::kill(d, exit_code);
@@ -74,12 +73,13 @@ extern "C" void interrupt_in_section(kps::Frame* frame) {
     ASSERT(arch::read_cr4() == cpu.normal_cr4);
     ASSERT((arch::read_flags() & arch::kFlagAc) == 0);
     if (frame->vector == 2) return;
-    if (frame->vector < 32) end_section(abi_exit::kFault | frame->vector, "exception", *frame);
+    if (frame->vector < 32)
+        end_section(abi_exit::kFault | frame->vector, log::Ending::Exception, *frame);
     if (frame->vector != arch::apic::kTimerVector)
         return interrupts::handle(static_cast<std::uint8_t>(frame->vector));
     arch::apic::end_of_interrupt();
     auto const now = arch::clock::now();
-    if (now >= cpu.section_end) end_section(abi_exit::kOverrun, "over its bound", *frame);
+    if (now >= cpu.section_end) end_section(abi_exit::kOverrun, log::Ending::Overrun, *frame);
     // The scheduler's own timer: it is served as soon as the section has been left.
     cpu.reschedule = true;
     cpu.armed = Instant::ns(-1);

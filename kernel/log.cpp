@@ -1,16 +1,65 @@
-// The log ring and its formatting.
+// The log ring, its formatting, and its way out.
 #include "kernel/log.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "arch/x86_64/serial.h"
 
 namespace nemesis::kernel::log {
+
+namespace detail {
+std::uint64_t written = 0, sent = 0;
+std::uint32_t noted = 0, formatted = 0;
+}  // namespace detail
+
 namespace {
 
+using namespace detail;
+
 constexpr std::uint64_t kBytes = 65536;
+/// What one step puts out: two fillings of a port's FIFO.
+constexpr std::uint64_t kStepBytes = 32;
 char ring[kBytes];
-std::uint64_t written = 0;
+bool waits = false;  ///< text waits for `step`
+
+struct Note {
+    Ending ending;
+    char name[32];
+    std::uint64_t vector, rip, address;
+};
+constexpr std::uint32_t kNotes = 8;
+Note notes[kNotes];
+std::uint32_t unnoted = 0;  ///< endings for which there was no room
+
+/// What waits in the ring up to its end, `most` bytes at most; what was overwritten is lost.
+std::string_view next_piece(std::uint64_t most) {
+    if (written - sent > kBytes) sent = written - kBytes;
+    auto const at = sent % kBytes;
+    return {&ring[at], std::min({most, written - sent, kBytes - at})};
+}
+
+void format(Note const& n) {
+    switch (n.ending) {
+        case Ending::Fault:
+            return line("domain ", n.name, ": fault ", n.vector, " at ", hex(n.rip), " address ",
+                        hex(n.address), " with activations off, ended");
+        case Ending::Slot:
+            return line("domain ", n.name, ": malformed context slot, ended");
+        case Ending::Exception:
+        case Ending::Overrun:
+            return line("domain ", n.name, ": privileged section ended: ",
+                        n.ending == Ending::Exception ? "exception" : "over its bound", " at ",
+                        hex(n.rip), ", stack ", hex(n.address));
+    }
+}
+
+void format_next() {
+    format(notes[formatted++ % kNotes]);
+    if (noted != formatted || unnoted == 0) return;
+    line(unnoted, " domains more were ended");
+    unnoted = 0;
+}
 
 }  // namespace
 
@@ -22,23 +71,28 @@ void write(std::string_view text) {
     auto const room = kBytes - at;
     auto const first = text.size() < room ? text.size() : room;
     std::memcpy(&ring[at], text.data(), first);
-    std::memcpy(ring, text.data() + first, text.size() - first);
+    if (first < text.size()) std::memcpy(ring, text.data() + first, text.size() - first);
     written += text.size();
+    if (waits) return;
+    sent = written;
     arch::serial::write(text);
 }
 
 void write(Argument const& a) {
     if (a.kind == Argument::Kind::Text) return write(a.text);
     char digits[20];
-    int n = 0;
+    auto n = sizeof(digits);
     auto value = a.number;
-    std::uint64_t const base = a.kind == Argument::Kind::Hex ? 16 : 10;
     do {
-        digits[n++] = "0123456789abcdef"[value % base];
-        value /= base;
+        auto const digit = a.kind == Argument::Kind::Hex ? value & 15 : value % 10;
+        digits[--n] = "0123456789abcdef"[digit];
+        value = a.kind == Argument::Kind::Hex ? value >> 4 : value / 10;
     } while (value != 0);
-    if (base == 16) write(std::string_view("0x"));
-    while (n > 0) write(std::string_view(&digits[--n], 1));
+    if (a.kind == Argument::Kind::Hex) {
+        digits[--n] = 'x';
+        digits[--n] = '0';
+    }
+    write(std::string_view(&digits[n], sizeof(digits) - n));
 }
 
 std::uint64_t tail(char* to, std::uint64_t bytes) {
@@ -46,6 +100,48 @@ std::uint64_t tail(char* to, std::uint64_t bytes) {
     auto const count = bytes < have ? bytes : have;
     for (std::uint64_t i = 0; i < count; ++i) to[i] = ring[(written - count + i) % kBytes];
     return count;
+}
+
+void later(Ending ending, char const* name, std::uint64_t vector, std::uint64_t rip,
+           std::uint64_t address) {
+    if (noted - formatted == kNotes) {
+        ++unnoted;
+        return;
+    }
+    auto& n = notes[noted++ % kNotes];
+    n.ending = ending;
+    std::memcpy(n.name, name, sizeof(n.name));
+    n.vector = vector;
+    n.rip = rip;
+    n.address = address;
+}
+
+bool step() {
+    if (written != sent) {
+        auto const bytes = arch::serial::write_some(next_piece(kStepBytes));
+        sent += bytes;
+        return bytes != 0;
+    }
+    if (noted == formatted) return false;
+    format_next();
+    return true;
+}
+
+void set_waiting(bool on) {
+    if (!on) flush();
+    waits = on;
+}
+
+void flush() {
+    for (;;) {
+        while (written != sent) {
+            auto const piece = next_piece(kBytes);
+            arch::serial::write(piece);
+            sent += piece.size();
+        }
+        if (noted == formatted) break;
+        format_next();
+    }
 }
 
 }  // namespace nemesis::kernel::log

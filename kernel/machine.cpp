@@ -6,6 +6,7 @@
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/layout.h"
+#include "kernel/log.h"
 #include "kernel/memory/frames.h"
 #include "kernel/trace.h"
 
@@ -72,6 +73,7 @@ bool may_be_device(std::uint64_t physical, std::uint64_t bytes, bool write) {
 }
 
 void exit(std::uint64_t code) {
+    log::flush();
     arch::out8(0xf4, static_cast<std::uint8_t>(code));
     arch::halt();
 }
@@ -79,6 +81,7 @@ void exit(std::uint64_t code) {
 void stop() {
     // With a timer armed the emulator would jump to that timer's time while it stands still.
     arch::apic::disarm();
+    log::flush();
     arch::out8(0x505, 1);
 }
 

@@ -96,6 +96,7 @@ void panic(char const* message, kps::Frame const* frame) {
     arch::disable_interrupts();
     if (panicking) machine::exit(0x7e);
     panicking = true;
+    log::set_waiting(false);
     boot_screen::end();
     auto const tail_bytes = log::tail(tail, sizeof(tail));
     auto& cpu = this_cpu();

@@ -343,6 +343,7 @@ std::int64_t call_log(Word length, Word w0, Word w1, Word w2, Word w3) {
         for (auto& c : text) c = c == '@' ? '#' : c;
     }
     log::write(std::string_view(text, length));
+    log::step();
     return static_cast<std::int64_t>(length);
 }
 std::int64_t call_trace_mark(Word kind, Word a, Word b) {
@@ -399,13 +400,7 @@ std::int64_t call_frame_give(abi::DomainId target, Word number, Word page, Word 
     });
 }
 std::int64_t call_exit(Word exit_code) {
-    auto& cpu = this_cpu();
-    auto const own_time = cpu.payer == &self();
     domains::kill(self(), exit_code & 0xffffffff);
-    if (own_time) {  // who comes next is found apart: what interrupts here finds it instead
-        cpu.payer = cpu.current = nullptr;
-        arch::open_interrupt_window(cpu.mode, MODE_IDLE, MODE_USER);
-    }
     dispatch::leave_dead();
 }
 

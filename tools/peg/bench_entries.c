@@ -1,14 +1,18 @@
-// A plug-in of the emulator: the longest entry to the kernel, seen from outside, and where it went.
+// A plug-in of the emulator: the longest entries to the kernel, seen from outside, and where they
+// went.
 //
 // Counts the instructions at kernel addresses between two at user addresses (a privileged section
 // is code at user addresses, so it ends an entry as a return does). An entry also ends at `iretq`
 // and `sysretq`: what interrupts there comes before the first user instruction, but with interrupts
 // on. Idle time is cut at `sti` and `hlt`. Begins when the first domain runs. Also counts writes of
 // CR3 and entries. Written at the end to the file given as `out=FILE`:
-//     entries N, cr3 N, longest N, then the addresses of the longest entry, one a line.
+//     entries N, cr3 N, longest N
+// then of the longest entry, and of each length above `over=N` that an entry had, the first:
+//     entry LENGTH TIMES, then its addresses, one a line.
 // The declarations are the part of QEMU's plug-in interface, version 1, that is used here.
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef uint64_t qemu_plugin_id_t;
@@ -30,17 +34,33 @@ size_t qemu_plugin_insn_size(struct qemu_plugin_insn const*);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
-enum { kAddressesMax = 65536 };
-static uint64_t addresses[kAddressesMax], longest_addresses[kAddressesMax];
-static uint64_t length, longest, entries, root_writes;
-static int begun, in_kernel;
+enum { kAddressesMax = 65536, kKeptMax = 64 };
+struct kept {
+    uint64_t length, times;
+    uint64_t addresses[kAddressesMax];
+};
+static struct kept longest, over[kKeptMax];
+static uint64_t addresses[kAddressesMax];
+static uint64_t length, limit = UINT64_MAX, entries, root_writes;
+static int begun, in_kernel, over_count;
 static char path[512];
 
+static void keep(struct kept* where) {
+    where->length = length;
+    where->times = 1;
+    memcpy(where->addresses, addresses,
+           sizeof(addresses[0]) * (length < kAddressesMax ? length : kAddressesMax));
+}
+
 static void end_stretch(void) {
-    if (begun && length > longest) {
-        longest = length;
-        memcpy(longest_addresses, addresses,
-               sizeof(addresses[0]) * (length < kAddressesMax ? length : kAddressesMax));
+    if (begun && length > longest.length) keep(&longest);
+    if (begun && length > limit) {
+        int i = 0;
+        while (i < over_count && over[i].length != length) ++i;
+        if (i < over_count)
+            ++over[i].times;
+        else if (over_count < kKeptMax)
+            keep(&over[over_count++]);
     }
     length = 0;
 }
@@ -103,15 +123,21 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb* block) {
     }
 }
 
+static void print(FILE* file, struct kept const* e) {
+    fprintf(file, "entry %llu %llu\n", (unsigned long long)e->length, (unsigned long long)e->times);
+    for (uint64_t i = 0; i < e->length && i < kAddressesMax; ++i) {
+        fprintf(file, "%llx\n", (unsigned long long)e->addresses[i]);
+    }
+}
+
 static void ended(qemu_plugin_id_t id, void* unused) {
     (void)id, (void)unused;
     FILE* file = fopen(path, "w");
     if (file == NULL) return;
     fprintf(file, "entries %llu\ncr3 %llu\nlongest %llu\n", (unsigned long long)entries,
-            (unsigned long long)root_writes, (unsigned long long)longest);
-    for (uint64_t i = 0; i < longest && i < kAddressesMax; ++i) {
-        fprintf(file, "%llx\n", (unsigned long long)longest_addresses[i]);
-    }
+            (unsigned long long)root_writes, (unsigned long long)longest.length);
+    print(file, &longest);
+    for (int i = 0; i < over_count; ++i) print(file, &over[i]);
     fclose(file);
 }
 
@@ -122,6 +148,7 @@ int qemu_plugin_install(qemu_plugin_id_t id, qemu_info_t const* info, int argc, 
     (void)info;
     for (int i = 0; i < argc; ++i) {
         if (strncmp(argv[i], "out=", 4) == 0) snprintf(path, sizeof(path), "%s", argv[i] + 4);
+        if (strncmp(argv[i], "over=", 5) == 0) limit = strtoull(argv[i] + 5, NULL, 10);
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_atexit_cb(id, ended, NULL);
