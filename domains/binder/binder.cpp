@@ -168,7 +168,8 @@ public:
     Result<Notice, BinderError> next() override;
     Result<void, BinderError> accept(std::uint64_t number, std::uint32_t endpoint) override;
     Result<void, BinderError> release(std::uint64_t number) override;
-    Result<Introduction, BinderError> introduce(std::uint64_t domain) override;
+    Result<Introduction, BinderError> introduce(std::uint64_t domain, std::uint64_t root) override;
+    Result<std::uint64_t, BinderError> root() override { return root_; }
     Result<CountsResult, BinderError> counts() override;
 
 private:
@@ -181,6 +182,7 @@ private:
     std::uint64_t introduced_at_ = 0;    ///< which introduction it was
     std::uint32_t waiting_ = 0;          ///< introduced by it, and not known to have accepted
     std::uint32_t endpoint_ = 0;         ///< for calls; the bell is the next one
+    std::uint64_t root_ = 0;             ///< what it was introduced with
     bool owns_rings_ = false;
     Rings rings_;
     Connection* next_ending_ = nullptr;
@@ -219,7 +221,9 @@ public:
         return open(c, {outgoing(*calls), incoming(*calls), calls->endpoint});
     }
 
-    Result<Introduction, BinderFailure> introduce(Connection& introducer, DomainNumber domain) {
+    Result<Introduction, BinderFailure> introduce(Connection& introducer, DomainNumber domain,
+                                                  std::uint64_t root) {
+        if (root != 0) TRY_VOID(table.describe(root));
         look_after_introduced(introducer, false);
         auto* const c = free_connection();
         if (c == nullptr) return fail(BinderFailure::TooMany);
@@ -231,6 +235,7 @@ public:
             return fail(party.error());
         }
         c->party_ = *party;
+        c->root_ = root;
         c->rings_ = *rings;
         c->owns_rings_ = true;
         c->introducer_ = index_of(introducer);
@@ -486,8 +491,8 @@ Result<void, BinderError> Connection::release(std::uint64_t number) {
     if (!done) return fail(error_of(done.error()));
     return {};
 }
-Result<Introduction, BinderError> Connection::introduce(std::uint64_t domain) {
-    auto const made = service_->introduce(*this, domain);
+Result<Introduction, BinderError> Connection::introduce(std::uint64_t domain, std::uint64_t root) {
+    auto const made = service_->introduce(*this, domain, root);
     if (!made) return fail(error_of(made.error()));
     return *made;
 }

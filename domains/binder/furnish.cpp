@@ -90,11 +90,12 @@ void BinderLink::destroy() {
     }
 }
 
-bool introduce(Binder& binder, manager::Child& child) {
-    auto const made = binder.introduce(child.id);
+bool introduce(Binder& binder, manager::Child& child, std::uint64_t root) {
+    auto const made = binder.introduce(child.id, root);
     if (!made) {
-        log::line(child.environment.name,
-                  ": the binder has no room: ", static_cast<std::uint64_t>(made.error()));
+        log::line(child.environment.name, ": not introduced to the binder: ",
+                  made.error() == BinderError::NoSuchOffer ? "its name space is gone"
+                                                           : "there is no room");
         return false;
     }
     auto* const calls = add_channel(child, "binder");

@@ -47,7 +47,9 @@ private:
     std::uint32_t endpoint_ = 0;
 };
 
-/// Gives `child`, which has not been started, its connection to the binder.
-bool introduce(Binder& binder, manager::Child& child);
+/// Gives `child`, which has not been started, its connection to the binder. root: the offer that
+/// serves its name space at its start (domains/names/own_names.h); 0: none. errors: false, and a
+/// line of the log says why
+bool introduce(Binder& binder, manager::Child& child, std::uint64_t root = 0);
 
 }  // namespace nemesis::binder

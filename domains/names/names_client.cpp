@@ -64,7 +64,7 @@ template <typename Value, typename Ask>
 Result<Value, NameError> SystemNames::follow(std::string_view path, names::Request const& request,
                                              Ask&& ask) {
     Locked const locked(mutex_);
-    std::uint64_t offer = 0;
+    auto offer = first_;
     auto rest = names::relative(path);
     for (auto hops = request.hops; hops != 0; --hops) {
         auto* const server = TRY(known(offer, request.deadline));

@@ -2,7 +2,8 @@
 // SystemNames: the names of other domains as a NameServer that a name space mounts, at /global by
 // convention.
 //
-// Requests go to the name server that the binder knows as "names"; where that says that somebody
+// Requests go to the name server that the binder knows as "names", or to the one that ask_first
+// names, as a domain's parent does (own_names.h); where that says that somebody
 // else has the names, on to him, over a binding of our own to his offer. Every answer counts as a
 // hop; the request's deadline is that of each call. A server that has died is an error once
 // (Unreachable); the next request binds anew. Servers are not trusted: what they say is checked,
@@ -26,6 +27,10 @@ public:
     explicit SystemNames(binder::Session& session) : session_(session) {}
     SystemNames(SystemNames const&) = delete;
     SystemNames& operator=(SystemNames const&) = delete;
+
+    /// From now on that offer of names.if is asked first; 0: the one that the binder knows by name.
+    /// context: before this is mounted
+    void ask_first(std::uint64_t offer) { first_ = offer; }
 
     Result<names::Handle, names::NameError> resolve(std::string_view path,
                                                     names::Request const& request) override;
@@ -61,6 +66,7 @@ private:
                                            Ask&& ask);
 
     binder::Session& session_;
+    std::uint64_t first_ = 0;
     Mutex mutex_;
     Known known_[known_max];
     Known* answered_ = nullptr;  ///< last

@@ -55,6 +55,7 @@ Order order(Restart restart) {
     o.frames = 512;
     o.budget = 0;
     o.stack_pages = 16;
+    o.names = 0;
     o.restart = restart;
     return o;
 }

@@ -26,6 +26,7 @@ Order order() {
     o.frames = 64;
     o.budget = 0;
     o.stack_pages = 4;
+    o.names = 0;
     o.restart = Restart::Never;
     return o;
 }

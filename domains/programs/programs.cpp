@@ -7,7 +7,8 @@
 // memory out of its budget. What a client has started ends with it.
 //
 // Every instance is introduced to the binder, if there is one: it can resolve names, and publish
-// services that are found by them.
+// services that are found by them. Its names are those that its order gives it: an offer of a name
+// server, of which the binder tells the instance when it starts (domains/names/own_names.h).
 //
 // Workers serve the calls; one mutex guards all state. The main thread reaps: it wakes when a child
 // or a client dies or a restart is due. Argument: "NAME=FRAMES[,fpu][,contracts][,create] ..."; a
@@ -17,6 +18,7 @@
 #include "domains/binder/furnish.h"
 #include "domains/binder/session.h"
 #include "domains/loader/loader.h"
+#include "domains/names/names.if.h"
 #include "domains/programs/programs.if.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/activation/domain_status.h"
@@ -233,11 +235,21 @@ bool connect_as_client(Instance& i) {
     return true;
 }
 
+/// Whether the offer serves names, now.
+bool serves_names(std::uint64_t offer) {
+    if (the->session == nullptr) return false;
+    auto const said = the->session->binder().describe(offer);
+    auto const hash = name_service::Names::info.hash;
+    return said && said->identity.hash_low == hash.low && said->identity.hash_high == hash.high;
+}
+
 /// Loads and starts what the order says. errors: those of spawn, with the reason noted at `asker`
 Result<void, E> begin(Instance& i, ProgramsObject& asker) {
     auto const& order = i.order;
     auto const file = archive().find(order.program);
     if (!file || file->kind != ArchiveKind::Image) return asker.refuse(E::NotFound, "no program");
+    if (order.names != 0 && !serves_names(order.names))
+        return asker.refuse(E::BadNames, "names", "no offer of a name space");
     manager::ChildOptions options;
     options.name = order.program.view();
     options.arguments = order.arguments.view();
@@ -264,7 +276,8 @@ Result<void, E> begin(Instance& i, ProgramsObject& asker) {
     };
     if ((order.privileges & abi::kPrivilegeCreateDomains) != 0 && !connect_as_client(i))
         return give_up(E::NoRoom, "connection", "no place for another client");
-    if (the->session != nullptr && !binder::introduce(the->session->binder(), i.loaded.child))
+    if (the->session != nullptr &&
+        !binder::introduce(the->session->binder(), i.loaded.child, order.names))
         return give_up(E::NoRoom, "binder", "knows too many domains already");
     std::int64_t fits = 0;
     if (!set_contract_of(i.loaded.child.id, order.contract, &fits))

@@ -4,6 +4,8 @@
 // the last one; else it is interactive on the serial line. Output goes to the kernel's log, as
 // everybody's does. Its names are its own: a name space with the domain manager's programs mounted
 // at /programs, the services it is bound to in /services, and the system's names at /global.
+// What it runs is given these names, or those below one directory, without the two that only the
+// shell can use; a worker thread answers for them.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -11,6 +13,7 @@
 
 #include "domains/binder/session.h"
 #include "domains/names/names_client.h"
+#include "domains/names/served_names.h"
 #include "domains/programs/programs.if.h"
 #include "domains/shell/command_line.h"
 #include "domains/shell/described_call.h"
@@ -22,6 +25,8 @@
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
 #include "names/name_space.h"
+#include "names/name_space_server.h"
+#include "names/name_view.h"
 
 namespace nemesis::shell {
 namespace {
@@ -38,6 +43,8 @@ enum Kind : std::uint64_t { kProgram = 1, kService = 2 };
 bool is_offer(Handle const& h) { return h.function != kProgram && h.function != kService; }
 
 constexpr std::string_view kGlobal = "global";
+/// What nobody else can use is given to nobody.
+constexpr std::string_view kKept[] = {"programs", "services"};
 constexpr auto kPatience = Duration::s(2);  ///< with other domains
 
 constexpr std::uint64_t kNamesBytes = 64 * 1024;
@@ -56,7 +63,11 @@ std::string right(std::string const& text, std::size_t width) {
 /// The domain manager's programs as names; handles are places in a table of this domain.
 class ProgramNames final : public names::NameServer {
 public:
-    explicit ProgramNames(ProgramsProxy<CallClient>& manager) : manager_(manager) {}
+    /// Asks for all of them: the archive's programs never change while the manager runs, and what
+    /// several threads look at is better left alone.
+    explicit ProgramNames(ProgramsProxy<CallClient>& manager) : manager_(manager) {
+        (void)refresh();
+    }
 
     std::string const* name(std::uint64_t reference) const {
         return reference >= 1 && reference <= known_.size() ? &known_[reference - 1] : nullptr;
@@ -97,7 +108,6 @@ public:
     }
 
 private:
-    /// The archive's programs never change while the manager runs: asked for once.
     Result<void, NameError> refresh() {
         if (!known_.empty()) return {};
         std::string last;
@@ -114,6 +124,77 @@ private:
     std::vector<std::string> known_;
 };
 
+/// Keeps the shell's threads apart in its name space.
+class MutexGate final : public names::Gate {
+public:
+    void enter() override { mutex_.lock(); }
+    void leave() override { mutex_.unlock(); }
+
+private:
+    Mutex mutex_;
+};
+
+/// What programs are given of the shell's names: each directory that was ever given is one offer.
+class GivenNames {
+public:
+    GivenNames(names::NameSpace& space, binder::Session& session)
+        : session_(session), server_(space) {}
+
+    /// The offer that serves what is below `root`. errors: in words
+    Result<std::uint64_t, std::string> offer(std::string const& root) {
+        for (auto const& one : given_)
+            if (one->root == root) return one->offered.number();
+        if (given_.size() == given_max) return fail(std::string("too many directories are given"));
+        if (!start()) return fail(std::string("no memory to serve names"));
+        auto one = std::make_unique<Given>(*this, root);
+        auto const offered = session_.offer(
+            one->offered,
+            {.clients_max = 16, .slots = 2, .mode = invocation::CallServer::Mode::Workers});
+        if (!offered) return fail(std::string(invocation::text(offered.error())));
+        given_.push_back(std::move(one));
+        return given_.back()->offered.number();
+    }
+
+private:
+    static constexpr std::size_t given_max = 8;
+
+    struct Given {
+        Given(GivenNames& all, std::string path)
+            : root(std::move(path)),
+              view(all.server_, {.root = root, .kept = kKept, .is_given = is_offer}),
+              served(view),
+              offered(static_cast<name_service::Names*>(&served), name_service::Names::info,
+                      all.backlog_) {}
+        std::string root;
+        names::NameView view;
+        name_service::ServedNames served;
+        binder::Offered offered;
+    };
+
+    bool start() {
+        if (started_) return true;
+        started_ =
+            run(notices_, [](void* self) { static_cast<GivenNames*>(self)->session_.serve(); }) &&
+            run(worker_, [](void* self) { static_cast<GivenNames*>(self)->backlog_.run(); });
+        return started_;
+    }
+    bool run(Thread& thread, void (*body)(void*)) {
+        constexpr std::uint64_t stack_pages = 16;
+        auto* const stack = pages::take(stack_pages);
+        return stack != nullptr &&
+               thread.start(
+                   body, this,
+                   {.stack = stack, .stack_bytes = stack_pages * abi::kPageSize, .name = "names"});
+    }
+
+    binder::Session& session_;
+    names::NameSpaceServer server_;
+    invocation::Backlog backlog_;
+    Thread notices_, worker_;
+    bool started_ = false;
+    std::vector<std::unique_ptr<Given>> given_;
+};
+
 class Shell {
 public:
     Shell(CallClient& client, names::NameSpace& space, binder::Session* session)
@@ -125,6 +206,7 @@ public:
             mounts_.emplace_back("programs", *id);
         if (session_ == nullptr) return;
         system_.emplace(*session_);
+        given_.emplace(names_, *session_);
         (void)names_.make_directory(kGlobal);
         if (auto const id = names_.mount(kGlobal, *system_, {.accepts_names = true}))
             mounts_.emplace_back(kGlobal, *id);
@@ -197,6 +279,7 @@ private:
     names::NameSpace& names_;
     binder::Session* session_;  ///< with the binder; null: there is none
     std::optional<name_service::SystemNames> system_;
+    std::optional<GivenNames> given_;
     binder::Bound bound_;  ///< to the object that was called last, elsewhere
     std::vector<std::pair<std::string, names::MountId>> mounts_;
     std::vector<std::string> const* history_ = nullptr;
@@ -225,8 +308,9 @@ std::span<Shell::Command const> Shell::commands() {
          2, 3, &Shell::qos},
         {"run",
          "run [&] [contract=C] [weight=N] [memory=KIB] [may=fpu,create,contracts] [budget=KIB] "
-         "[restart=failure|always] PROGRAM [ARGUMENT ...]",
-         "run it; &: and do not wait", 1, words_max, &Shell::run},
+         "[restart=failure|always] [names=DIRECTORY|none] PROGRAM [ARGUMENT ...]",
+         "run it, with the shell's names or those below DIRECTORY; &: and do not wait", 1,
+         words_max, &Shell::run},
         {"sleep", "sleep TIME", "wait", 1, 1, &Shell::sleep},
         {"top", "top [TIMES]", "who used how much in each second", 0, 1, &Shell::top},
         {"unbind", "unbind PATH", "take a name away", 1, 1, &Shell::unbind},
@@ -303,6 +387,9 @@ int Shell::complain(ProgramsError why) {
             break;
         case ProgramsError::ContractRefused:
             line = "refused";
+            break;
+        case ProgramsError::BadNames:
+            line = "the name space is refused";
             break;
         default:
             return complain("the domain manager: " +
@@ -450,6 +537,8 @@ int Shell::run(Words const& words) {
     order.budget = 0;
     order.stack_pages = 16;
     order.restart = programs::Restart::Never;
+    order.names = 0;
+    std::string given = "/";
     bool waits = true;
     std::size_t at = 1;
     for (; at < words.size(); ++at) {
@@ -479,6 +568,8 @@ int Shell::run(Words const& words) {
         } else if (name == "restart" && (value == "failure" || value == "always")) {
             order.restart =
                 value == "always" ? programs::Restart::Always : programs::Restart::OnFailure;
+        } else if (name == "names") {
+            given = value;
         } else if (name == "may") {
             order.privileges = 0;
             for (std::size_t i = 0; i <= value.size();) {
@@ -511,6 +602,15 @@ int Shell::run(Words const& words) {
     for (++at; at < words.size(); ++at) arguments += (arguments.empty() ? "" : " ") + words[at];
     if (!order.program.assign(*program) || !order.arguments.assign(arguments))
         return complain("the arguments are longer than 255 characters");
+    if (given_ && given != "none") {
+        auto const root = absolute(given);
+        names::NameList list;
+        if (auto const there = names_.list(root, "", list, soon()); !there)
+            return complain(there.error(), given);
+        auto const offer = given_->offer(root);
+        if (!offer) return complain(offer.error());
+        order.names = *offer;
+    }
     auto const id = manager_.spawn(order);
     if (!id) return complain(id.error());
     if (waits) return wait_for(*id);
@@ -798,8 +898,9 @@ int main() {
         return 1;
     }
     auto* const memory = static_cast<std::byte*>(pages::take(kNamesBytes / abi::kPageSize));
-    auto space =
-        names::NameSpace::create({memory, kNamesBytes}, static_cast<std::uint64_t>(now().ns()));
+    MutexGate gate;
+    auto space = names::NameSpace::create({memory, kNamesBytes},
+                                          static_cast<std::uint64_t>(now().ns()), &gate);
     if (memory == nullptr || !space) {
         print("shell: no memory for names\n");
         return 1;

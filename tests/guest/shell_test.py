@@ -103,7 +103,7 @@ run memory=65000 burn 1
 def test_calls(context):
     """Calls by the description of the interface, which the shell was not built to make."""
     order = ("program=burn arguments=1 contract={slice=0 period=0 deadline=0 weight=1} privileges=0 "
-             "frames=64 budget=0 stack_pages=4 restart=Never")
+             "frames=64 budget=0 stack_pages=4 restart=Never names=0")
     lines, code = run(context, "calls", """
 call /services/programs programs c
 call /services/programs spawn '{ORDER}'
@@ -113,7 +113,8 @@ call /services/programs spawn x
 call /services/programs nothing
 call /services/programs
 """.replace("ORDER", order))
-    assert lines[0] == 'names = ["clock", "crash", "echo", "first_use", "grasp", "tenant", "tenant_cxx"]', lines
+    assert lines[0] == ('names = ["clock", "crash", "echo", "first_use", "grasp", "lookup", "tenant", '
+                        '"tenant_cxx"]'), lines
     assert re.fullmatch(r"id = \d+", lines[1])
     assert lines[2] == "inspect fails: NotFound"
     assert lines[3].startswith("order: 'x': wanted is Order{program=string<47>")
@@ -217,3 +218,43 @@ def test_terminal(context):
              for shown in said.replace("\r\n", "\n").splitlines()]
     assert "hello" in lines and "hello there" in lines, lines
     assert "tenant_cxx" in lines, "completion did not find /programs/"
+
+
+def test_given_names(context):
+    """A program has the names that it was given: shared ones change under it, its copies do not;
+    what was not given is not there; what it binds nobody else sees; an offer of something else is
+    no name space."""
+    order = ("program=lookup arguments=x contract={slice=0 period=0 deadline=0 weight=1} privileges=64 "
+             "frames=512 budget=0 stack_pages=16 restart=Never names=")
+    lines, code = run(context, "given_names", """
+run & clock; sleep 50ms; mkdir /given; mkdir /given/deep; mkdir /other; bind /other/clock /global/services/clock
+bind /given/clock /global/services/clock; bind /given/deep/clock /global/services/clock; bind /given/p /programs/echo
+echo all; run lookup / given/ given/clock global/services/clock programs/echo services/programs
+echo part; run names=/given lookup / clock deep/clock given/clock global/services/clock other/clock p ../other/clock
+echo none; run names=none lookup / given/clock global/services/clock
+echo later; run & lookup +200ms given/late global/late; sleep 100ms
+bind /given/late /given/clock; bind /global/late /given/clock; sleep 200ms
+echo own; run lookup given/mine=given/clock given/mine global/mine=given/clock; ls /given
+echo wrong; run names=/nothing lookup; run names=/given/clock lookup
+OFFERS
+echo again; run lookup given/mine
+""".replace("OFFERS", "\n".join(f"call /services/programs spawn '{{{order}{n << 32 | 2}}}'"
+                             for n in range(10))))
+    parts = re.split(r"^(all|part|none|later|own|wrong|again)$", "\n".join(lines), flags=re.M)
+    said = {parts[i]: parts[i + 1].strip().splitlines() for i in range(1, len(parts), 2)}
+    gone = "no such name"
+    assert said["all"] == ["/: given global other", "given/: clock deep", "given/clock: an object",
+                           "global/services/clock: an object", f"programs/echo: {gone}",
+                           f"services/programs: {gone}", "instance 2 ended with 2"], said["all"]
+    assert said["part"][:3] == ["/: clock deep", "clock: an object", "deep/clock: an object"], said["part"]
+    assert said["part"][3:7] == [f"{path}: {gone}" for path in
+                                 ("given/clock", "global/services/clock", "other/clock", "p")], said["part"]
+    assert said["part"][8:] == ["instance 2 ended with 5"], said["part"]
+    assert said["none"] == ["/: global", f"given/clock: {gone}", "global/services/clock: an object",
+                            "instance 2 ended with 1"], said["none"]
+    assert said["later"] == ["instance 2", f"given/late: {gone}", "global/late: an object"], said["later"]
+    assert said["own"][0] == "given/mine: an object" and "takes new names" in said["own"][1], said["own"]
+    assert said["own"][2:] == ["instance 3 ended with 1", "clock", "deep/", "late", "p"], said["own"]
+    assert said["wrong"] == [f"/nothing: {gone}", "/given/clock: a part of the path names an object, not a directory",
+                             *["spawn fails: BadNames"] * 10], said["wrong"]
+    assert said["again"][0] == f"given/mine: {gone}" and code == 1, said["again"]

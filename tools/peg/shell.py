@@ -22,7 +22,7 @@ SUMMARY = "boot a shell: names, programs, contracts; -c runs commands"
 
 MANIFEST = "domains/shell/shell.manifest"
 # Programs that a machine of the shell can load.
-PROGRAMS = ("burn", "clock", "crash", "echo", "first_use", "grasp", "tenant", "tenant_cxx")
+PROGRAMS = ("burn", "clock", "crash", "echo", "first_use", "grasp", "lookup", "tenant", "tenant_cxx")
 SCRIPT_MAX = 60_000
 
 
