@@ -146,7 +146,8 @@ bool AgentOracle::apply(State& s, AgentStep const& step, AgentOutcome* outcome) 
     }
 }
 
-std::string AgentOracle::dump(State const& s, bool numbers) {
+/// The number of the file behind each path.
+std::map<std::string, u32> AgentOracle::paths(State const& s) {
     std::map<std::string, u32> all{{"", 0}};
     std::vector<std::pair<std::string, u32>> todo{{"", 0}};
     while (!todo.empty()) {
@@ -159,6 +160,11 @@ std::string AgentOracle::dump(State const& s, bool numbers) {
             if (s.files.at(it->second).directory) todo.emplace_back(p, it->second);
         }
     }
+    return all;
+}
+
+std::string AgentOracle::dump(State const& s, bool numbers) {
+    std::map<std::string, u32> const all = paths(s);
     std::map<u32, std::string> first;
     std::string text;
     for (auto const& [path, n] : all) {
@@ -284,8 +290,7 @@ bool AgentOracle::judge(std::string const& text, bool rolled_back) {
     close();
     std::set<Node const*> looked_at;
     std::vector<std::shared_ptr<Node const>> todo(nodes_.begin(), nodes_.end());
-    // Several states may look the same, with other files behind the same names.
-    std::map<u64, NodeRef> left;
+    NodeRef same;
     while (!todo.empty()) {
         std::shared_ptr<Node const> const n = todo.back();
         todo.pop_back();
@@ -297,14 +302,16 @@ bool AgentOracle::judge(std::string const& text, bool rolled_back) {
         if (!enough) continue;
         if (rolled_back) todo.insert(todo.end(), n->before.begin(), n->before.end());
         if (dump(*n->state) != text) continue;
-        auto now = std::make_shared<Node>();
-        now->state = n->state;
-        now->applied = changes_;
-        now->hash = hash_of(*now);
-        left[now->hash] = now;
+        // Several states may look the same, with other files behind the same names. Nobody has a
+        // handle after this, so they are one state with other numbers.
+        same = std::make_shared<Node>();
+        same->state = n->state;
+        same->applied = changes_;
+        same->hash = hash_of(*same);
+        break;
     }
-    if (left.empty()) return false;
-    take(left);
+    if (!same) return false;
+    nodes_ = {same};
     durable_ = changes_;
     pending_ = {};
     return true;

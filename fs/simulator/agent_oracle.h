@@ -59,8 +59,11 @@ public:
     /// Operations of the agent that were answered and changed something.
     u64 changes(u32 agent) const { return changes_[agent]; }
     /// The tree as Client::dump writes it. `rolled_back`: a power failure without UPS was between.
-    /// False: the messages do not allow it. Else it is the state from now on.
+    /// False: the messages do not allow it. Else it is the state from now on, and the only one.
+    /// requires: no agent goes on with a handle
     bool judge(std::string const& dump, bool rolled_back);
+    /// The number of the file behind each path, in the state that was judged last.
+    std::map<std::string, u32> judged_paths() const { return paths(*nodes_.front()->state); }
     /// One of the states that would do now, for messages.
     std::string one_state() const { return dump(*nodes_.front()->state, true); }
     /// In that state.
@@ -92,6 +95,7 @@ private:
     using NodeRef = std::shared_ptr<Node>;
 
     static bool apply(State& s, AgentStep const& step, AgentOutcome* outcome);
+    static std::map<std::string, u32> paths(State const& s);
     static std::string dump(State const& s, bool numbers = false);
     static u64 hash_of(Node const& n);
     void close();

@@ -76,6 +76,7 @@ private:
     void poke_agent(Node& n);
     void next_step(Node& n);
     void step_done(Node& n);
+    void is_now(std::pair<u64, u32> pair, u32 number);
     u32 found_file(Node const& n, std::pair<u64, u32> pair);
     void start_agent(Node& n);
     void stop_agent(Node& n);
@@ -246,7 +247,7 @@ void System::poke_agent(Node& n) {
     // What was made may have another number since a replay.
     for (auto const& [number, h] : n.handle) {
         FileRef const ref = n.agent->ref(h);
-        if (ref.pnode != 0 && number != 0) number_[{ref.pnode, ref.generation}] = number;
+        if (ref.pnode != 0 && number != 0) is_now({ref.pnode, ref.generation}, number);
     }
     while (!n.promised.empty() && n.promised.front().first <= n.agent->durable()) {
         oracle_.durable(n.index, n.promised.front().second);
@@ -342,6 +343,12 @@ void System::next_step(Node& n) {
     if (r.done) step_done(n);
 }
 
+/// A file that was made again by a replay is not behind its former pair, which another may get.
+void System::is_now(std::pair<u64, u32> pair, u32 number) {
+    std::erase_if(number_, [&](auto const& e) { return e.second == number && e.first != pair; });
+    number_[pair] = number;
+}
+
 /// The oracle's number of what a Lookup has found. A pair that is not known belongs to a file whose
 /// creation has no answer: on its way, or lost with its agent; and so does one that is known for a
 /// file that is no more, in a state that a crash has taken back.
@@ -379,11 +386,11 @@ void System::step_done(Node& n) {
         FileRef const ref = n.agent->ref(r.result);
         std::pair<u64, u32> const key{ref.pnode, ref.generation};
         if (n.step.op == Op::Create) {
-            number_[key] = n.step.made;
+            is_now(key, n.step.made);
             o.found = n.step.made;
         } else {
             o.found = found_file(n, key);
-            number_[key] = o.found;
+            is_now(key, o.found);
         }
         if (auto const it = n.handle.find(o.found); it != n.handle.end()) {
             n.agent->forget(r.result);
@@ -524,6 +531,13 @@ void System::lose_power() {
     if (!judge(!ups_, "after a power failure")) return;
     // Nobody has a handle any more, and what was taken back may have given its numbers to others.
     number_.clear();
+    Client c(*machine_, 0);
+    for (auto const& [path, number] : oracle_.judged_paths()) {
+        Attributes a;
+        if (c.lookup(path, &a) != Error::None) fail("what was read cannot be found");
+        if (number != 0) number_[{a.pnode, a.generation}] = number;
+    }
+    now_ = std::max(now_, machine_->now);
     for (Node& n : node_) {
         n.forgiven = false;
         start_agent(n);
