@@ -395,14 +395,16 @@ void Agent::welcome(Message const& m) {
         }
     }
     // What `applied` covers was successful. The answer of the last of it may have got lost with the
-    // server's memory; if it made a file, that is where it was made: nothing was executed since.
+    // server's memory; if it made a file, the server knows which. Its name may lead elsewhere: once
+    // the file is durable, others may move it or put another in its place.
     Entry const* const last = replayed_ > 0 ? &entry(static_cast<u32>(replayed_) - 1) : nullptr;
-    if (last && !last->answered && last->message.op == Op::Create) {
+    bool const made = last && !last->answered && last->message.op == Op::Create;
+    if (made && m.result.pnode == 0) {  // its number is too great for the store's mark
         state_ = State::Resolving;
         ++read_number_;
         send_outstanding();
     } else {
-        resolved({});
+        resolved(m.result);
     }
 }
 
@@ -433,10 +435,14 @@ void Agent::resolved(FileRef made) {
     replay();
 }
 
-/// Sends the next operation of the replay, or its end.
+/// Sends the next operation of the replay, or its end. What has its answer in this session is not
+/// sent again when the server only greets again; DURABLE may take it out of the log at any time.
 void Agent::replay() {
     u32 const end = log_count_ - (changing_ ? 1 : 0);
-    while (replayed_ < end && entry(static_cast<u32>(replayed_)).lost) ++replayed_;
+    while (replayed_ < end && (entry(static_cast<u32>(replayed_)).lost ||
+                               entry(static_cast<u32>(replayed_)).answered)) {
+        ++replayed_;
+    }
     state_ = replayed_ < end ? State::Replaying : State::Ending;
     send_outstanding();
 }
@@ -507,6 +513,7 @@ Instant Agent::next_deadline() const {
 }
 
 void Agent::check_invariants() const {
+    ASSERT(state_ != State::Replaying || replayed_ + (changing_ ? 1 : 0) < log_count_);
     u64 before = 0;
     for (u32 i = 0; i < log_count_; ++i) {
         Entry const& e = entry(i);

@@ -359,6 +359,9 @@ bool Store::execute(Request& r) {
         if (k < clients_max) {
             if (k == client_count_) clients_[client_count_++] = {r.client, 0};
             clients_[k].sequence = r.sequence;
+            made_[k] = r.op == Op::Create
+                           ? MadeFile::of(r.attributes.pnode, r.attributes.generation)
+                           : MadeFile{};
             client_dirty_[k] = true;
         }
     }

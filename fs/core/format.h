@@ -166,6 +166,19 @@ struct ClientMark {
 
 inline constexpr u32 clients_max = 128;
 
+/// The file that a client's last operation in the state has made: pnode 40 bits, generation 24. 0:
+/// it was no creation, or its numbers are greater.
+struct MadeFile {
+    u64 value;
+    static constexpr MadeFile of(u64 pnode, u64 generation) {
+        bool const fits = pnode >> 40 == 0 && generation >> 24 == 0;
+        return {fits ? pnode << 24 | generation : 0};
+    }
+    constexpr u64 pnode() const { return value >> 24; }
+    constexpr u32 generation() const { return value & 0xFF'FFFF; }
+};
+static_assert(sizeof(MadeFile) == 8);
+
 /// What recovery starts from; one block in two alternating slots of every disk.
 struct Checkpoint {
     u64 magic;
@@ -190,7 +203,8 @@ struct Checkpoint {
     u32 clean;  // nothing was written after this checkpoint
     u32 clients;
     ClientMark client[clients_max];
-    u8 reserved[block_bytes - 120 - system_files * 144 - 64 - clients_max * 16];
+    MadeFile made[clients_max];  // by the same clients
+    u8 reserved[block_bytes - 120 - system_files * 144 - 64 - clients_max * 24];
 };
 static_assert(sizeof(Checkpoint) == block_bytes);
 
@@ -229,7 +243,8 @@ enum class RecordType : u8 {
 /// from the one `value` addresses. GarbageTree: all blocks of the Dead pnode `value`.
 /// GarbageFile: as GarbageTree, and the tree was that of the old garbage file, which is empty from
 /// this group on (the checkpoint before may still have it).
-/// Client: `value` = client, `group` unused, next record's value = sequence.
+/// Client: `value` = client, next record's value = sequence; their groups: pnode and generation of
+/// the file that the operation has made, 0 none.
 /// StreamSegment: the segment of Address `value` holds stream data, in the rows before the
 /// Address's, with `length` blocks named; `group` is the birth of its present life.
 /// A garbage entry counts only for a segment whose present life began before `group`.

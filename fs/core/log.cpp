@@ -205,8 +205,9 @@ Task Store::log_client_marks() {
         client_dirty_[i] = false;
         // The two records of a mark stay together.
         if (!open_ || open_->slots + 2 > summary_slots) co_await open_partial(head_hot);
-        Record const a = Record::of(RecordType::Client, clients_[i].client, 0, 0);
-        Record const b = Record::of(RecordType::Client, clients_[i].sequence, 1, 0);
+        Record const a = Record::of(RecordType::Client, clients_[i].client, 0, made_[i].pnode());
+        Record const b =
+            Record::of(RecordType::Client, clients_[i].sequence, 1, made_[i].generation());
         put_slot(*open_->summary, open_->slots++, a.value, a.type_length_group);
         put_slot(*open_->summary, open_->slots++, b.value, b.type_length_group);
     }
@@ -476,6 +477,7 @@ Task Store::take_checkpoint(bool clean) {
     c.time_ns = now_.ns() + wall_offset_ns_;
     c.clients = client_count_;
     std::memcpy(c.client, clients_, sizeof(ClientMark) * client_count_);
+    std::memcpy(c.made, made_, sizeof(MadeFile) * client_count_);
     c.sequence = checkpoint_sequence_ + 1;
     u64 const group = group_;
     changes_blocked_ = false;

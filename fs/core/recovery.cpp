@@ -184,6 +184,7 @@ Task Store::mount_task() {
     buried_garbage_ = c.buried_garbage;
     client_count_ = c.clients;
     std::memcpy(clients_, c.client, sizeof(ClientMark) * client_count_);
+    std::memcpy(made_, c.made, sizeof(MadeFile) * client_count_);
     checkpoint_sequence_ = c.sequence;
     own_group_ = c.group;
     // A new store's first checkpoint has no blocks in the log.
@@ -801,7 +802,8 @@ Task Store::apply_group(Summary* group, u32 count) {
                     while (k < client_count_ && clients_[k].client != r.value) ++k;
                     if (k == clients_max) break;
                     if (k == client_count_) clients_[client_count_++].client = r.value;
-                    clients_[k].sequence = sequence;
+                    clients_[k].sequence = second.value;
+                    made_[k] = MadeFile::of(r.group(), second.group());
                     break;
                 }
                 case RecordType::StreamSegment: {

@@ -138,6 +138,8 @@ public:
     /// How far clients' operations are in the state; only those that succeeded are marked.
     u32 marks() const { return client_count_; }
     ClientMark mark(u32 n) const { return clients_[n]; }
+    /// What the last operation of that mark's client has made.
+    MadeFile made(u32 n) const { return made_[n]; }
     /// Blocks that a flush and a checkpoint would write now, summaries aside.
     u64 dirty_blocks() const { return u64{dirty_user_} + dirty_system_; }
     bool idle() const;
@@ -717,6 +719,7 @@ private:
     u64 pnode_count_ = 0;
     u64 free_pnode_ = 0;
     ClientMark clients_[clients_max] = {};
+    MadeFile made_[clients_max] = {};
     u32 client_count_ = 0;
     bool client_dirty_[clients_max] = {};
     u64 checkpoint_sequence_ = 0;

@@ -71,10 +71,12 @@ Server::Session* Server::session_of(u64 agent) {
 void Server::hello(Message const& m) {
     if (m.agent == 0 || m.incarnation == 0 || m.incarnation >= u64{1} << 24) return;
     u64 mark = 0;
+    MadeFile made{};
     bool known = false;
     for (u32 i = 0; i < store_.marks(); ++i) {
         if (store_.mark(i).client != m.agent) continue;
         mark = store_.mark(i).sequence;
+        made = store_.made(i);
         known = true;
     }
     if (known && incarnation_of(mark) > m.incarnation) return;
@@ -103,6 +105,7 @@ void Server::hello(Message const& m) {
     s->pending_count = 0;
     bool const member = known && incarnation_of(mark) == m.incarnation;
     s->applied = s->durable = member ? mark : incarnation_start(m.incarnation);
+    s->made = member ? made : MadeFile{};
     s->joining = member ? Joining::No : Joining::Mark;
     if (member) welcome(*s);
 }
@@ -142,6 +145,7 @@ void Server::welcome(Session& s) {
     Message m;
     m.kind = MessageKind::Welcome;
     m.lease_ns = options_.lease.ns();
+    m.result = {s.made.pnode(), s.made.generation(), 0};
     send(s, m);
 }
 

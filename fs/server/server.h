@@ -96,6 +96,7 @@ private:
         bool replay_ended = false;
         u64 applied = 0;
         u64 durable = 0;
+        MadeFile made{};  // by the operation `applied` of an earlier life of the server
         bool has_answer = false;
         Message answer;
         struct {

@@ -6,8 +6,10 @@
 #include <cstring>
 #include <set>
 
+#include "fs/agent/agent.h"
 #include "fs/check/check.h"
 #include "fs/core/crc32c.h"
+#include "fs/server/server.h"
 #include "fs/simulator/mangle.h"
 #include "fs/simulator/model.h"
 
@@ -323,6 +325,152 @@ TEST(HostileDisks, a_checkpoint_with_more_pnodes_than_the_store_has_room_for_is_
                       u64{1} << 63, ~u64{0}}) {
         EXPECT_EQ(both(count), Health::Refused) << count;
     }
+}
+
+/// Agents that are nothing but their messages.
+struct Agents final : ServerPort {
+    static constexpr ServerOptions options{.sessions = 2, .touched = 64};
+    explicit Agents(Machine& m)
+        : machine(m), bytes(std::make_unique<u8[]>(Server::memory_needed(options))) {
+        Arena arena(bytes.get(), Server::memory_needed(options));
+        server.emplace(arena, machine.store(), *this, options);
+        server->start(machine.now);
+    }
+    void send(u64, u8 const* data, u32 length) override {
+        Received r;
+        ASSERT_TRUE(read_message(data, length, &r));
+        got.push_back(r.header);
+    }
+    /// Says it and waits until the server and its disks are at rest. The last message that came.
+    Message say(MessageKind kind, u64 agent, Message m = {}, Name name = {}, Name name2 = {}) {
+        m.kind = kind;
+        m.agent = agent;
+        m.incarnation = 1;
+        m.session = session[agent - 1];
+        std::vector<u8> out(message_bytes_max);
+        u32 const length = build_message(out.data(), m, name, name2);
+        got.clear();
+        server->receive(out.data(), length);
+        for (u32 i = 0; i < 64; ++i) {
+            machine.pump();
+            server->run();
+        }
+        Message last;
+        for (Message const& g : got) {
+            if (g.agent == agent) last = g;
+        }
+        if (last.kind == MessageKind::Welcome) session[agent - 1] = last.session;
+        return last;
+    }
+    Machine& machine;
+    std::unique_ptr<u8[]> bytes;
+    std::optional<Server> server;
+    std::vector<Message> got;
+    u64 session[2] = {};
+};
+
+TEST_F(Promises, an_agent_without_an_answer_learns_what_it_made_though_another_has_moved_it) {
+    start();
+    u64 const first = incarnation_start(1) + 1;
+    FileRef made;
+    {
+        Agents a(*machine);
+        for (u64 agent : {1, 2}) {
+            ASSERT_EQ(a.say(MessageKind::Hello, agent).kind, MessageKind::Welcome);
+            a.say(MessageKind::Replayed, agent);
+        }
+        Message m;
+        m.number = first;
+        m.op = Op::Create;
+        m.type = PnodeType::File;
+        m.mode = 0644;
+        m.file = {root_directory, 0, 0};
+        Message const answer = a.say(MessageKind::New, 1, m, {"a", 1});
+        ASSERT_EQ(answer.error, 0u);
+        made = answer.result;
+        ASSERT_NE(made.pnode, 0u);
+        m.op = Op::Rename;
+        m.file2 = m.file;
+        ASSERT_EQ(a.say(MessageKind::New, 2, m, {"a", 1}, {"b", 1}).error, 0u);
+        a.say(MessageKind::Sync, 2);
+        m.op = Op::Create;
+        m.number = first + 1;
+        ASSERT_EQ(a.say(MessageKind::New, 2, m, {"a", 1}).error, 0u);
+        a.say(MessageKind::Sync, 2);
+    }
+    // Once from the log, and once from a checkpoint.
+    for (u32 life = 0; life < 2; ++life) {
+        mount();
+        Agents a(*machine);
+        Message const welcome = a.say(MessageKind::Hello, 1);
+        ASSERT_EQ(welcome.kind, MessageKind::Welcome);
+        EXPECT_EQ(welcome.applied, first);
+        EXPECT_EQ(welcome.result.pnode, made.pnode);
+        EXPECT_EQ(welcome.result.generation, made.generation);
+        Message const other = a.say(MessageKind::Hello, 2);
+        EXPECT_EQ(other.applied, first + 1);
+        EXPECT_NE(other.result.pnode, made.pnode);
+        ASSERT_TRUE(machine->unmount());
+    }
+    EXPECT_EQ(check(), "");
+}
+
+/// A server that is nothing but its messages, in session 1.
+struct AServer final : AgentPort {
+    static constexpr AgentOptions options{.log_operations = 8, .log_bytes = 4096, .files = 8};
+    AServer() : bytes(std::make_unique<u8[]>(Agent::memory_needed(options))) {
+        Arena arena(bytes.get(), Agent::memory_needed(options));
+        agent.emplace(arena, *this, options, 1, 1);
+        agent->start(Instant{});
+    }
+    void send(u8 const* data, u32 length) override {
+        Received r;
+        ASSERT_TRUE(read_message(data, length, &r));
+        got.push_back(r.header);
+    }
+    void conflict(u64, Error) override { ADD_FAILURE(); }
+    void say(MessageKind kind, u64 number = 0, u64 durable = 0) {
+        Message m;
+        m.kind = kind;
+        m.agent = m.incarnation = m.session = 1;
+        m.number = number;
+        m.durable = durable;
+        m.applied = incarnation_start(1);
+        m.result = {first_pnode + 5, 1, 0};
+        std::vector<u8> out(message_bytes_max);
+        agent->receive(out.data(), build_message(out.data(), m));
+        agent->check_invariants();
+    }
+    std::unique_ptr<u8[]> bytes;
+    std::optional<Agent> agent;
+    std::vector<Message> got;
+};
+
+TEST(HostileServer, greeting_again_within_a_session_makes_no_agent_repeat_what_was_answered) {
+    AServer s;
+    s.say(MessageKind::Welcome);
+    s.say(MessageKind::Pong, ~u64{0});
+    ASSERT_TRUE(s.agent->active());
+    AgentRequest create;
+    create.op = Op::Create;
+    create.name = {"a", 1};
+    s.agent->submit(create);
+    u64 const first = incarnation_start(1) + 1;
+    s.say(MessageKind::Answer, first);
+    ASSERT_TRUE(create.done);
+    AgentRequest other = create;
+    s.agent->submit(other);
+    s.say(MessageKind::Unknown);
+    s.got.clear();
+    s.say(MessageKind::Welcome);
+    // What it may say at any time, also that all is on disk.
+    s.say(MessageKind::Pong, 0, first);
+    s.agent->advance(Instant{} + Duration::s(1));
+    for (Message const& m : s.got) EXPECT_NE(m.kind, MessageKind::Replay);
+    s.say(MessageKind::Pong, ~u64{0});
+    EXPECT_TRUE(s.agent->active());
+    s.say(MessageKind::Answer, first + 1);
+    EXPECT_TRUE(other.done);
 }
 
 TEST_F(Promises, most_of_what_dies_within_the_write_delay_never_reaches_a_disk) {
