@@ -18,7 +18,7 @@ Frame* Store::parent_of(Frame const& f) const {
     return find(f.file, f.kind, f.level + 1u, f.index >> 8);
 }
 
-void Store::check_invariants() const {
+void Store::check_invariants(bool own_disks) const {
     if (health_ != Health::Mounted) return;
     u32 user = 0, system = 0, free = 0;
     for (u32 i = 0; i < options_.frames; ++i) {
@@ -36,7 +36,7 @@ void Store::check_invariants() const {
             Frame const* const parent = parent_of(f);
             ASSERT(at_root || (parent && parent->dirty && parent->dirty_children > 0));
         }
-        if (f.state == FrameState::Valid && f.level > 0) {
+        if (own_disks && f.state == FrameState::Valid && f.level > 0) {
             for (u32 n = 0; n < node_pointers; ++n) {
                 Pointer const& p = const_cast<Frame&>(f).pointers()[n];
                 ASSERT(p.hole() || (p.address.segment() < superblock_.segments &&

@@ -43,6 +43,13 @@ void Store::set_segment(u64 segment, SegmentEntry entry) {
         static_cast<u8>(1u << segment / segments_per_block % 8);
 }
 
+/// The segment's life is over. A table or a log that somebody else wrote may name one twice.
+void Store::segment_is_free(u64 segment) {
+    if (segments_[segment] == 0) return;
+    segments_[segment] = 0;
+    ++segments_free_;
+}
+
 /// A free segment, now reserved; 0 never happens for lack of space: operations are refused before.
 u64 Store::allocate_segment() {
     ASSERT(segments_free_ > 0);
@@ -488,10 +495,7 @@ Task Store::take_checkpoint(bool clean) {
     if (health_ == Health::ReadOnly) co_return;
     ++checkpoint_sequence_;
     own_group_ = group;
-    for (u32 i = 0; i < freeing; ++i) {
-        segments_[pending_free_[i]] = 0;
-        ++segments_free_;
-    }
+    for (u32 i = 0; i < freeing; ++i) segment_is_free(pending_free_[i]);
     for (u32 i = freeing; i < pending_free_count_; ++i)
         pending_free_[i - freeing] = pending_free_[i];
     pending_free_count_ -= freeing;

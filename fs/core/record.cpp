@@ -585,21 +585,14 @@ void Store::end_session(MediaSession& s) {
         // Sealed pieces that did not become part of the state lie in segments that may be taken.
         for (u32 k = 0; k < m.mark_count; ++k) {
             if (segments_[m.marks[k].segment] != reserved_flag) continue;
-            segments_[m.marks[k].segment] = 0;
-            ++segments_free_;
+            segment_is_free(m.marks[k].segment);
         }
         if (m.buffer) {
-            if (segments_[m.segment] == reserved_flag) {
-                segments_[m.segment] = 0;
-                ++segments_free_;
-            }
+            if (segments_[m.segment] == reserved_flag) segment_is_free(m.segment);
             m.buffer->building = false;
             drop_buffer(*m.buffer);
         }
-        for (; m.run_next < m.run_end; ++m.run_next) {
-            segments_[m.run_next] = 0;
-            ++segments_free_;
-        }
+        for (; m.run_next < m.run_end; ++m.run_next) segment_is_free(m.run_next);
         m.buffer = nullptr;
         m.pnode = 0;
     }

@@ -227,11 +227,9 @@ Task Store::mount_task() {
                                    Address::of(head_[h].segment, head_[h].row * columns).value,
                                    (rows_per_segment - head_[h].row) * columns, group_ + 1));
             } else if (head_[h].row == 0) {
-                segments_[head_[h].segment] = 0;
-                ++segments_free_;
+                segment_is_free(head_[h].segment);
             }
-            segments_[head_[h].next_segment] = 0;
-            ++segments_free_;
+            segment_is_free(head_[h].next_segment);
         }
         for (u32 h = 0; h < heads; ++h) {
             head_[h].segment = allocate_segment();
@@ -797,7 +795,7 @@ Task Store::apply_group(Summary* group, u32 count) {
                     break;
                 case RecordType::Client: {
                     if (r.length() != 0 || n + 1 >= s.records) break;
-                    u64 const sequence = s.slot[slot + 1][0];
+                    Record const second{s.slot[slot + 1][0], s.slot[slot + 1][1]};
                     u32 k = 0;
                     while (k < client_count_ && clients_[k].client != r.value) ++k;
                     if (k == clients_max) break;

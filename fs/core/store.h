@@ -161,8 +161,8 @@ public:
     u64 scrub_cursor() const { return scrub_cursor_; }
 
     /// Stops the program if what is said above does not hold; takes time in the square of the
-    /// frames.
-    void check_invariants() const;
+    /// frames. `own_disks`: nobody else has written them, so that what blocks say holds, too.
+    void check_invariants(bool own_disks = true) const;
     FramePool& frame_pool() { return frame_pool_; }
 
     struct Damage {
@@ -551,6 +551,7 @@ private:
     static constexpr u64 no_segment = ~u64{0};
     u64 allocate_run(u32 segments);
     void set_segment(u64 segment, SegmentEntry entry);
+    void segment_is_free(u64 segment);
     bool need_flush() const;
     bool unlogged() const;
     Task writer();

@@ -56,7 +56,7 @@ void format(Image& image, BlockPool& pool, FormatOptions options) {
 
 Machine::Machine(Image& image, BlockPool& pool, Memory& memory, Options options)
     : disks(image, pool),
-      checks_(options.frames <= 1024 && segments_of(image.blocks_per_disk) <= 1024) {
+      checks(options.frames <= 1024 && segments_of(image.blocks_per_disk) <= 1024) {
     std::size_t const bytes = Store::memory_needed(options, segments_of(image.blocks_per_disk));
     storage_.emplace(Arena(memory.take(bytes), bytes), disks, options);
     store_ = &*storage_;
@@ -73,7 +73,7 @@ void Machine::pump() {
         }
         store_->run();
     }
-    if (checks_) store_->check_invariants();
+    if (checks) store_->check_invariants();
 }
 
 bool Machine::mount() {
@@ -98,7 +98,7 @@ bool Machine::call(Request& r) {
             ++idle;
         }
     }
-    if (checks_) store_->check_invariants();
+    if (checks) store_->check_invariants();
     return r.done;
 }
 

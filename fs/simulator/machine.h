@@ -63,9 +63,9 @@ public:
     Store& store() { return *store_; }
     Random* random = nullptr;
     Instant now;
+    bool checks;  ///< the invariants, whenever the store has come to rest; at first: a small one
 
 private:
-    bool const checks_;  ///< the invariants, whenever the store has come to rest: a small one
     std::optional<Store> storage_;
     Store* store_;
 };

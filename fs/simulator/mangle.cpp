@@ -27,8 +27,12 @@ void Mangled::make(u64 seed) {
     Random random(seed);
     c.mkdir("d");
     c.mkdir("d/e");
-    for (u32 i = 0; i < 90; ++i) {
-        std::string const name = (i % 2 ? "d/" : "d/e/") + std::string(60, 'n') + std::to_string(i);
+    // Long names: eighteen of them are a tree of directory blocks.
+    auto const name_of = [](u32 i) {
+        return (i % 4 ? "d/e/" : "d/") + std::string(240, 'n') + std::to_string(i);
+    };
+    for (u32 i = 0; i < 24; ++i) {
+        std::string const name = name_of(i);
         c.create(name);
         c.write(name, random.below(3) * 50'000, std::string(1 + random.below(9000), 'x'));
     }
@@ -50,8 +54,7 @@ void Mangled::make(u64 seed) {
     c.fsync();
     m.store().checkpoint();
     m.pump();
-    for (u32 i = 0; i < 40; i += 3)
-        c.unlink((i % 2 ? "d/" : "d/e/") + std::string(60, 'n') + std::to_string(i));
+    for (u32 i = 0; i < 24; i += 6) c.unlink(name_of(i));
     c.truncate("big", 20'000'000);
     c.create("after");
     c.write("after", 0, std::string(30'000, 'z'));
@@ -170,8 +173,8 @@ void Mangled::apply(Image& image, Edit const& e) {
     u64 old = 0;
     std::memcpy(&old, b + at, 8);
     u64 value = e.value;
-    if (e.operation % 3 == 1) value += old;
-    if (e.operation % 3 == 2) {
+    if (e.operation % 4 == 1) value += old;
+    if (e.operation % 4 == 2) {
         u32 const from = static_cast<u32>(e.value) % static_cast<u32>(place_.size());
         auto const [disk, n] = place_[from].at[0];
         u8 const* const other = image.at(disk, n);
@@ -210,22 +213,19 @@ void Mangled::mend(Image& image, std::set<u32> changed) {
     for (u32 place : all) {
         auto const [disk, n] = place_[place].at[0];
         if (n < segments_start || n + 1 >= image.blocks_per_disk) continue;
+        static constexpr u8 zeros[block_bytes] = {};
+        u8 const* row[columns];
+        for (u32 d = 0; d < columns; ++d) row[d] = image.at(d, n) ? image.at(d, n) : zeros;
         u8* const parity = pool_.take();
-        std::memset(parity, 0, block_bytes);
-        for (u32 d = 0; d < columns; ++d) {
-            u8 const* const b = image.at(d, n);
-            for (u32 i = 0; b && i < block_bytes; ++i) parity[i] ^= b[i];
-        }
+        parity_of(parity, row);
         image.at(parity_disk, n) = parity;
     }
 }
 
-/// Goes through all that can be reached, changes some of it, cleans, scrubs.
-void Mangled::use(Machine& m) {
-    Client c(m);
+/// Goes through all that can be reached.
+void Mangled::walk(Machine& m) {
     std::set<u64> seen{root_directory};
     std::vector<u64> list{root_directory};
-    std::string out;
     auto const ask = [&](Request& r) {
         if (m.call(r)) return r.error == Error::None;
         ++stuck;
@@ -273,7 +273,11 @@ void Mangled::use(Machine& m) {
             }
         }
     }
-    if (stuck > 0) return;
+}
+
+void Mangled::play(Machine& m) {
+    Client c(m);
+    std::string out;
     for (i32 speed : {1000, -8000}) {
         if (c.open_streams({"v", "a"}, stream_play, 0, 1'000'000'000, speed) != Error::None) break;
         i64 time = 0;
@@ -283,6 +287,11 @@ void Mangled::use(Machine& m) {
         }
         c.close_streams();
     }
+    if (c.stuck) ++stuck;
+}
+
+void Mangled::change(Machine& m) {
+    Client c(m);
     c.create("new");
     c.write("new", 0, std::string(20'000, 'n'));
     c.write("big", 9'000'000, std::string(9000, 'n'));
@@ -291,28 +300,48 @@ void Mangled::use(Machine& m) {
     c.truncate("big", 100);
     c.unlink("v");
     c.set_xattr("big", "user.b", "b");
+    for (u32 i = 1; i < 12; ++i) c.unlink("d/e/" + std::string(240, 'n') + std::to_string(i));
     c.fsync();
-    m.clean();
-    m.scrub();
     c.rmdir("d");
     c.fsync();
     if (c.stuck) ++stuck;
 }
 
-Health Mangled::run(std::vector<Edit> const& edits) {
+Health Mangled::run(std::vector<Edit> const& edits, u8 uses, u32 absent) {
     Image image = base_;
     std::set<u32> changed;
     for (Edit const& e : edits) {
+        if (e.operation % 4 == 3) continue;
         apply(image, e);
         changed.insert(e.block % static_cast<u32>(place_.size()));
     }
     mend(image, changed);
+    for (Edit const& e : edits) {
+        if (e.operation % 4 == 3) apply(image, e);
+    }
     Machine m(image, pool_, memory_);
+    m.checks = false;  // after each part only
+    if (absent < disks) m.disks.faults.dead[absent] = true;
     m.mount();
+    m.store().check_invariants(false);
     Health const health = m.store().health();
     if (health == Health::Mounted || health == Health::ReadOnly) {
         ++(health == Health::Mounted ? mounted : read_only);
-        use(m);
+        struct {
+            u8 part;
+            void (*run)(Mangled&, Machine&);
+        } const parts[] = {
+            {use_walk, [](Mangled& s, Machine& m) { s.walk(m); }},
+            {use_play, [](Mangled& s, Machine& m) { s.play(m); }},
+            {use_change, [](Mangled& s, Machine& m) { s.change(m); }},
+            {use_clean, [](Mangled&, Machine& m) { m.clean(); }},
+            {use_scrub, [](Mangled&, Machine& m) { m.scrub(); }},
+        };
+        for (auto const& p : parts) {
+            if (!(uses & p.part) || stuck > 0) continue;
+            p.run(*this, m);
+            m.store().check_invariants(false);
+        }
         m.unmount();
     } else {
         ++refused;

@@ -19,19 +19,31 @@ namespace nemesis::fs::simulator {
 
 /// One change; any values are meant.
 struct Edit {
-    u32 block = 0;     // which of the store's blocks
-    u16 offset = 0;    // in it, in units of 8 bytes
-    u8 bits = 0;       // how many low bits of the old value are replaced: 8 (bits & 7) + 8
-    u8 operation = 0;  // 0 replace, 1 add, 2 take from another block
+    u32 block = 0;   // which of the store's blocks
+    u16 offset = 0;  // in it, in units of 8 bytes
+    u8 bits = 0;     // how many low bits of the old value are replaced: 8 (bits & 7) + 8
+    u8 operation =
+        0;  // of 4: 0 replace, 1 add, 2 take from another block, 3 replace and mend nothing
     u64 value = 0;
+};
+
+/// What is done with a store that could be mounted.
+enum Use : u8 {
+    use_walk = 1,    // all that can be reached is read
+    use_play = 2,    // the streams, forwards and backwards
+    use_change = 4,  // operations of each kind
+    use_clean = 8,
+    use_scrub = 16,
+    use_all = 31,
 };
 
 /// A store that is made once and mounted with edits again and again.
 class Mangled {
 public:
     explicit Mangled(u64 seed);
-    /// Mounts the store with the edits and uses all of it. Returns what the mount came to.
-    Health run(std::vector<Edit> const& edits);
+    /// Mounts the store with the edits and does `uses` with it, in their order; the store's
+    /// invariants are looked at after each. Returns what the mount came to.
+    Health run(std::vector<Edit> const& edits, u8 uses = use_all, u32 absent = disks);
     /// The store's superblocks and checkpoints are the blocks before this number.
     static constexpr u32 first_checkpoint_place = disks * 2;
     u64 segments() const { return segments_of(base_.blocks_per_disk); }
@@ -58,7 +70,9 @@ private:
     u8* writable(Image& image, u32 place);
     void apply(Image& image, Edit const& edit);
     void mend(Image& image, std::set<u32> changed);
-    void use(Machine& machine);
+    void walk(Machine& machine);
+    void play(Machine& machine);
+    void change(Machine& machine);
 
     Image base_;
     BlockPool pool_;

@@ -313,6 +313,20 @@ TEST(HostileDisks, a_key_of_all_ones_in_a_directory_makes_no_walk_of_a_directory
     EXPECT_GT(store.mounted, 0u);
 }
 
+TEST(HostileDisks, whatever_a_word_of_a_checkpoint_says_the_free_segments_are_counted_right) {
+    Mangled store(1);
+    u32 const first = Mangled::first_checkpoint_place;
+    // Both heads, their next segments and rows; each is made the same as each other.
+    constexpr u16 head = offsetof(Checkpoint, head) / 8;
+    for (u16 word = head; word < head + 2 * sizeof(LogHead) / 8; ++word) {
+        for (u64 segment = 0; segment < store.segments(); ++segment) {
+            store.run({{first, word, 0, 0, segment}, {first + 1, word, 0, 0, segment}}, use_change);
+        }
+    }
+    EXPECT_EQ(store.stuck, 0u);
+    EXPECT_GT(store.mounted, 0u);
+}
+
 TEST(HostileDisks, a_checkpoint_with_more_pnodes_than_the_store_has_room_for_is_none) {
     Mangled store(1);
     u16 const field = offsetof(Checkpoint, pnode_count) / 8;

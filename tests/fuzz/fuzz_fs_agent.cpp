@@ -1,8 +1,8 @@
 // Fuzz target for the messages between agents and the file server. An input is a list of records,
-// a control byte and a length each: a message for the server or for the agent, or a request of the
-// agent's application. The two are connected and work; what is fed in comes between. Lengths,
-// checksum and, as the control byte says, agent, session and number are made right, so that a
-// message gets past the first checks. Both must keep their invariants and go on.
+// a control byte and a length each: a message for the server or for the agent, a request of the
+// agent's application, or a restart of either. The two are connected and work; what is fed in comes
+// between. Lengths, checksum and, as the control byte says, agent, session and number are made
+// right, so that a message gets past the first checks. Both must keep their invariants and go on.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -26,10 +26,19 @@ enum Control : u8 {
     numbered = 8,  // the number that is due
     request = 16,  // of the application, instead of a message
     later = 32,    // time passes first
+    restart = 128  // of the server, which has lost its memory; with `request`: of the agent
 };
 
-/// A store as it is after its first mount, to begin each input with.
+constexpr ServerOptions server_options{.sessions = 3, .touched = 64};
+constexpr AgentOptions agent_options{
+    .log_operations = 8, .log_bytes = 2 * message_data_max, .files = 16};
+
+/// A store as it is after its first mount, to begin each input with, and memory that all share.
 struct Beginning {
+    std::size_t const server_bytes = Server::memory_needed(server_options);
+    std::size_t const agent_bytes = Agent::memory_needed(agent_options);
+    std::unique_ptr<u8[]> server_memory = std::make_unique<u8[]>(server_bytes);
+    std::unique_ptr<u8[]> agent_memory = std::make_unique<u8[]>(agent_bytes);
     simulator::BlockPool pool;
     simulator::Memory memory;
     simulator::Image image{simulator::blocks_for(64)};
@@ -43,23 +52,28 @@ struct Beginning {
 };
 
 struct System final : ServerPort, AgentPort {
-    static constexpr ServerOptions server_options{.sessions = 3, .touched = 64};
-    static constexpr AgentOptions agent_options{
-        .log_operations = 8, .log_bytes = 2 * message_data_max, .files = 16};
-
-    explicit System(Beginning& b)
-        : image(b.image),
-          machine(image, b.pool, b.memory),
-          server_memory(std::make_unique<u8[]>(Server::memory_needed(server_options))),
-          agent_memory(std::make_unique<u8[]>(Agent::memory_needed(agent_options))) {
-        if (!machine.mount()) std::abort();
-        Arena a(server_memory.get(), Server::memory_needed(server_options));
-        server.emplace(a, machine.store(), *this, server_options);
-        Arena c(agent_memory.get(), Agent::memory_needed(agent_options));
-        agent.emplace(c, *this, agent_options, 1, 1);
-        server->start(machine.now);
-        agent->start(machine.now);
+    explicit System(Beginning& b) : beginning(b), image(b.image) {
+        start_server({});
+        start_agent();
         pump();
+    }
+    void start_server(Instant now) {
+        waiting.clear();
+        server.reset();
+        machine.emplace(image, beginning.pool, beginning.memory);
+        machine->checks = false;  // at the end
+        machine->now = now;
+        machine->disks.set_now(now);
+        if (!machine->mount()) std::abort();
+        Arena a(beginning.server_memory.get(), beginning.server_bytes);
+        server.emplace(a, machine->store(), *this, server_options);
+        server->start(machine->now);
+    }
+    void start_agent() {
+        Arena c(beginning.agent_memory.get(), beginning.agent_bytes);
+        asking = false;
+        agent.emplace(c, *this, agent_options, 1, ++incarnation);
+        agent->start(machine->now);
     }
     void send(u64, u8 const* bytes, u32 length) override { queue(to_agent, bytes, length); }
     void send(u8 const* bytes, u32 length) override { queue(0, bytes, length); }
@@ -84,7 +98,7 @@ struct System final : ServerPort, AgentPort {
     }
     void pump() {
         for (u32 steps = 0; steps < 64; ++steps) {
-            machine.pump();
+            machine->pump();
             server->run();
             if (waiting.empty()) break;
             auto const next = std::move(waiting.front());
@@ -93,16 +107,16 @@ struct System final : ServerPort, AgentPort {
         }
     }
     void pass(Duration d) {
-        machine.later(d);
-        server->advance(machine.now);
-        agent->advance(machine.now);
+        machine->later(d);
+        server->advance(machine->now);
+        agent->advance(machine->now);
         pump();
     }
 
+    Beginning& beginning;
     simulator::Image image;
-    simulator::Machine machine;
-    std::unique_ptr<u8[]> server_memory;
-    std::unique_ptr<u8[]> agent_memory;
+    std::optional<simulator::Machine> machine;
+    u64 incarnation = 0;
     std::optional<Server> server;
     std::optional<Agent> agent;
     std::vector<std::pair<u8, std::vector<u8>>> waiting;
@@ -152,7 +166,7 @@ void message(System& s, u8 control, std::vector<u8> in) {
     m.kind = static_cast<MessageKind>(1 + static_cast<u32>(m.kind) % 16);
     if (control & own) {
         m.agent = 1 + m.agent % 3;
-        m.incarnation = 1;
+        m.incarnation = s.incarnation;
         m.session = s.session;
     }
     if (control & numbered) m.number = s.number + (control >> 6 & 1);
@@ -174,6 +188,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     static Beginning beginning;
     beginning.pool.back_to(beginning.mark);
     System s(beginning);
+    u32 restarts = 0;  // each takes as long as all the rest
     for (u32 records = 0; size >= 3 && records < 32; ++records) {
         u8 const control = data[0];
         std::size_t length = data[1] | data[2] << 8;
@@ -182,7 +197,13 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
         if (length > size) length = size;
         if (control & later) s.pass(Duration::ms(300));
         std::vector<u8> const in(data, data + length);
-        if (control & request) {
+        if (control & restart) {
+            if (control & request) {
+                s.start_agent();
+            } else if (restarts++ < 3) {
+                s.start_server(s.machine->now);
+            }
+        } else if (control & request) {
             ask(s, in);
         } else {
             message(s, control, in);
@@ -193,5 +214,6 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     }
     // Whatever has come: time passes and nothing is hurt.
     for (u32 i = 0; i < 4; ++i) s.pass(Duration::s(3));
+    s.machine->store().check_invariants();
     return 0;
 }

@@ -67,8 +67,10 @@ int main(int argc, char** argv) {
     u32 n = 0;
     for (u32 block = 0; block < 64; block += 3) {
         for (u16 offset : {4, 17, 40, 300}) {
+            // What is done with the store, and the disk that is absent, or none.
+            std::string const first{static_cast<char>(n % 8), static_cast<char>(n % 9)};
             write(root / "disk" / std::to_string(n),
-                  edit(block, offset, static_cast<u8>(n), static_cast<u8>(n % 3), n * 7) +
+                  first + edit(block, offset, static_cast<u8>(n), static_cast<u8>(n % 4), n * 7) +
                       edit(block + 1, 2, 7, 0, ~u64{0}));
             ++n;
         }
@@ -87,6 +89,11 @@ int main(int argc, char** argv) {
             s += record(4 | 8, message(k, op, "abcdefgh", 2, 3, first_pnode + 2, 6));
             s += record(1 | 4 | 8, message(k, op, "abcdefgh", 1, 1, root_directory, 6));
             s += record(32 | 16, std::string("\1\1\1\1\1\1\1\1", 8));
+            // The server loses its memory, with an operation acknowledged or on its way.
+            if (op == Op::Create) {
+                s += record(128, "") + record(32 | 16, std::string("\2\1\1\1\1\1\1\1", 8));
+            }
+            if (op == Op::Rename) s += record(128 | 16, "") + record(32 | 16, "abcdefgh");
             write(root / "agent" / std::to_string(n++), s);
         }
     }
