@@ -177,6 +177,7 @@ Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end, Want
                   endpoint};
     TRY_VOID(bound.client_.open(bound.end_, shape));
     bound.shape_ = shape;
+    bound.server_ = end.server;
     // What this side gives is called over the reverse binding.
     bound.handles_.set_limits(reverse_body, reverse_body);
     bound.client_.set_handles(&bound.handles_);

@@ -99,6 +99,8 @@ public:
     bool is_dead() const { return client_.is_dead(); }
     /// What was agreed. requires: is_bound()
     invocation::BindingShape const& shape() const { return shape_; }
+    /// The domain that serves it. requires: is_bound()
+    std::uint64_t server() const { return server_; }
     invocation::ConnectionHandles const& handles() const { return handles_; }
 
 private:
@@ -124,6 +126,7 @@ private:
     invocation::ConnectionHandles handles_;
     bool flush_later_ = false;
     std::uint64_t binding_ = 0;
+    std::uint64_t server_ = 0;              ///< its domain
     std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
     std::uint32_t endpoint_ = 0;            ///< 0: none
     invocation::BindingEnd end_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "domains/names/service.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/memory/pages.h"
@@ -28,15 +29,27 @@ bool passes(NameError why) {
 }  // namespace
 
 Result<void, NameError> Publication::enter(Instant until) {
-    names::Handle const handle{offered_.number(), offered_.interface().hash.low};
+    if (agent_ != nullptr) {
+        char path[agent_path_max];
+        auto const name = agent_path(path_, path);
+        if (name.empty()) return fail(NameError::TooLong);
+        TRY_VOID(enter(name, *agent_, until));
+    }
+    return enter(path_, offered_, until);
+}
+
+Result<void, NameError> Publication::enter(std::string_view path, binder::Offered const& what,
+                                           Instant until) {
+    names::Handle const handle{what.number(), what.interface().hash.low};
     // Replace: what an earlier attempt has bound, whose answer was lost, is no obstacle. The name
     // of somebody else is never replaced.
-    return system_.bind(path_, handle, names::BindMode::Replace, {.deadline = until});
+    return system_.bind(path, handle, names::BindMode::Replace, {.deadline = until});
 }
 
 Result<void, Failure> Publication::publish(std::string_view path,
                                            binder::Offered::Options const& options, Instant until) {
     if (offered_.number() == 0) TRY_VOID(session_.offer(offered_, options));
+    if (agent_ != nullptr && agent_->number() == 0) TRY_VOID(session_.offer(*agent_, {.slots = 1}));
     path_ = path;
     for (;;) {
         auto const entered = enter(until);

@@ -7,6 +7,7 @@
 // Publication waits for the next one and registers there: the offer is the same, so whoever is
 // bound notices nothing. Nothing is polled: the death is an event of the connection to the name
 // server, which is the Publication's own, because names go with the connection that bound them.
+// A service with an agent (domains/services/agent.h) has that registered beside it, before it.
 // Source: PEG94 "Naming and Invocation".
 
 #include <cstdint>
@@ -20,8 +21,10 @@ namespace nemesis::name_service {
 /// See the head of this file. owner: the service; session and offer outlive it, and it is for ever
 class Publication {
 public:
-    Publication(binder::Session& session, binder::Offered& offered)
-        : session_(session), offered_(offered), system_(session) {}
+    /// owner: `agent`, if there is one, is for ever too: an AgentCode
+    Publication(binder::Session& session, binder::Offered& offered,
+                binder::Offered* agent = nullptr)
+        : session_(session), offered_(offered), agent_(agent), system_(session) {}
     Publication(Publication const&) = delete;
     Publication& operator=(Publication const&) = delete;
 
@@ -38,10 +41,13 @@ public:
 
 private:
     Result<void, names::NameError> enter(Instant until);
+    Result<void, names::NameError> enter(std::string_view path, binder::Offered const& what,
+                                         Instant until);
     [[noreturn]] void keep();
 
     binder::Session& session_;
     binder::Offered& offered_;
+    binder::Offered* agent_;
     SystemNames system_;
     std::string_view path_;
     std::uint32_t renewals_ = 0;

@@ -20,6 +20,14 @@ bool passes(Failure why) { return why == Failure::Unreachable || why == Failure:
 
 }  // namespace
 
+std::string_view agent_path(std::string_view service, std::span<char, agent_path_max> to) {
+    constexpr std::string_view ending = ".agent";
+    if (service.size() > to.size() - ending.size()) return {};
+    __builtin_memcpy(to.data(), service.data(), service.size());
+    __builtin_memcpy(to.data() + service.size(), ending.data(), ending.size());
+    return {to.data(), service.size() + ending.size()};
+}
+
 ServiceConnection::ServiceConnection(names::NameSpace& space, binder::Session& session,
                                      std::string_view name, invocation::InterfaceInfo const& info,
                                      ServiceOptions const& options)
@@ -30,14 +38,14 @@ ServiceConnection::ServiceConnection(names::NameSpace& space, binder::Session& s
 void ServiceConnection::set_maillon(AnyMaillon& own, AnyMaillon again, void* proxy) {
     own_ = &own;
     again_ = again;
-    proxy_ = proxy;
+    proxy_ = target_ = proxy;
     own = again;
 }
 
 /// Whoever has replaced the maillon's function meanwhile is obeyed.
 void ServiceConnection::server_died(void* self) {
     auto& c = *static_cast<ServiceConnection*>(self);
-    if (*c.own_ == AnyMaillon(c.proxy_, nullptr)) *c.own_ = c.again_;
+    if (*c.own_ == AnyMaillon(c.target_, nullptr)) *c.own_ = c.again_;
 }
 
 void ServiceConnection::forget() {
@@ -50,7 +58,7 @@ void ServiceConnection::fetch_with(ObjectFetcher& fetcher) {
     connecting_.lock();
     options_.fetcher = &fetcher;
     enter_critical();
-    if (*own_ == AnyMaillon(proxy_, nullptr)) *own_ = again_;
+    if (*own_ == AnyMaillon(target_, nullptr)) *own_ = again_;
     leave_critical();
     connecting_.unlock();
 }
@@ -63,7 +71,7 @@ Result<void*, Failure> ServiceConnection::first_use() {
         enter_critical();
         // The service may have died again already: then the next use finds out, and not this
         // maillon. Whoever has replaced its function meanwhile is obeyed.
-        if ((*found != proxy_ || !bound_.is_dead()) && *own_ == again_) own_->set_direct(*found);
+        if ((*found == fetched_ || !bound_.is_dead()) && *own_ == again_) own_->set_direct(*found);
         leave_critical();
     }
     connecting_.unlock();
@@ -77,8 +85,13 @@ Result<void*, Failure> ServiceConnection::reach() {
     auto const until = std::min(until_, now() + options_.patience);
     if (!bound_.is_bound() || bound_.is_dead()) {
         if (auto const why = connect(until); why != Failure::None) return fail(why);
+        if (options_.agents != nullptr) {
+            auto* const agent = options_.agents->agent_of(
+                {space_, session_, name_, info_, bound_, until_, connections_}, until);
+            target_ = agent != nullptr ? agent : proxy_;
+        }
     }
-    if (options_.fetcher == nullptr) return proxy_;
+    if (options_.fetcher == nullptr) return target_;
     auto const object = options_.fetcher->fetch(bound_.client(), info_, until);
     if (object) {
         fetched_ = *object;
@@ -87,7 +100,7 @@ Result<void*, Failure> ServiceConnection::reach() {
     }
     if (object.error() != Failure::Refused) return fail(object.error());
     options_.fetcher = nullptr;
-    return proxy_;
+    return target_;
 }
 
 Failure ServiceConnection::connect(Instant until) {

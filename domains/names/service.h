@@ -12,7 +12,9 @@
 // With a ServiceStarter a first use that finds nobody of that name has the service started, and
 // then waits for it as above. With an ObjectFetcher it takes the object into this domain, and the
 // maillon leads directly to it: the next call is a procedure call, and the connection is given up.
-// An object that may not be fetched (Refused) is called where it is.
+// An object that may not be fetched (Refused) is called where it is. With an AgentSource each
+// connection is asked for the service's agent, and the maillon leads to that while the connection
+// lives, to the proxy if there is none.
 //
 // A failed call may have been made (was_not_made); what is to be done about that is the caller's.
 // Several threads may call; each of those whose calls were under way at the death has its error.
@@ -22,6 +24,7 @@
 
 #include <cstdint>
 #include <new>
+#include <span>
 #include <string_view>
 
 #include "domains/binder/session.h"
@@ -55,12 +58,40 @@ protected:
     ~ObjectFetcher() = default;
 };
 
-/// How a service is found and bound to. owner: starter and fetcher outlive the handle
+/// A service that a handle has connected to. owner: all is the handle's, and as long as it
+struct Connected {
+    names::NameSpace& space;
+    binder::Session& session;
+    std::string_view name;
+    invocation::InterfaceInfo const& info;
+    binder::Bound& bound;
+    Instant const& until;             ///< the time-out of calls, at any time
+    std::uint64_t const& connection;  ///< how often it has connected, at any time
+};
+
+/// What puts an agent between a handle and its service (domains/services/agent.h).
+class AgentSource {
+public:
+    /// What the handle's calls go to instead of the proxy, as a pointer to the interface; null:
+    /// nothing does. Once for each connection. context: a thread, the only one here
+    virtual void* agent_of(Connected const& service, Instant until) = 0;
+
+protected:
+    ~AgentSource() = default;
+};
+
+/// The name under which a service registers its agent. Room: of the longest.
+inline constexpr std::size_t agent_path_max = 256;
+/// `service` and ".agent" in `to`; empty: too long.
+std::string_view agent_path(std::string_view service, std::span<char, agent_path_max> to);
+
+/// How a service is found and bound to. owner: starter, fetcher and agents outlive the handle
 struct ServiceOptions {
     Duration patience = Duration::s(1);  ///< how long a first use waits for the service
     std::uint32_t slots = 4;             ///< calls in flight
     ServiceStarter* starter = nullptr;
     ObjectFetcher* fetcher = nullptr;
+    AgentSource* agents = nullptr;
 };
 
 /// All of a ServiceHandle but its types. owner: as that
@@ -81,10 +112,12 @@ public:
     /// The next use fetches the object. context: no other thread calls meanwhile
     void fetch_with(ObjectFetcher& fetcher);
     bool is_fetched() const { return fetched_ != nullptr; }
+    /// Whether calls go to an agent. Until the first use: no.
+    bool has_agent() const { return target_ != proxy_; }
 
 protected:
-    /// The maillon `own` asks `function`, which calls first_use, and leads to `proxy` while there
-    /// is a connection.
+    /// The maillon `own` asks `function`, which calls first_use, and leads to `proxy`, or the
+    /// agent, while there is a connection.
     void set_maillon(invocation::AnyMaillon& own, invocation::AnyMaillon again, void* proxy);
     /// What can be called now: the proxy, connected if need be, or the fetched object.
     Result<void*, invocation::Failure> first_use();
@@ -108,6 +141,7 @@ private:
     invocation::AnyMaillon* own_ = nullptr;  ///< leads to `proxy_`, or is as `again_`
     invocation::AnyMaillon again_;
     void* proxy_ = nullptr;
+    void* target_ = nullptr;  ///< the proxy, or the agent in front of it
     void* fetched_ = nullptr;
 };
 

@@ -1,7 +1,8 @@
 // service_probes: a service, or the name server, is killed at random instants while clients call it
 // without end (mixer_client.cpp); both are started anew, nobody tells the clients.
 //
-// Then objects are fetched from a service into their caller (tally_client.cpp).
+// Then objects are fetched from a service into their caller (tally_client.cpp), and agents come
+// between a handle and its service (settings_client.cpp).
 //
 // Makes a binder, and all others, which are introduced to it. Each client checks what it sees; here
 // it is seen that all come to their end, that there were errors at all, and that nothing is left:
@@ -233,6 +234,30 @@ void fetches(std::string_view mode, std::string_view service_mode, Duration limi
     sys::domain_destroy(names);
 }
 
+/// A client of settings_client.cpp that must come to its end, all well. `stranger`: another domain
+/// registers an agent beside the service's name. `dies`: the service has a second life.
+void agent(std::string_view mode, std::string_view service_mode, bool stranger = false,
+           bool dies = false) {
+    auto const names = party("names", names_sizes);
+    auto service = party("settings_service", service_mode);
+    if (stranger) Thread::sleep_until(now() + Duration::ms(5));
+    auto const other = stranger ? party("settings_stranger", "s1") : 0;
+    if (stranger) Thread::sleep_until(now() + Duration::ms(5));
+    auto const client = party("settings_client", mode);
+    if (dies) {
+        Thread::sleep_until(now() + Duration::ms(20));
+        expect(lives(client) && lives(service), "somebody ended early", status(client).exit_code);
+        sys::domain_destroy(service);
+        service = party("settings_service", "g2");
+    }
+    expect(wait_for([&] { return !lives(client); }, Duration::s(1)), "a client hangs");
+    expect(status(client).exit_code == kDone, "a client ended otherwise", status(client).exit_code);
+    expect(lives(service), "the service ended", status(service).exit_code);
+    expect(!stranger || lives(other), "the stranger ended", status(other).exit_code);
+    for (auto const id : {client, service, names}) sys::domain_destroy(id);
+    if (stranger) sys::domain_destroy(other);
+}
+
 template <typename F>
 void probe(char const* name, F&& body) {
     running = name;
@@ -271,6 +296,16 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("services.object_refused", [] { fetches("r", "g", Duration::s(1)); });
     probe("services.object_fetched_late", [] { fetches("l", "g", Duration::s(1)); });
     probe("services.code_lies", [] { fetches("x400", "x", Duration::s(4)); });
+    probe("services.agent_caches", [] { agent("a", "g1"); });
+    probe("services.agent_of_a_listed_publisher", [] { agent("p", "g1"); });
+    probe("services.agent_without_policy", [] { agent("n", "g1"); });
+    probe("services.agent_refused", [] { agent("r", "g1"); });
+    probe("services.agent_not_listed", [] { agent("q", "g1"); });
+    probe("services.agent_of_none", [] { agent("o", "o1"); });
+    probe("services.agent_of_another_interface", [] { agent("h", "h1"); });
+    probe("services.agent_broken", [] { agent("b", "b1"); });
+    probe("services.agent_of_a_stranger", [] { agent("s", "o1", true); });
+    probe("services.agent_outlives_the_service", [] { agent("d", "g1", false, true); });
     log::line(passes, " passed, ", failures, " failed");
     sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
 }

@@ -19,8 +19,8 @@ public:
         return true;
     }
 
-    Result<CodeResult, MobileError> code(std::uint64_t) override {
-        return fail(MobileError::NoSuchOperation);
+    Result<CodeResult, CodedError> code(std::uint64_t) override {
+        return fail(CodedError::NoSuchOperation);
     }
     Result<marshal::Bytes<state_max>, MobileError> leave() override {
         if (away_) return fail(MobileError::Away);

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "domains/names/publish.h"
+#include "domains/services/object_code.h"
 #include "domains/services/tally_object.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/clock.h"
@@ -25,15 +26,8 @@ constexpr std::uint64_t first_sum = 7'000;
 /// A Tally that knows its code, or lies about it.
 class Served final : public services::TallyObject {
 public:
-    Result<CodeResult, services::MobileError> code(std::uint64_t offset) override {
-        CodeResult result;
-        result.size = sizeof(image_bytes);
-        auto const from = offset < result.size ? offset : result.size;
-        auto const left = result.size - from;
-        (void)result.data.assign(std::as_bytes(std::span(image_bytes))
-                                     .subspan(from, left < services::code_piece
-                                                        ? left
-                                                        : std::uint64_t{services::code_piece}));
+    Result<CodeResult, services::CodedError> code(std::uint64_t offset) override {
+        auto result = services::code_from(std::as_bytes(std::span(image_bytes)), offset);
         if (lie != 0) falsify(result, offset);
         return result;
     }

@@ -6,12 +6,14 @@ import archives
 
 
 IMAGES = ("binder", "names", "mixer_service", *(f"mixer_client{n}" for n in range(3)),
-          "tally_service", "tally_client")
+          "tally_service", "tally_client", "settings_service",
+          "settings_stranger", "settings_client")
 
 
 def test_probes(context):
     """A service, or the name server, dies at random instants: at most one error a death. Objects are
-    fetched into their callers, or stay where they are; services lie about their code."""
+    fetched into their callers, or stay where they are; services lie about their code.
+    Agents of services answer in their clients, within their leases, and if the policy accepts them."""
     archive = archives.make(
         "services_test", "domains/services/services.manifest", built=True,
         data=[(name, archives.find(name)) for name in IMAGES])
@@ -19,4 +21,4 @@ def test_probes(context):
     failed = re.findall(r"^.*\[ FAILED \] .*$", booted.text, re.M)
     assert not failed, "\n".join(failed)
     booted.need_success()
-    assert "8 passed, 0 failed" in booted.text
+    assert "18 passed, 0 failed" in booted.text
