@@ -137,9 +137,18 @@ Result<void, NameError> SystemNames::unbind(std::string_view path, names::Reques
     return follow<void>(path, request, [](Proxy& p, std::string_view at) { return p.unbind(at); });
 }
 
-bool SystemNames::wait_for_end(Instant until) {
+bool SystemNames::wait_for_end(Instant until, std::uint64_t seen) {
     if (answered_ == nullptr || !answered_->used) return true;
-    return answered_->bound.client().wait_for_end(until);
+    auto& client = answered_->bound.client();
+    auto const seen_there = client.wakes();
+    // Who calls wake() from here on is noticed there.
+    if (wakes_ != seen) return false;
+    return client.wait_for_end(until, seen_there);
+}
+
+void SystemNames::wake() {
+    ++wakes_;
+    for (auto& known : known_) known.bound.client().wake();
 }
 
 }  // namespace nemesis::name_service

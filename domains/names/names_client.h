@@ -47,7 +47,12 @@ public:
     /// Blocks until the server that has answered last is dead: then what this client has bound
     /// there is gone. True: it is; false: `until` has passed. context: the only thread that uses
     /// this
-    bool wait_for_end(Instant until);
+    bool wait_for_end(Instant until) { return wait_for_end(until, wakes()); }
+    /// As above; false also if wake() has been called since wakes() was `seen`.
+    bool wait_for_end(Instant until, std::uint64_t seen);
+    /// Has wait_for_end look again. context: threads and closures
+    void wake();
+    std::uint64_t wakes() const { return wakes_; }
 
 private:
     using Proxy = NamesProxy<invocation::CallClient>;
@@ -71,6 +76,7 @@ private:
     Known known_[known_max];
     Known* answered_ = nullptr;  ///< last
     std::uint64_t uses_ = 0;
+    std::uint64_t wakes_ = 0;
 };
 
 }  // namespace nemesis::name_service

@@ -46,10 +46,15 @@ Result<void, NameError> Publication::enter(std::string_view path, binder::Offere
     return system_.bind(path, handle, names::BindMode::Replace, {.deadline = until});
 }
 
-Result<void, Failure> Publication::publish(std::string_view path,
-                                           binder::Offered::Options const& options, Instant until) {
+Result<void, Failure> Publication::offer(binder::Offered::Options const& options) {
     if (offered_.number() == 0) TRY_VOID(session_.offer(offered_, options));
     if (agent_ != nullptr && agent_->number() == 0) TRY_VOID(session_.offer(*agent_, {.slots = 1}));
+    return {};
+}
+
+Result<void, Failure> Publication::publish(std::string_view path,
+                                           binder::Offered::Options const& options, Instant until) {
+    TRY_VOID(offer(options));
     path_ = path;
     for (;;) {
         auto const entered = enter(until);
@@ -61,6 +66,18 @@ Result<void, Failure> Publication::publish(std::string_view path,
             return fail(why == NameError::NotYours ? Failure::Busy : Failure::Unreachable);
         Thread::sleep_until(now() + pause_first);
     }
+    is_wanted_ = is_entered_ = true;
+    return start_keeper();
+}
+
+Result<void, Failure> Publication::prepare(std::string_view path,
+                                           binder::Offered::Options const& options) {
+    TRY_VOID(offer(options));
+    path_ = path;
+    return start_keeper();
+}
+
+Result<void, Failure> Publication::start_keeper() {
     auto* const stack = pages::take(stack_pages);
     if (stack == nullptr ||
         !keeper_.start(
@@ -70,16 +87,71 @@ Result<void, Failure> Publication::publish(std::string_view path,
     return {};
 }
 
+void Publication::want() {
+    auto const was_on = state().rw->activations_on;
+    enter_critical();
+    is_wanted_ = true;
+    changed_.wake_all();
+    system_.wake();
+    if (was_on != 0) leave_critical();
+}
+
+Result<void, Failure> Publication::withdraw(Instant until) {
+    enter_critical();
+    is_wanted_ = false;
+    system_.wake();
+    bool waits = true;
+    while (is_entered_ && waits) waits = changed_.wait(until);
+    bool const gone = !is_entered_;
+    leave_critical();
+    if (!gone) return fail(Failure::TimedOut);
+    return {};
+}
+
 void Publication::keep() {
     for (;;) {
-        (void)system_.wait_for_end(Instant::never());
-        // Whatever the reason, it is tried again: a service without its name serves nobody.
-        for (auto pause = pause_first; !enter(now() + patience);
-             pause = std::min(pause * 2, pause_most))
-            Thread::sleep_until(now() + pause);
-        ++renewals_;
-        log::line(path_, ": registered anew");
+        auto const seen = system_.wakes();
+        if (is_wanted_ && !is_entered_) {
+            keep_entered();
+        } else if (!is_wanted_ && is_entered_) {
+            take_away();
+        } else if (!is_wanted_) {
+            wait_until_wanted();
+        } else if (system_.wait_for_end(Instant::never(), seen)) {
+            is_entered_ = false;
+        }
     }
+}
+
+/// Whatever the reason why not, it is tried again: a service without its name serves nobody.
+void Publication::keep_entered() {
+    for (auto pause = pause_first; !enter(now() + patience);
+         pause = std::min(pause * 2, pause_most)) {
+        if (!is_wanted_) return;
+        Thread::sleep_until(now() + pause);
+    }
+    is_entered_ = true;
+    ++renewals_;
+    log::line(path_, ": registered anew");
+}
+
+void Publication::take_away() {
+    // A name server that is dead has no names; the next one has not this.
+    for (auto pause = pause_first;; pause = std::min(pause * 2, pause_most)) {
+        auto const gone = system_.unbind(path_, {.deadline = now() + patience});
+        if (gone || gone.error() == NameError::NotFound) break;
+        Thread::sleep_until(now() + pause);
+    }
+    enter_critical();
+    is_entered_ = false;
+    changed_.wake_all();
+    leave_critical();
+}
+
+void Publication::wait_until_wanted() {
+    enter_critical();
+    while (!is_wanted_) changed_.wait(Instant::never());
+    leave_critical();
 }
 
 }  // namespace nemesis::name_service

@@ -7,6 +7,8 @@
 // Publication waits for the next one and registers there: the offer is the same, so whoever is
 // bound notices nothing. Nothing is polled: the death is an event of the connection to the name
 // server, which is the Publication's own, because names go with the connection that bound them.
+// An object that leaves takes its name away (withdraw), and enters it again if it comes back: all
+// that is said to the name server is said by that thread.
 // A service with an agent (domains/services/agent.h) has that registered beside it, before it.
 // Source: PEG94 "Naming and Invocation".
 
@@ -36,14 +38,27 @@ public:
     [[nodiscard]] Result<void, invocation::Failure> publish(std::string_view path,
                                                             binder::Offered::Options const& options,
                                                             Instant until);
-    /// How often it was registered anew, after deaths of the name server.
+    /// As publish, of an object that is not here yet: the name is entered by want().
+    [[nodiscard]] Result<void, invocation::Failure> prepare(
+        std::string_view path, binder::Offered::Options const& options);
+    /// From now on the object is known, soon, by its name. context: threads and closures
+    void want();
+    /// From now on it is not; when this returns the name server has agreed, or is dead.
+    /// errors: TimedOut: the name may be there or not. context: threads
+    [[nodiscard]] Result<void, invocation::Failure> withdraw(Instant until);
+    /// How often it was registered anew, after deaths of the name server and by want().
     std::uint32_t renewals() const { return renewals_; }
 
 private:
     Result<void, names::NameError> enter(Instant until);
     Result<void, names::NameError> enter(std::string_view path, binder::Offered const& what,
                                          Instant until);
+    Result<void, invocation::Failure> offer(binder::Offered::Options const& options);
+    Result<void, invocation::Failure> start_keeper();
     [[noreturn]] void keep();
+    void keep_entered();
+    void take_away();
+    void wait_until_wanted();
 
     binder::Session& session_;
     binder::Offered& offered_;
@@ -51,6 +66,8 @@ private:
     SystemNames system_;
     std::string_view path_;
     std::uint32_t renewals_ = 0;
+    bool is_wanted_ = false, is_entered_ = false;
+    WaitQueue changed_;  ///< of these
     Thread keeper_;
 };
 

@@ -33,6 +33,7 @@ ServiceConnection::ServiceConnection(names::NameSpace& space, binder::Session& s
                                      ServiceOptions const& options)
     : space_(space), session_(session), name_(name), info_(info), options_(options) {
     bound_.client().on_dead({&ServiceConnection::server_died, this});
+    bound_.client().on_not_there({&ServiceConnection::not_there, this});
 }
 
 void ServiceConnection::set_maillon(AnyMaillon& own, AnyMaillon again, void* proxy) {
@@ -46,6 +47,23 @@ void ServiceConnection::set_maillon(AnyMaillon& own, AnyMaillon again, void* pro
 void ServiceConnection::server_died(void* self) {
     auto& c = *static_cast<ServiceConnection*>(self);
     if (*c.own_ == AnyMaillon(c.target_, nullptr)) *c.own_ = c.again_;
+}
+
+void ServiceConnection::not_there(void* self) {
+    static_cast<ServiceConnection*>(self)->look_again_ = true;
+    server_died(self);
+}
+
+/// Whether the name leads elsewhere, or nowhere now; then no call is under way any more.
+/// requires: connecting_ is held
+bool ServiceConnection::has_moved(Instant until) {
+    look_again_ = false;
+    auto const found = space_.resolve(name_, {.deadline = until});
+    if (found && found->reference == offer_) return false;
+    // Each has its answer, or its time-out: none was made and is not known to be.
+    while (bound_.client().calls_in_flight() != 0 && !bound_.is_dead() && now() < until)
+        Thread::sleep_until(now() + pause_first);
+    return true;
 }
 
 void ServiceConnection::forget() {
@@ -83,7 +101,7 @@ Result<void*, Failure> ServiceConnection::reach() {
     // Perhaps another thread has been here meanwhile.
     if (fetched_ != nullptr) return fetched_;
     auto const until = std::min(until_, now() + options_.patience);
-    if (!bound_.is_bound() || bound_.is_dead()) {
+    if (!bound_.is_bound() || bound_.is_dead() || (look_again_ && has_moved(until))) {
         if (auto const why = connect(until); why != Failure::None) return fail(why);
         if (options_.agents != nullptr) {
             auto* const agent = options_.agents->agent_of(
@@ -135,7 +153,10 @@ Failure ServiceConnection::connect_once(Instant until) {
         }
     }
     auto const bound = session_.bind(bound_, found->reference, info_, options_.slots, until);
-    return bound ? Failure::None : bound.error();
+    if (!bound) return bound.error();
+    offer_ = found->reference;
+    look_again_ = false;
+    return Failure::None;
 }
 
 }  // namespace nemesis::name_service

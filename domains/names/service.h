@@ -16,6 +16,11 @@
 // connection is asked for the service's agent, and the maillon leads to that while the connection
 // lives, to the proxy if there is none.
 //
+// An object that has gone elsewhere (domains/services/home.h) answers NoSuchObject, once: the call
+// was not made, and the next one resolves the name anew and waits for it as above. Calls of other
+// threads that are under way at the old place are waited for. Where the name leads to the same
+// offer as before the connection stays.
+//
 // A failed call may have been made (was_not_made); what is to be done about that is the caller's.
 // Several threads may call; each of those whose calls were under way at the death has its error.
 // Copies of the maillon made before the first use connect each time; copies made later do not come
@@ -125,6 +130,8 @@ protected:
 
 private:
     static void server_died(void* self);
+    static void not_there(void* self);
+    bool has_moved(Instant until);
     Result<void*, invocation::Failure> reach();
     invocation::Failure connect(Instant until);
     invocation::Failure connect_once(Instant until);
@@ -136,6 +143,8 @@ private:
     ServiceOptions options_;
     names::NameError why_ = names::NameError::NotFound;
     std::uint64_t connections_ = 0;
+    std::uint64_t offer_ = 0;  ///< what the name stood for
+    bool look_again_ = false;  ///< it may stand for another one
     Mutex connecting_;
     binder::Bound bound_;
     invocation::AnyMaillon* own_ = nullptr;  ///< leads to `proxy_`, or is as `again_`

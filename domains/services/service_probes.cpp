@@ -2,13 +2,15 @@
 // without end (mixer_client.cpp); both are started anew, nobody tells the clients.
 //
 // Then objects are fetched from a service into their caller (tally_client.cpp), and agents come
-// between a handle and its service (settings_client.cpp).
+// between a handle and its service (settings_client.cpp), and an object moves from home to home
+// while others write into it (ledger_writer.cpp).
 //
 // Makes a binder, and all others, which are introduced to it. Each client checks what it sees; here
 // it is seen that all come to their end, that there were errors at all, and that nothing is left:
 // what the binder knows and the free frames are as before. Prints "[     OK ] name" or
 // "[ FAILED ] name: ..." and ends the machine.
-// Argument: kills of each kind ("30").
+// Argument: kills of each kind ("30"); or only of the object that moves, and how often ("moves
+// 40").
 #include <new>
 
 #include "domains/binder/furnish.h"
@@ -69,7 +71,7 @@ abi::DomainId party(std::string_view program, std::string_view arguments,
     manager::ChildOptions options;
     options.name = program;
     options.arguments = arguments;
-    options.context_slots = 4;
+    options.context_slots = 6;
     options.endpoints = 16 + bindings;
     options.stretches = 8 + 2 * bindings;
     options.stack_pages = 16;
@@ -248,7 +250,7 @@ void agent(std::string_view mode, std::string_view service_mode, bool stranger =
         Thread::sleep_until(now() + Duration::ms(20));
         expect(lives(client) && lives(service), "somebody ended early", status(client).exit_code);
         sys::domain_destroy(service);
-        service = party("settings_service", "g2");
+        service = party("settings_service", "l2");
     }
     expect(wait_for([&] { return !lives(client); }, Duration::s(1)), "a client hangs");
     expect(status(client).exit_code == kDone, "a client ended otherwise", status(client).exit_code);
@@ -256,6 +258,54 @@ void agent(std::string_view mode, std::string_view service_mode, bool stranger =
     expect(!stranger || lives(other), "the stranger ended", status(other).exit_code);
     for (auto const id : {client, service, names}) sys::domain_destroy(id);
     if (stranger) sys::domain_destroy(other);
+}
+
+constexpr std::string_view writer_programs[] = {"ledger_writer0", "ledger_writer1",
+                                                "ledger_writer2"};
+
+/// Who is killed in the middle of a move, if anybody.
+enum class Killed { Nobody, OldHome, NewHome, OldHomeAfterwards };
+
+/// Six threads write into a book that moves from home to home.
+void moves(Killed killed, std::string_view mover_mode, std::string_view writer_mode) {
+    auto const names = party("names", names_sizes);
+    abi::DomainId const homes[] = {party("ledger_home0", "0b"), party("ledger_home1", "1")};
+    abi::DomainId writers[client_count];
+    for (std::size_t i = 0; i < client_count; ++i) {
+        char arguments[8] = {static_cast<char>('0' + i)};
+        __builtin_memcpy(arguments + 1, writer_mode.data(), writer_mode.size());
+        writers[i] = party(writer_programs[i], {arguments, 1 + writer_mode.size()});
+    }
+    auto const mover = party("ledger_mover", mover_mode);
+    auto const ended = killed == Killed::Nobody ? kDone : kDone + 1;
+    expect(wait_for([&] { return !lives(mover); }, Duration::s(4)), "the mover hangs");
+    expect(status(mover).exit_code == ended, "the mover ended otherwise", status(mover).exit_code);
+    // Now the state is taken, and will be settled later, if nobody is killed.
+    for (auto const home : homes)
+        expect(lives(home), "a home ended by itself", status(home).exit_code);
+    if (killed == Killed::OldHomeAfterwards) Thread::sleep_until(now() + Duration::ms(30));
+    if (killed != Killed::Nobody) sys::domain_destroy(homes[killed == Killed::NewHome ? 1 : 0]);
+    for (auto const writer : writers) {
+        expect(wait_for([&] { return !lives(writer); }, Duration::s(2)), "a writer hangs", writer);
+        auto const code = status(writer).exit_code;
+        expect(code >> 16 == kDone, "a writer ended otherwise", code);
+        // Two threads, one error each for each move, and one more of the death.
+        if (killed != Killed::Nobody) expect((code & 0xffff) <= 6, "too many errors", code);
+        sys::domain_destroy(writer);
+    }
+    if (killed != Killed::OldHome && killed != Killed::OldHomeAfterwards) {
+        expect(lives(homes[0]), "home 0 ended", status(homes[0]).exit_code);
+        sys::domain_destroy(homes[0]);
+    }
+    if (killed != Killed::NewHome) {
+        expect(lives(homes[1]), "home 1 ended", status(homes[1]).exit_code);
+        sys::domain_destroy(homes[1]);
+    }
+    for (auto const id : {mover, names}) sys::domain_destroy(id);
+}
+
+void moves_while_killed(Killed killed) {
+    for (int i = 0; i < 5 && !has_failed; ++i) moves(killed, "w", "k1");
 }
 
 template <typename F>
@@ -278,16 +328,7 @@ std::uint64_t number(char const*& at) {
     return n;
 }
 
-}  // namespace
-
-extern "C" void nem_main(abi::Environment const& env) {
-    char const* at = env.arguments;
-    auto const kills = number(at);
-    new (link_memory) binder::BinderLink;
-    if (!link().start(find_file("binder"), 20, {.parties = 24, .bindings = 64, .frames = 2048})) {
-        log::line("[ FAILED ] no binder");
-        sys::machine_exit(0x11);
-    }
+void probe_services(std::uint64_t kills) {
     probe("services.service_dies", [&] { restarted(Victim::Service, kills); });
     probe("services.names_die", [&] { restarted(Victim::Names, kills); });
     probe("services.either_dies", [&] { restarted(Victim::Either, kills); });
@@ -305,7 +346,36 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("services.agent_of_another_interface", [] { agent("h", "h1"); });
     probe("services.agent_broken", [] { agent("b", "b1"); });
     probe("services.agent_of_a_stranger", [] { agent("s", "o1", true); });
-    probe("services.agent_outlives_the_service", [] { agent("d", "g1", false, true); });
+    probe("services.agent_outlives_the_service", [] { agent("d", "l1", false, true); });
+}
+
+void probe_moves(std::uint64_t count) {
+    char mover[8] = {'m'}, writer[8] = {'-'};
+    std::size_t digits = 1;
+    for (auto divisor = count >= 100 ? 100u : count >= 10 ? 10u : 1u; divisor != 0; divisor /= 10)
+        mover[digits] = writer[digits] = static_cast<char>('0' + count / divisor % 10), ++digits;
+    probe("services.object_moves",
+          [&] { moves(Killed::Nobody, {mover, digits}, {writer, digits}); });
+    probe("services.old_home_dies", [] { moves_while_killed(Killed::OldHome); });
+    probe("services.new_home_dies", [] { moves_while_killed(Killed::NewHome); });
+    probe("services.old_home_dies_late", [] { moves_while_killed(Killed::OldHomeAfterwards); });
+}
+
+}  // namespace
+
+extern "C" void nem_main(abi::Environment const& env) {
+    char const* at = env.arguments;
+    new (link_memory) binder::BinderLink;
+    if (!link().start(find_file("binder"), 20, {.parties = 24, .bindings = 64, .frames = 2048})) {
+        log::line("[ FAILED ] no binder");
+        sys::machine_exit(0x11);
+    }
+    if (at[0] == 'm') {
+        at += std::string_view("moves").size();
+        probe_moves(number(at));
+    } else {
+        probe_services(number(at));
+    }
     log::line(passes, " passed, ", failures, " failed");
     sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
 }

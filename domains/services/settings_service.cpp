@@ -1,7 +1,8 @@
 // settings_service: publishes Settings as "services/settings", with an agent for its clients.
 // Argument: what about the agent, and which life of the service this is ("g1").
-//   g  good   o  there is none   h  it says that it is of another interface   b  its image is
-//   broken s  this is no service: it registers an agent beside another domain's service
+//   g  good   l  good, with long leases   o  there is none   b  its image is broken
+//   h  it says that it is of another interface
+//   s  this is no service: it registers an agent beside another domain's service
 // The setting "life" says which life it is.
 #include <new>
 
@@ -21,7 +22,7 @@ constexpr unsigned char image_bytes[] = {
 #embed "settings_agent.object"
 };
 constexpr std::uint32_t settings_max = 16;
-constexpr auto lease = Duration::ms(10);
+constexpr auto lease_usual = Duration::ms(10), lease_long = Duration::s(1);
 
 using Name = marshal::String<services::name_max>;
 using Value = marshal::String<services::value_max>;
@@ -46,6 +47,7 @@ public:
     Result<AskedResult, SettingsError> asked() override { return AskedResult{reads_, life}; }
 
     std::uint64_t life = 0;
+    Duration lease = lease_usual;
 
 private:
     struct Setting {
@@ -103,6 +105,7 @@ alignas(Service) std::byte memory[sizeof(Service)];
 extern "C" void nem_main(abi::Environment const& env) {
     auto const mode = env.arguments[0];
     auto& all = *new (memory) Service(mode);
+    if (mode == 'l') all.object.lease = lease_long;
     all.object.life = static_cast<std::uint64_t>(env.arguments[1] - '0');
     (void)all.object.write("life", {env.arguments + 1, 1});
     if (!all.session.open()) sys::exit(9);

@@ -57,17 +57,29 @@ void CallClient::peer_died() {
     if (dead_hook_.function != nullptr) dead_hook_.function(dead_hook_.self);
 }
 
-bool CallClient::wait_for_end(Instant until) {
+bool CallClient::wait_for_end(Instant until, std::uint64_t seen) {
     enter_critical();
     auto const life = life_;
     bool waits = true;
     // Whether it is dead is asked after each event: one that comes from here on stays pending.
-    while (open_ && life == life_ && !dead_ && !peer_is_dead(endpoint_) && waits)
+    while (open_ && life == life_ && !dead_ && !peer_is_dead(endpoint_) && waits && wakes_ == seen)
         waits = waiters_.wait(until);
     bool const ended = !open_ || life != life_ || dead_ || peer_is_dead(endpoint_);
     if (ended && open_ && life == life_ && !dead_) peer_died();
     leave_critical();
     return ended;
+}
+
+void CallClient::wake() {
+    auto const was_on = state().rw->activations_on;
+    enter_critical();
+    ++wakes_;
+    waiters_.wake_all();
+    if (was_on != 0) leave_critical();
+}
+
+void CallClient::not_there() {
+    if (not_there_hook_.function != nullptr) not_there_hook_.function(not_there_hook_.self);
 }
 
 /// A call's place in the table is free again.

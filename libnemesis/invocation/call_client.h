@@ -52,10 +52,18 @@ public:
     /// free then. False: that thread waits for no call here. context: threads
     bool cancel(Thread const& caller);
     void on_dead(Dead hook) { dead_hook_ = hook; }
+    /// What is told when the server has answered that an object is not there (NoSuchObject): the
+    /// call was not made, and the object may have gone elsewhere. Activations are off.
+    void on_not_there(Dead hook) { not_there_hook_ = hook; }
     /// Blocks until the server is dead, or this end closed; false: until `until`. context: a
     /// thread; meanwhile no other thread calls (a call's answer may take the event of the death
     /// with it)
-    bool wait_for_end(Instant until);
+    bool wait_for_end(Instant until) { return wait_for_end(until, wakes_); }
+    /// As above; false also if wake() has been called since wakes() was `seen`.
+    bool wait_for_end(Instant until, std::uint64_t seen);
+    /// Has wait_for_end look again at what its caller waits for. context: threads and closures
+    void wake();
+    std::uint64_t wakes() const { return wakes_; }
     /// Off: calls send asynchronously and the server works on its own time. On at first.
     void set_donation(bool on) {
         donates_ = on;
@@ -115,6 +123,9 @@ public:
             replies_.release_unasked();
         else
             done_slowly(in.token);
+        // Where a proxy has seen the status 0 there is nothing left of this.
+        if (in.status == static_cast<std::uint16_t>(Failure::NoSuchObject)) [[unlikely]]
+            not_there();
         leave(in.token & 1);
     }
 
@@ -195,6 +206,7 @@ private:
     std::byte const* failed(Failure why, std::uint64_t was_on);
     std::optional<std::uint32_t> find_reply(std::uint64_t id);
     [[gnu::noinline]] void peer_died();
+    [[gnu::noinline]] void not_there();
     void forget_call(std::uint32_t index);
 
     union {
@@ -217,7 +229,8 @@ private:
     HandleTable* handles_ = nullptr;
     WaitQueue waiters_;
     Waiting* waiting_ = nullptr;
-    Dead dead_hook_;
+    Dead dead_hook_, not_there_hook_;
+    std::uint64_t wakes_ = 0;  ///< how often wake() was called
     std::uint64_t word_ = 0, token_ = 0;
     Failure why_ = Failure::None;
     bool donates_ = true;

@@ -5,20 +5,31 @@ import re
 import archives
 
 
-IMAGES = ("binder", "names", "mixer_service", *(f"mixer_client{n}" for n in range(3)),
-          "tally_service", "tally_client", "settings_service",
-          "settings_stranger", "settings_client")
+NAMES = ("binder", "names")
+IMAGES = (*NAMES, "mixer_service", *(f"mixer_client{n}" for n in range(3)), "tally_service",
+          "tally_client", "settings_service", "settings_stranger", "settings_client")
+MOVES = (*NAMES, "ledger_home0", "ledger_home1", *(f"ledger_writer{n}" for n in range(3)),
+         "ledger_mover")
+
+
+def passes(context, name, images, count):
+    """The machine of that manifest says that all its probes have passed."""
+    archive = archives.make(f"{name}_test", f"domains/services/{name}.manifest", built=True,
+                            data=[(image, archives.find(image)) for image in images])
+    booted = context.boot(archive=archive)
+    failed = re.findall(r"^.*\[ FAILED \] .*$", booted.text, re.M)
+    assert not failed, "\n".join(failed)
+    booted.need_success()
+    assert f"{count} passed, 0 failed" in booted.text
 
 
 def test_probes(context):
     """A service, or the name server, dies at random instants: at most one error a death. Objects are
     fetched into their callers, or stay where they are; services lie about their code.
-    Agents of services answer in their clients, within their leases, and if the policy accepts them."""
-    archive = archives.make(
-        "services_test", "domains/services/services.manifest", built=True,
-        data=[(name, archives.find(name)) for name in IMAGES])
-    booted = context.boot(archive=archive)
-    failed = re.findall(r"^.*\[ FAILED \] .*$", booted.text, re.M)
-    assert not failed, "\n".join(failed)
-    booted.need_success()
-    assert "18 passed, 0 failed" in booted.text
+    Agents of services answer in their clients, within their leases, if the policy accepts them."""
+    passes(context, "services", IMAGES, 18)
+
+
+def test_moves(context):
+    """An object moves from home to home while six threads call it, and a home dies meanwhile."""
+    passes(context, "moves", MOVES, 4)
