@@ -18,6 +18,7 @@
 #include "domains/binder/furnish.h"
 #include "domains/binder/session.h"
 #include "domains/loader/loader.h"
+#include "domains/manager/restart_policy.h"
 #include "domains/names/names.if.h"
 #include "domains/programs/programs.if.h"
 #include "libnemesis/activation/activation.h"
@@ -43,10 +44,13 @@ constexpr std::uint32_t kClientsMax = 16;
 constexpr std::uint32_t kInstancesMax = 64;
 constexpr std::uint32_t kWorkers = 4;
 constexpr std::uint32_t kWaitersMax = 2;  ///< calls that may block; two workers are always left
+static_assert(static_cast<int>(Restart::OnFailure) ==
+                  static_cast<int>(manager::RestartRule::OnFailure) &&
+              static_cast<int>(Restart::Always) == static_cast<int>(manager::RestartRule::Always));
+
 constexpr std::uint64_t kStackPagesMax = 256;
 /// How long a client's place stays empty after its end: longer than any call takes.
 constexpr auto kQuarantine = Duration::ms(2'000);
-constexpr auto kRestartSoonest = Duration::ms(10), kRestartLatest = Duration::ms(1'000);
 
 struct Instance {
     bool used = false;
@@ -57,7 +61,7 @@ struct Instance {
     Phase phase = Phase::Ended;
     std::uint64_t exit_code = 0;
     std::uint64_t frames_used = 0, used_ns = 0, spare_ns = 0;
-    std::uint32_t restarts = 0;
+    manager::RestartPolicy policy;
     Instant started, restart_at;
     std::uint32_t as_client = kClientsMax;  ///< its place among the clients, if it may start others
 };
@@ -333,17 +337,10 @@ void end_instances_of(std::uint32_t client) {  // NOLINT
 /// After a death: restart by policy, or leave it to be waited for.
 void died(Instance& i, std::uint64_t exit_code) {
     bury(i, exit_code);
-    auto const again = i.order.restart == Restart::Always ||
-                       (i.order.restart == Restart::OnFailure && exit_code != 0);
+    auto const again = i.policy.ended(static_cast<manager::RestartRule>(i.order.restart), exit_code,
+                                      i.started, now());
     i.phase = again ? Phase::Waiting : Phase::Ended;
-    if (!again) return;
-    // What lives for a while begins anew; what dies at once is tried ever more seldom.
-    auto const lived = now() - i.started;
-    auto const shift = lived > kRestartLatest || i.restarts > 6 ? 6u : i.restarts;
-    auto delay = Duration::ns(kRestartSoonest.ns() << (lived > kRestartLatest ? 0 : shift));
-    if (delay > kRestartLatest) delay = kRestartLatest;
-    i.restart_at = now() + delay;
-    ++i.restarts;
+    if (again) i.restart_at = *again;
 }
 
 /// Looks at all; returns when it has to look again.
@@ -449,7 +446,7 @@ Status status_of(Instance& i) {
     s.program = i.order.program;
     s.phase = i.phase;
     s.exit_code = i.exit_code;
-    s.restarts = i.restarts;
+    s.restarts = i.policy.restarts();
     s.contract = i.order.contract;
     s.used = i.used_ns;
     s.spare = i.spare_ns;
