@@ -55,6 +55,8 @@ BinderError error_of(BinderFailure f) {
             return BinderError::NotAccepted;
         case BinderFailure::OutOfRange:
             return BinderError::OutOfRange;
+        case BinderFailure::NotPermitted:
+            return BinderError::NotPermitted;
         case BinderFailure::Mismatch:
             break;
     }
@@ -168,7 +170,10 @@ public:
     Result<Notice, BinderError> next() override;
     Result<void, BinderError> accept(std::uint64_t number, std::uint32_t endpoint) override;
     Result<void, BinderError> release(std::uint64_t number) override;
-    Result<Introduction, BinderError> introduce(std::uint64_t domain, std::uint64_t root) override;
+    Result<Introduction, BinderError> introduce(std::uint64_t domain, std::uint64_t root,
+                                                std::uint32_t subject) override;
+    Result<void, BinderError> reserve(std::string_view name, std::uint32_t owner) override;
+    Result<void, BinderError> admit(std::string_view name, std::uint32_t subject) override;
     Result<std::uint64_t, BinderError> root() override { return root_; }
     Result<CountsResult, BinderError> counts() override;
 
@@ -222,14 +227,18 @@ public:
     }
 
     Result<Introduction, BinderFailure> introduce(Connection& introducer, DomainNumber domain,
-                                                  std::uint64_t root) {
+                                                  std::uint64_t root, Subject subject) {
         if (root != 0) TRY_VOID(table.describe(root));
+        if (subject == 0)
+            subject = table.party(introducer.party_).subject;
+        else if (!is_creators(introducer))
+            return fail(BinderFailure::NotPermitted);
         look_after_introduced(introducer, false);
         auto* const c = free_connection();
         if (c == nullptr) return fail(BinderFailure::TooMany);
         auto const rings = stretches_.make(own_shape().client_bytes(), own_shape().server_bytes());
         if (!rings) return fail(BinderFailure::NoRoom);
-        auto const party = table.enter(domain, bell_of(*c));
+        auto const party = table.enter(domain, bell_of(*c), subject);
         if (!party) {
             stretches_.destroy(*rings);
             return fail(party.error());
@@ -264,6 +273,9 @@ public:
         made.bell = bell_of(*c);
         return made;
     }
+
+    /// Whether it is the connection of who made the binder, and sets policy.
+    bool is_creators(Connection const& c) const { return &c == connections_.data(); }
 
     /// Whoever ends is cleaned up by `clean_up`. requires: activations off
     void end_soon(Connection& c) {
@@ -416,7 +428,7 @@ Result<void, BinderError> Connection::withdraw(std::uint64_t number) {
     return {};
 }
 Result<std::uint64_t, BinderError> Connection::find(std::string_view name) {
-    auto const found = service_->table.find(name);
+    auto const found = service_->table.find(party_, name);
     if (!found) return fail(error_of(found.error()));
     return *found;
 }
@@ -426,6 +438,9 @@ Result<Binder::DescribeResult, BinderError> Connection::describe(std::uint64_t n
     DescribeResult r;
     std::size_t n = 0;
     while (n < offer_name_max && (*found)->name[n] != 0) ++n;
+    auto const subject = service_->table.party(party_).subject;
+    if (!service_->table.policy.may_bind({(*found)->name, n}, subject))
+        return fail(BinderError::NotPermitted);
     (void)r.name.assign({(*found)->name, n});
     r.identity = told((*found)->identity);
     return r;
@@ -491,12 +506,23 @@ Result<void, BinderError> Connection::release(std::uint64_t number) {
     if (!done) return fail(error_of(done.error()));
     return {};
 }
-Result<Introduction, BinderError> Connection::introduce(std::uint64_t domain, std::uint64_t root) {
-    auto const made = service_->introduce(*this, domain, root);
+Result<Introduction, BinderError> Connection::introduce(std::uint64_t domain, std::uint64_t root,
+                                                        std::uint32_t subject) {
+    auto const made = service_->introduce(*this, domain, root, subject);
     if (!made) return fail(error_of(made.error()));
     return *made;
 }
 
+Result<void, BinderError> Connection::reserve(std::string_view name, std::uint32_t owner) {
+    if (!service_->is_creators(*this)) return fail(BinderError::NotPermitted);
+    if (!service_->table.policy.reserve(name, owner)) return fail(BinderError::TooMany);
+    return {};
+}
+Result<void, BinderError> Connection::admit(std::string_view name, std::uint32_t subject) {
+    if (!service_->is_creators(*this)) return fail(BinderError::NotPermitted);
+    if (!service_->table.policy.admit(name, subject)) return fail(BinderError::TooMany);
+    return {};
+}
 Result<Binder::CountsResult, BinderError> Connection::counts() {
     auto const& t = service_->table;
     return CountsResult{t.party_count(), t.offer_count(), t.binding_count()};

@@ -222,7 +222,8 @@ void introduced_for_nothing() {
     auto& b = link().binder();
     auto const some = [&] {
         for (std::uint64_t i = 0; i < 40; ++i) {
-            if (!expect(b.introduce(0xffff'0000'0000ull + i, 0).has_value(), "no introduction", i))
+            if (!expect(b.introduce(0xffff'0000'0000ull + i, 0, 0).has_value(), "no introduction",
+                        i))
                 return;
             Thread::sleep_until(now() + Duration::us(200));
         }

@@ -74,12 +74,14 @@ BindingRecord* Bindings::find_binding(std::uint64_t number) {
     return b.state != BindingRecord::State::Free && b.serial == serial_of(number) ? &b : nullptr;
 }
 
-Result<std::uint32_t, BinderFailure> Bindings::enter(DomainNumber domain, std::uint32_t bell) {
+Result<std::uint32_t, BinderFailure> Bindings::enter(DomainNumber domain, std::uint32_t bell,
+                                                     Subject subject) {
     if (free_party_ == nobody) return fail(BinderFailure::TooMany);
     auto const n = free_party_;
     free_party_ = parties_[n].next_free;
     parties_[n] = Party{};
     parties_[n].domain = domain;
+    parties_[n].subject = subject;
     parties_[n].bell = bell;
     parties_[n].live = true;
     ++party_count_;
@@ -114,7 +116,8 @@ Result<std::uint64_t, BinderFailure> Bindings::offer(std::uint32_t party, std::s
     for (char const c : name) {
         if (c == 0) return fail(BinderFailure::OutOfRange);
     }
-    if (!name.empty() && find(name)) return fail(BinderFailure::NameTaken);
+    if (!policy.may_offer(name, p.subject)) return fail(BinderFailure::NotPermitted);
+    if (index_of_name(name) != nobody) return fail(BinderFailure::NameTaken);
     if (p.offer_count >= limits_.offers || free_offer_ == nobody)
         return fail(BinderFailure::TooMany);
     auto const index = free_offer_;
@@ -161,12 +164,20 @@ Result<void, BinderFailure> Bindings::withdraw(std::uint32_t party, std::uint64_
     return {};
 }
 
-Result<std::uint64_t, BinderFailure> Bindings::find(std::string_view name) const {
-    if (name.empty() || name.size() > offer_name_max) return fail(BinderFailure::NoSuchOffer);
-    for (auto i = buckets_[bucket_of(name)]; i != nobody; i = offers_[i].next_in_bucket) {
-        if (name_of(offers_[i]) == name) return std::uint64_t{offers_[i].serial} << 32 | i;
-    }
-    return fail(BinderFailure::NoSuchOffer);
+/// The live offer of that name, or nobody.
+std::uint32_t Bindings::index_of_name(std::string_view name) const {
+    if (name.empty() || name.size() > offer_name_max) return nobody;
+    auto i = buckets_[bucket_of(name)];
+    while (i != nobody && name_of(offers_[i]) != name) i = offers_[i].next_in_bucket;
+    return i;
+}
+
+Result<std::uint64_t, BinderFailure> Bindings::find(std::uint32_t party,
+                                                    std::string_view name) const {
+    if (!policy.may_bind(name, parties_[party].subject)) return fail(BinderFailure::NotPermitted);
+    auto const i = index_of_name(name);
+    if (i == nobody) return fail(BinderFailure::NoSuchOffer);
+    return std::uint64_t{offers_[i].serial} << 32 | i;
 }
 
 Result<OfferRecord const*, BinderFailure> Bindings::describe(std::uint64_t number) const {
@@ -180,6 +191,8 @@ Result<std::uint64_t, BinderFailure> Bindings::bind(std::uint32_t party, std::ui
                                                     std::uint32_t slots) {
     auto* o = find_offer(number);
     if (o == nullptr) return fail(BinderFailure::NoSuchOffer);
+    if (!policy.may_bind(name_of(*o), parties_[party].subject))
+        return fail(BinderFailure::NotPermitted);
     if (o->identity.hash != hash) return fail(BinderFailure::Mismatch);
     if (slots == 0 || (slots & (slots - 1)) != 0) return fail(BinderFailure::OutOfRange);
     if (o->clients >= o->clients_max) return fail(BinderFailure::TooMany);

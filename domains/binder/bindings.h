@@ -18,6 +18,7 @@
 #include <span>
 #include <string_view>
 
+#include "domains/binder/offer_policy.h"
 #include "libnemesis/base/result.h"
 #include "libnemesis/invocation/binding.h"
 
@@ -65,6 +66,7 @@ enum class BinderFailure : std::uint8_t {
     NoSuchBinding,
     NotAccepted,
     OutOfRange,
+    NotPermitted,
     Mismatch,
 };
 
@@ -79,6 +81,7 @@ struct Link {
 /// A domain with a connection to the binder.
 struct Party {
     DomainNumber domain = 0;
+    Subject subject = 0;
     std::uint32_t bell = 0;
     bool live = false;
     std::uint32_t offer_count = 0, client_count = 0, server_count = 0, pages = 0;
@@ -131,8 +134,12 @@ public:
     Bindings(Bindings const&) = delete;
     Bindings& operator=(Bindings const&) = delete;
 
+    /// Who may offer and bind under which names; set before the first party that it is about.
+    OfferPolicy policy;
+
     /// A new party. errors: TooMany
-    Result<std::uint32_t, BinderFailure> enter(DomainNumber domain, std::uint32_t bell);
+    Result<std::uint32_t, BinderFailure> enter(DomainNumber domain, std::uint32_t bell,
+                                               Subject subject = 0);
     /// The party is dead, or as good: its offers go at once as far as others see.
     /// One bounded step of taking back all it holds; true while there is more.
     bool leave_step(std::uint32_t party);
@@ -143,7 +150,7 @@ public:
                                                std::uint32_t clients_max,
                                                invocation::BindingShape const& shape);
     Result<void, BinderFailure> withdraw(std::uint32_t party, std::uint64_t offer);
-    Result<std::uint64_t, BinderFailure> find(std::string_view name) const;
+    Result<std::uint64_t, BinderFailure> find(std::uint32_t party, std::string_view name) const;
     Result<OfferRecord const*, BinderFailure> describe(std::uint64_t offer) const;
     /// Also errors: Mismatch, then `describe` tells what is offered.
     Result<std::uint64_t, BinderFailure> bind(std::uint32_t party, std::uint64_t offer,
@@ -172,6 +179,7 @@ private:
     static constexpr std::uint32_t buckets_max = 128;
 
     std::uint32_t bucket_of(std::string_view name) const;
+    std::uint32_t index_of_name(std::string_view name) const;
     OfferRecord* find_offer(std::uint64_t number);
     BindingRecord* find_binding(std::uint64_t number);
     std::uint64_t number_of(BindingRecord const& b) const {

@@ -63,7 +63,7 @@ protected:
 
 TEST_F(BinderTable, ABindingGoesThroughItsLife) {
     auto const o = offer(server, "lamp", 7);
-    EXPECT_EQ(*table.find("lamp"), o);
+    EXPECT_EQ(*table.find(client, "lamp"), o);
     auto const b = table.bind(client, o, {7, 0}, 4);
     ASSERT_TRUE(b.has_value());
     EXPECT_EQ(maker.last_offer, (std::pair<DomainNumber, bool>(100, false)));
@@ -140,7 +140,7 @@ TEST_F(BinderTable, EitherDeathLeavesTheOtherItsRings) {
     auto const asked = *table.bind(client, o, {7, 0}, 4);
     leave(server);
     EXPECT_EQ(maker.alive.size(), 2u);
-    EXPECT_FALSE(table.find("lamp").has_value());
+    EXPECT_FALSE(table.find(client, "lamp").has_value());
     EXPECT_EQ(table.collect(client, asked).error(), BinderFailure::NotAccepted);
     leave(client);
     EXPECT_TRUE(maker.alive.empty());
@@ -181,6 +181,62 @@ TEST_F(BinderTable, TheReverseOfABindingIsTheServersAlone) {
     leave(client);
     leave(server);
     EXPECT_TRUE(maker.alive.empty());
+}
+
+TEST_F(BinderTable, ReservedNamesAreOfferedByTheirOwnerAndClosedOnesBoundByTheAdmitted) {
+    constexpr Subject lamps = 1, readers = 2, others = 3;
+    ASSERT_TRUE(table.policy.reserve("lamp", lamps));
+    ASSERT_TRUE(table.policy.reserve("desk", lamps));
+    EXPECT_FALSE(table.policy.reserve("lamp", others));
+    EXPECT_FALSE(table.policy.admit("sun", readers));
+    ASSERT_TRUE(table.policy.admit("desk", readers));
+    auto const owner = *table.enter(300, 3, lamps), reader = *table.enter(400, 4, readers),
+               other = *table.enter(500, 5, others);
+    auto const try_offer = [&](std::uint32_t party, std::string_view name) {
+        return table.offer(party, name, {}, 9, BindingShape{16, 64, 64});
+    };
+    for (auto const party : {reader, other, client})
+        EXPECT_EQ(try_offer(party, "lamp").error(), BinderFailure::NotPermitted);
+    EXPECT_TRUE(try_offer(other, "lam").has_value());
+    EXPECT_TRUE(try_offer(other, "").has_value());
+    auto const lamp = offer(owner, "lamp", 7), desk = offer(owner, "desk", 8);
+    // Who may not bind finds nothing out by the name, nor by the number.
+    for (auto const party : {other, client}) {
+        EXPECT_EQ(table.find(party, "desk").error(), BinderFailure::NotPermitted);
+        EXPECT_EQ(table.bind(party, desk, {8, 0}, 4).error(), BinderFailure::NotPermitted);
+        EXPECT_EQ(table.bind(party, desk, {9, 0}, 4).error(), BinderFailure::NotPermitted);
+        EXPECT_TRUE(table.bind(party, lamp, {7, 0}, 4).has_value());
+    }
+    for (auto const party : {owner, reader}) {
+        EXPECT_EQ(*table.find(party, "desk"), desk);
+        EXPECT_TRUE(table.bind(party, desk, {8, 0}, 4).has_value());
+    }
+    // Closed to all but its owner.
+    ASSERT_TRUE(table.policy.reserve("safe", lamps) && table.policy.admit("safe", 0));
+    auto const safe = offer(owner, "safe", 9);
+    EXPECT_EQ(table.bind(reader, safe, {9, 0}, 4).error(), BinderFailure::NotPermitted);
+    EXPECT_EQ(table.bind(client, safe, {9, 0}, 4).error(), BinderFailure::NotPermitted);
+    EXPECT_TRUE(table.bind(owner, safe, {9, 0}, 4).has_value());
+    // A name stays reserved when its offer is gone.
+    leave(owner);
+    EXPECT_EQ(try_offer(other, "lamp").error(), BinderFailure::NotPermitted);
+    EXPECT_EQ(table.find(other, "desk").error(), BinderFailure::NotPermitted);
+    EXPECT_EQ(table.find(reader, "desk").error(), BinderFailure::NoSuchOffer);
+    EXPECT_TRUE(table.check_invariants());
+}
+
+TEST(OfferPolicy, ItsTablesAreBounded) {
+    OfferPolicy policy;
+    EXPECT_FALSE(policy.reserve("", 1));
+    EXPECT_FALSE(policy.reserve(std::string(32, 'a'), 1));
+    for (std::size_t i = 0; i < OfferPolicy::names_max; ++i)
+        ASSERT_TRUE(policy.reserve("n" + std::to_string(i), 1));
+    EXPECT_FALSE(policy.reserve("one_more", 1));
+    for (std::size_t i = 0; i < OfferPolicy::admissions_max; ++i)
+        ASSERT_TRUE(policy.admit("n1", static_cast<Subject>(i + 2)));
+    EXPECT_FALSE(policy.admit("n1", 1'000));
+    EXPECT_FALSE(policy.may_bind("n1", 1'000));
+    EXPECT_TRUE(policy.may_bind("n2", 1'000));
 }
 
 TEST_F(BinderTable, RandomPartiesLeaveNothing) {

@@ -90,8 +90,8 @@ void BinderLink::destroy() {
     }
 }
 
-bool introduce(Binder& binder, manager::Child& child, std::uint64_t root) {
-    auto const made = binder.introduce(child.id, root);
+bool introduce(Binder& binder, manager::Child& child, std::uint64_t root, std::uint32_t subject) {
+    auto const made = binder.introduce(child.id, root, subject);
     if (!made) {
         log::line(child.environment.name, ": not introduced to the binder: ",
                   made.error() == BinderError::NoSuchOffer ? "its name space is gone"

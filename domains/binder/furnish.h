@@ -48,8 +48,10 @@ private:
 };
 
 /// Gives `child`, which has not been started, its connection to the binder. root: the offer that
-/// serves its name space at its start (domains/names/own_names.h); 0: none. errors: false, and a
-/// line of the log says why
-bool introduce(Binder& binder, manager::Child& child, std::uint64_t root = 0);
+/// serves its name space at its start (domains/names/own_names.h); 0: none. subject: whom
+/// policy knows it as (offer_policy.h); 0: as the caller. errors: false, and a line of the log says
+/// why
+bool introduce(Binder& binder, manager::Child& child, std::uint64_t root = 0,
+               std::uint32_t subject = 0);
 
 }  // namespace nemesis::binder

@@ -24,6 +24,8 @@ Failure failure_of(BinderError e) {
             return Failure::PeerDead;
         case BinderError::OutOfRange:
             return Failure::TooLong;
+        case BinderError::NotPermitted:
+            return Failure::Refused;
         default:
             return static_cast<Failure>(e);
     }
@@ -39,6 +41,13 @@ InterfaceIdentity named(Identity const& said) {
 std::byte* address_of(std::int64_t stretch) {
     return reinterpret_cast<std::byte*>(
         sys::call(abi::Call::StretchAddress, 0, static_cast<std::uint64_t>(stretch)));
+}
+
+/// As failure_of; that policy says no is said to people too.
+Failure refused(std::string_view what, BinderError why) {
+    if (why == BinderError::NotPermitted)
+        log::line("'", what, "' is closed: this domain may not bind to it");
+    return failure_of(why);
 }
 
 /// Calls in flight on a way back, at most.
@@ -131,7 +140,7 @@ Result<void, Failure> Session::bind_wanted(Bound& bound, std::uint64_t offer, Wa
                                            Instant until) {
     if (bound.is_bound()) unbind(bound);
     auto const asked = binder_.bind(offer, wanted.identity, wanted.slots);
-    if (!asked) return fail(failure_of(asked.error()));
+    if (!asked) return fail(refused(wanted.identity.name.view(), asked.error()));
     if (asked->tag == Asked::Tag::Mismatch) {
         char text[256];
         log::line(describe_mismatch(named(wanted.identity), named(asked->mismatch), text));
@@ -216,7 +225,7 @@ Result<void, Failure> Session::bind_named(Bound& bound, std::string_view name,
                                           InterfaceInfo const& info, std::uint32_t slots,
                                           Instant until) {
     auto const found = binder_.find(name);
-    if (!found) return fail(failure_of(found.error()));
+    if (!found) return fail(refused(name, found.error()));
     return bind(bound, *found, info, slots, until);
 }
 
@@ -278,8 +287,10 @@ Result<void, Failure> Session::offer(Offered& offered, Offered::Options const& o
         offers_ = &offered;
     }
     offering_.unlock();
-    if (!made) return fail(failure_of(made.error()));
-    return {};
+    if (made) return {};
+    if (made.error() == BinderError::NotPermitted)
+        log::line("the name '", options.name, "' is reserved: this domain may not offer it");
+    return fail(failure_of(made.error()));
 }
 
 void Session::serve() {

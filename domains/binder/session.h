@@ -222,7 +222,7 @@ public:
 
     /// Binds to an offer. errors: WrongInterface (the log says which versions), PeerDead (the
     /// server is gone, or refused), TimedOut, NoMemory (a limit, quota, endpoints), Unreachable
-    /// (no such offer)
+    /// (no such offer), Refused (policy: the log says what)
     [[nodiscard]] Result<void, Failure> bind(Bound& bound, std::uint64_t offer,
                                              invocation::InterfaceInfo const& info,
                                              std::uint32_t slots = 16,
@@ -242,7 +242,7 @@ public:
                                                    Instant until = Instant::never());
 
     /// From now on others can bind to it; serve() must run. errors: Busy (the name is taken),
-    /// NoMemory (limits)
+    /// NoMemory (limits), Refused (the name is reserved for another domain)
     [[nodiscard]] Result<void, Failure> offer(Offered& offered, Offered::Options const& options);
     /// Opens and closes the ends of clients, for ever.
     [[noreturn]] void serve();

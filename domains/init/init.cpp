@@ -2,18 +2,21 @@
 //
 // The first domain. It maps the boot archive, checks the manifest, builds every domain in the order
 // of the file, connects their channels, asks for their contracts and starts them. Then it waits for
-// deaths and reclaims the dead in its own time. If the manifest has a domain "binder", that is made
-// first, and the domains that may know it are introduced to it. A bad manifest or image costs a
-// line that says why; the rest of the system comes up without it. If no domain of the manifest may
-// end the machine, init does so after the command line's "seconds=N", with exit code 0x10, and with
+// deaths and reclaims the dead in its own time, and starts those again of which the manifest says
+// so. If the manifest has a domain "binder", that is made first, is told who may offer and bind to
+// what, and the domains that may know it are introduced to it. A bad manifest or image costs a line
+// that says why; the rest of the system comes up without it. If no domain of the manifest may end
+// the machine, init does so after the command line's "seconds=N", with exit code 0x10, and with
 // "headless" sees to its pictures (domains/director/pictures.h).
 #include <algorithm>
 #include <new>
 #include <span>
 
 #include "domains/binder/furnish.h"
+#include "domains/binder/offer_policy.h"
 #include "domains/director/pictures.h"
 #include "domains/manager/manager.h"
+#include "domains/manager/restart_policy.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/activation/domain_status.h"
 #include "libnemesis/base/archive.h"
@@ -30,6 +33,11 @@ namespace nemesis {
 namespace {
 
 static_assert(manifest_endpoints_max == abi::kEndpointsMax);
+static_assert(static_cast<int>(ManifestRestart::OnFailure) ==
+                  static_cast<int>(manager::RestartRule::OnFailure) &&
+              static_cast<int>(ManifestRestart::Always) ==
+                  static_cast<int>(manager::RestartRule::Always));
+static_assert(manifest_offer_max <= binder::OfferPolicy::name_max);
 
 constexpr std::uint32_t kDeathEndpoint = 1;
 constexpr std::uint32_t kBinderEndpoint = 2;  ///< and the next one
@@ -37,7 +45,19 @@ constexpr std::string_view kBinderName = "binder";
 
 struct Started {
     manager::Child child;
-    bool alive;
+    bool alive = false;
+    bool is_due = false;  ///< is to be started again, at `restart_at`
+    Instant at, restart_at;
+    manager::RestartPolicy policy;
+};
+
+/// What init makes the domains from, and looks after them by.
+struct System {
+    Archive const& archive;
+    Manifest const& manifest;
+    std::span<Started> all;
+    std::span<std::uint64_t> data;       ///< for each resource: 0, or its stretch's number + 1
+    binder::BinderLink* link = nullptr;  ///< null: there is no binder
 };
 
 std::span<std::byte const> map_archive() {
@@ -108,6 +128,8 @@ bool grant_all(Manifest const& manifest, ManifestDomain const& d, manager::Child
                 p |= abi::kPrivilegeKps;
                 break;
             case ResourceKind::Data:
+            case ResourceKind::OfferName:  // the binder's to keep
+            case ResourceKind::OfferTo:
                 break;
             case ResourceKind::FrameBuffer:
                 p |= abi::kPrivilegeDevices;
@@ -133,25 +155,28 @@ bool grant_all(Manifest const& manifest, ManifestDomain const& d, manager::Child
     return fits;
 }
 
-/// Maps an archive entry read-only in the child; the child finds it as a channel record of that
-/// name.
-bool give_data(manager::Child& child, Archive const& archive, std::string_view name,
-               std::span<std::byte const> whole) {
-    auto const entry = archive.find(name);
+/// Maps an archive entry, a resource of the manifest, read-only in the child; the child finds it as
+/// a channel record of that name. Its stretch is made once and serves each life of the child.
+bool give_data(System const& system, manager::Child& child, std::uint32_t resource) {
+    auto const data = system.manifest.resource(resource).data;
+    auto const name = data.view();
+    auto const entry = system.archive.find(name);
     if (!entry) {
         log::line(child.environment.name, ": no data '", name, "' in the archive");
         return false;
     }
-    auto const physical =
-        static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::ArchivePhysical)) +
-        entry->offset;
+    auto const physical = information(abi::MachineInfo::ArchivePhysical) + entry->offset;
     auto const bytes = entry->payload.size();
-    (void)whole;
-    auto const stretch = sys::device_stretch(
-        physical, (bytes + abi::kPageSize - 1) / abi::kPageSize, abi::kRead | abi::kCached);
     auto& env = child.environment;
-    if (stretch < 0 || env.channel_count == abi::kChannelsMax) return false;
-    auto const number = static_cast<std::uint64_t>(stretch);
+    if (env.channel_count == abi::kChannelsMax) return false;
+    auto& made = system.data[resource];
+    if (made == 0) {
+        auto const stretch = sys::device_stretch(
+            physical, (bytes + abi::kPageSize - 1) / abi::kPageSize, abi::kRead | abi::kCached);
+        if (stretch < 0) return false;
+        made = static_cast<std::uint64_t>(stretch) + 1;
+    }
+    auto const number = made - 1;
     if (sys::stretch_offer(0, number, child.id, abi::kRead) < 0 ||
         sys::stretch_accept(child.id, dib().id, number, abi::kRead) < 0) {
         return false;
@@ -166,6 +191,31 @@ bool give_data(manager::Child& child, Archive const& archive, std::string_view n
 }
 
 bool knows_binder(ManifestDomain const& d) { return has(d.privileges, Privilege::UseBinder); }
+
+/// Whom the binder's policy knows a domain of the manifest as.
+binder::Subject subject_of(std::uint32_t index) { return index + 1; }
+
+/// Tells the binder whose names are whose, and who may bind under them.
+void set_policy(System const& system) {
+    auto& binder = system.link->binder();
+    for (std::uint32_t i = 0; i < system.manifest.domain_count(); ++i) {
+        auto const d = system.manifest.domain(i);
+        ArchiveName name{};
+        for (std::uint32_t n = 0; n < d.resource_count; ++n) {
+            auto const r = system.manifest.resource(d.first_resource + n);
+            bool done = true;
+            if (r.kind == ResourceKind::OfferName) {
+                name = r.data;
+                done = binder.reserve(name.view(), subject_of(i)).has_value() &&
+                       (r.a == 0 || binder.admit(name.view(), 0).has_value());
+            } else if (r.kind == ResourceKind::OfferTo) {
+                done = binder.admit(name.view(), subject_of(static_cast<std::uint32_t>(r.a)))
+                           .has_value();
+            }
+            if (!done) log::line("binder: no room for the rule about '", name.view(), "'");
+        }
+    }
+}
 
 /// Makes and starts the system's binder, if the manifest has one. False: there is none.
 bool start_binder(binder::BinderLink& link, Started& started, Archive const& archive,
@@ -196,16 +246,17 @@ bool start_binder(binder::BinderLink& link, Started& started, Archive const& arc
     return true;
 }
 
-void build(Started& started, Archive const& archive, Manifest const& manifest, std::uint32_t index,
-           std::span<std::byte const> whole) {
-    auto const d = manifest.domain(index);
-    auto const image = archive.find(d.image.view());
+/// Makes a domain of the manifest, and introduces it to the binder if it may know it.
+void build(System const& system, std::uint32_t index) {
+    auto& started = system.all[index];
+    auto const d = system.manifest.domain(index);
+    auto const image = system.archive.find(d.image.view());
     if (!image) {
         log::line(d.name.view(), ": no image '", d.image.view(), "' in the archive");
         return;
     }
     manager::ChildOptions options{.name = d.name.view(),
-                                  .arguments = manifest.argument(d),
+                                  .arguments = system.manifest.argument(d),
                                   .context_slots = d.context_slots,
                                   .endpoints = d.endpoints,
                                   .stretches = 48 + (knows_binder(d) ? 2 * d.endpoints : 0),
@@ -213,7 +264,7 @@ void build(Started& started, Archive const& archive, Manifest const& manifest, s
                                   .frames = d.memory / abi::kPageSize,
                                   .heap_bytes = d.memory,
                                   .death_endpoint = kDeathEndpoint};
-    if (!grant_all(manifest, d, options)) {
+    if (!grant_all(system.manifest, d, options)) {
         log::line(d.name.view(), ": more devices than a domain can be granted");
         return;
     }
@@ -222,10 +273,11 @@ void build(Started& started, Archive const& archive, Manifest const& manifest, s
     started.child = *child;
     started.alive = true;
     for (std::uint32_t i = 0; i < d.resource_count; ++i) {
-        auto const resource = manifest.resource(d.first_resource + i);
-        if (resource.kind == ResourceKind::Data)
-            give_data(started.child, archive, resource.data.view(), whole);
+        if (system.manifest.resource(d.first_resource + i).kind == ResourceKind::Data)
+            give_data(system, started.child, d.first_resource + i);
     }
+    if (system.link != nullptr && knows_binder(d))
+        (void)binder::introduce(system.link->binder(), started.child, 0, subject_of(index));
 }
 
 void start(Started& started, ManifestDomain const& d) {
@@ -238,19 +290,48 @@ void start(Started& started, ManifestDomain const& d) {
     if (!contracted)
         log::line(d.name.view(), ": contract refused, ", fits, " ns would fit; runs on spare time");
     if (!contracted) (void)manager::contract(started.child, 0, 0, 0, d.weight != 0 ? d.weight : 1);
+    started.at = now();
     if (!manager::start(started.child)) started.alive = false;
 }
 
+/// A domain has ended, or could not be started again: when it will be, if the manifest says so.
+void plan_restart(System const& system, std::uint32_t index, std::uint64_t exit_code) {
+    auto& started = system.all[index];
+    auto const rule = static_cast<manager::RestartRule>(system.manifest.domain(index).restart);
+    auto const again = started.policy.ended(rule, exit_code, started.at, now());
+    started.is_due = again.has_value();
+    started.restart_at = again.value_or(Instant::never());
+}
+
 /// Reports and reclaims every domain that has died.
-void bury(std::span<Started> all) {
-    for (auto& started : all) {
+void bury(System const& system) {
+    for (std::uint32_t i = 0; i < system.all.size(); ++i) {
+        auto& started = system.all[i];
         if (!started.alive) continue;
         auto const status = domain_status(started.child.id);
         if (!status || status->state != 2) continue;
         log::line(started.child.environment.name, ": ended, code ", status->exit_code & 0xffffffff);
         sys::domain_destroy(started.child.id);
         started.alive = false;
+        plan_restart(system, i, status->exit_code);
     }
+}
+
+/// Starts again what is due. Returns when the next one is.
+Instant restart(System const& system) {
+    auto next = Instant::never();
+    for (std::uint32_t i = 0; i < system.all.size(); ++i) {
+        auto& started = system.all[i];
+        if (started.is_due && started.restart_at <= now()) {
+            started.is_due = false;
+            started.at = now();
+            build(system, i);
+            start(started, system.manifest.domain(i));
+            if (!started.alive) plan_restart(system, i, 1);
+        }
+        if (started.is_due) next = std::min(next, started.restart_at);
+    }
+    return next;
 }
 
 /// Ends a run that has been given a length, in a system where nobody else would.
@@ -301,6 +382,12 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     auto* memory = static_cast<Started*>(pages::take(page_count));
     if (memory == nullptr) return log::line("no memory for ", count, " domains");
     std::span const all(memory, count);
+    for (auto& one : all) new (&one) Started;
+    auto const data_pages = manifest->resource_count() * sizeof(std::uint64_t) / abi::kPageSize + 1;
+    auto* const data = static_cast<std::uint64_t*>(pages::take(data_pages));
+    if (data == nullptr)
+        return log::line("no memory for ", manifest->resource_count(), " resources");
+    System system{*archive, *manifest, all, {data, manifest->resource_count()}};
     // The binder first: it is there when the others are introduced to it.
     auto& link = *new (link_memory) binder::BinderLink;
     auto binder_at = count;
@@ -309,12 +396,12 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
         if (d.name.view() == kBinderName && start_binder(link, all[i], *archive, *manifest, d))
             binder_at = i;
     }
+    if (binder_at != count) {
+        system.link = &link;
+        set_policy(system);
+    }
     for (std::uint32_t i = 0; i < count; ++i) {
-        auto const d = manifest->domain(i);
-        if (d.name.view() == kBinderName) continue;
-        build(all[i], *archive, *manifest, i, whole);
-        if (all[i].alive && binder_at != count && knows_binder(d))
-            (void)binder::introduce(link.binder(), all[i].child);
+        if (manifest->domain(i).name.view() != kBinderName) build(system, i);
     }
     for (std::uint32_t i = 0; i < manifest->channel_count(); ++i) {
         auto const channel = manifest->channel(i);
@@ -338,8 +425,9 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
         log::line(alive, " of ", count, " domains started");
     Ending ending(*manifest);
     for (;;) {
-        bury(all);
+        bury(system);
+        auto const due = restart(system);
         ending.advance();
-        deaths.wait(ending.next());
+        deaths.wait(std::min(due, ending.next()));
     }
 }

@@ -12,6 +12,7 @@
 
 #include "domains/binder/session.h"
 #include "domains/names/names.if.h"
+#include "domains/names/serve_names.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/memory/pages.h"
@@ -157,12 +158,8 @@ std::uint32_t next_number(char const*& at, std::uint32_t otherwise) {
 }
 
 }  // namespace
-}  // namespace nemesis::name_service
 
-extern "C" void nem_main(nemesis::abi::Environment const& env) {
-    using namespace nemesis;
-    using namespace nemesis::name_service;
-    char const* at = env.arguments;
+void serve_names(char const* at) {
     auto const names_max = next_number(at, 4096);
     auto const share = next_number(at, 1024);
     auto const clients_max = next_number(at, 60);
@@ -205,3 +202,5 @@ extern "C" void nem_main(nemesis::abi::Environment const& env) {
         return log::line("no context slot for the notices");
     server.backlog.run();
 }
+
+}  // namespace nemesis::name_service

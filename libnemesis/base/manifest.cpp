@@ -88,6 +88,10 @@ bool is_possible(ManifestResource const& r) {
             return r.a % page == 0 && r.a < (1ull << 52) && is_memory_size(r.b);
         case ResourceKind::Data:
             return r.a == 0 && r.b == 0;
+        case ResourceKind::OfferName:
+            return r.a <= 1 && r.b <= (r.a == 0 ? 0 : manifest_resources_max);
+        case ResourceKind::OfferTo:
+            return r.a < manifest_domains_max && r.b == 0;
     }
     return false;
 }
@@ -133,6 +137,10 @@ std::string_view text(ManifestError error) {
             return "an argument lies outside the text or holds a NUL";
         case ManifestError::BadResource:
             return "a resource is unknown, impossible or outside the list";
+        case ManifestError::BadRestart:
+            return "a domain's restart is unknown, or it has channels, or is the binder";
+        case ManifestError::BadOffer:
+            return "an offer is of a domain without the binder, of two, or its domains are missing";
         case ManifestError::ChannelToNowhere:
             return "a channel leads to no domain, or to where it comes from";
         case ManifestError::BadChannelSize:
@@ -181,11 +189,14 @@ Result<void, ManifestError> Manifest::check_domain(std::uint32_t index) const {
         return fail(ManifestError::BadPrivilege);
     }
     if (d.uses_fpu > 1) return fail(ManifestError::BadFlag);
-    if (d.reserved != 0) return fail(ManifestError::ReservedNotZero);
+    if (static_cast<std::uint32_t>(d.restart) > 2) return fail(ManifestError::BadRestart);
+    if (d.restart != ManifestRestart::Never && d.name.view() == "binder")
+        return fail(ManifestError::BadRestart);
     if (d.first_resource > header_.resources ||
         d.resource_count > header_.resources - d.first_resource) {
         return fail(ManifestError::BadResource);
     }
+    TRY_VOID(check_offers(index));
     if (d.argument_offset > header_.text_size ||
         d.argument_size > header_.text_size - d.argument_offset) {
         return fail(ManifestError::BadArgument);
@@ -196,12 +207,40 @@ Result<void, ManifestError> Manifest::check_domain(std::uint32_t index) const {
     return {};
 }
 
+/// The offers of one domain; its range of resources has been checked.
+Result<void, ManifestError> Manifest::check_offers(std::uint32_t index) const {
+    auto const d = domain(index);
+    std::uint64_t admissions = 0;
+    for (std::uint32_t i = d.first_resource; i < d.first_resource + d.resource_count; i++) {
+        auto const r = resource(i);
+        if (admissions != 0) {
+            if (r.kind != ResourceKind::OfferTo || r.a >= header_.domains)
+                return fail(ManifestError::BadOffer);
+            admissions--;
+        } else if (r.kind == ResourceKind::OfferTo) {
+            return fail(ManifestError::BadOffer);
+        } else if (r.kind == ResourceKind::OfferName) {
+            if (!has(d.privileges, Privilege::UseBinder)) return fail(ManifestError::BadOffer);
+            for (std::uint32_t other = 0; other < i; other++) {
+                auto const o = resource(other);
+                if (o.kind == ResourceKind::OfferName && o.data.view() == r.data.view())
+                    return fail(ManifestError::BadOffer);
+            }
+            admissions = r.b;
+        }
+    }
+    return admissions == 0 ? Result<void, ManifestError>() : fail(ManifestError::BadOffer);
+}
+
 Result<void, ManifestError> Manifest::check_resource(std::uint32_t index) const {
     ManifestResource const r = resource(index);
     if (r.reserved != 0) return fail(ManifestError::ReservedNotZero);
     if (!is_possible(r)) return fail(ManifestError::BadResource);
     if (r.kind == ResourceKind::Data) {
         if (!is_good(r.data)) return fail(ManifestError::BadName);
+    } else if (r.kind == ResourceKind::OfferName) {
+        if (!is_padded(r.data) || !is_manifest_name(r.data.view(), manifest_offer_max))
+            return fail(ManifestError::BadName);
     } else if (!is_padded(r.data) || !r.data.view().empty()) {
         return fail(ManifestError::ReservedNotZero);
     }
@@ -213,6 +252,10 @@ Result<void, ManifestError> Manifest::check_channel(std::uint32_t index) const {
     if (c.source >= header_.domains || c.sink >= header_.domains || c.source == c.sink) {
         return fail(ManifestError::ChannelToNowhere);
     }
+    // Who is started again would not have its channels again.
+    if (domain(c.source).restart != ManifestRestart::Never ||
+        domain(c.sink).restart != ManifestRestart::Never)
+        return fail(ManifestError::BadRestart);
     if (!is_good(c.source_port) || !is_good(c.sink_port)) return fail(ManifestError::BadName);
     RingGeometry const geometry{.slots = c.slots, .slot_bytes = c.slot_bytes};
     if (!geometry.is_valid() || geometry.source_bytes() > manifest_memory_max) {

@@ -68,6 +68,8 @@ struct ManifestName {
 using DomainName = ManifestName<32>;
 using PortName = ManifestName<24>;
 using ArchiveName = ManifestName<48>;
+/// Longest name of an offer of the binder's.
+inline constexpr std::size_t manifest_offer_max = 31;
 
 /// shape: 64 bytes, little-endian; domains, channels, resources and text follow in this order
 struct ManifestHeader {
@@ -82,6 +84,13 @@ struct ManifestHeader {
     std::uint32_t reserved[7];
 };
 static_assert(sizeof(ManifestHeader) == 64);
+
+/// After which ends init starts a domain again (domains/manager/restart_policy.h).
+enum class ManifestRestart : std::uint32_t {
+    Never = 0,
+    OnFailure = 1,  ///< text: restart failure
+    Always = 2,     ///< text: restart always
+};
 
 /// A domain to start, in the order of the file. shape: 160 bytes; units: ns, bytes
 struct ManifestDomain {
@@ -101,7 +110,7 @@ struct ManifestDomain {
     std::uint32_t argument_offset;  ///< in the text
     std::uint32_t argument_size;
     std::uint32_t uses_fpu;  ///< 1 or 0
-    std::uint32_t reserved;
+    ManifestRestart restart;
 };
 static_assert(sizeof(ManifestDomain) == 160);
 
@@ -125,6 +134,8 @@ enum class ResourceKind : std::uint32_t {
     FrameBuffer = 5,  ///< the boot frame buffer
     Memory = 6,       ///< a: physical address, b: bytes, both multiples of a page; device memory
     Data = 7,         ///< an archive entry, mapped read-only
+    OfferName = 8,    ///< data: a name that only this domain may offer; a: closed, b: admissions
+    OfferTo = 9,      ///< behind its OfferName, b times; a: index of a domain that may bind
 };
 
 /// Something of the machine or the archive a domain is given. shape: 72 bytes
@@ -133,7 +144,7 @@ struct ManifestResource {
     std::uint32_t reserved;
     std::uint64_t a;
     std::uint64_t b;
-    ArchiveName data;  ///< of Data, else zero
+    ArchiveName data;  ///< of Data and OfferName, else zero
 };
 static_assert(sizeof(ManifestResource) == 72);
 
@@ -157,6 +168,8 @@ enum class ManifestError {
     BadFlag,
     BadArgument,       ///< outside the text, or with a NUL
     BadResource,       ///< outside the list, unknown kind or impossible values
+    BadRestart,        ///< unknown, or of a domain that has channels, or of the binder
+    BadOffer,          ///< of a domain that does not know the binder, twice, or without its domains
     ChannelToNowhere,  ///< a domain that does not exist, or both ends in one
     BadChannelSize,
     PortTwice,  ///< two channels at one port
@@ -208,6 +221,7 @@ public:
 private:
     Result<void, ManifestError> check_domain(std::uint32_t index) const;
     Result<void, ManifestError> check_resource(std::uint32_t index) const;
+    Result<void, ManifestError> check_offers(std::uint32_t index) const;
     Result<void, ManifestError> check_channel(std::uint32_t index) const;
 
     ManifestHeader header_{};

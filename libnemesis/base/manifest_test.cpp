@@ -154,7 +154,15 @@ TEST(Manifest, DomainsAreChecked) {
     EXPECT_EQ(domain([](D& d) { d.endpoints = 4'097; }), E::BadCount);
     EXPECT_EQ(domain([](D& d) { d.privileges = Privilege{0x80}; }), E::BadPrivilege);
     EXPECT_EQ(domain([](D& d) { d.uses_fpu = 2; }), E::BadFlag);
-    EXPECT_EQ(domain([](D& d) { d.reserved = 1; }), E::ReservedNotZero);
+    EXPECT_EQ(domain([](D& d) { d.restart = ManifestRestart{3}; }), E::BadRestart);
+    EXPECT_EQ(domain([](D& d) { d.restart = ManifestRestart::Always; }),
+              E::BadRestart);  // channels
+    EXPECT_EQ(after([](Draft& d) {
+                  d.channels.clear(), d.header.channels = 0;
+                  d.domains[0].restart = ManifestRestart::OnFailure;
+                  set(d.domains[0].name, "binder");
+              }),
+              E::BadRestart);
     EXPECT_EQ(domain([](D& d) { d.first_resource = 4; }), E::BadResource);
     EXPECT_EQ(domain([](D& d) {
                   d.first_resource = 1;
@@ -171,13 +179,55 @@ TEST(Manifest, DomainsAreChecked) {
               E::ProcessorOverbooked);
 }
 
+/// As good(), where the second domain offers "lamp" to the first.
+Draft offering() {
+    auto d = good();
+    d.domains[1].privileges = Privilege::UseBinder;
+    d.resources[0] = {ResourceKind::OfferName, 0, 1, 1, {}};
+    set(d.resources[0].data, "lamp");
+    d.resources[1] = {ResourceKind::OfferTo, 0, 0, 0, {}};
+    return d;
+}
+
+TEST(Manifest, OffersAreChecked) {
+    using E = ManifestError;
+    auto const sound = offering().bytes();
+    ASSERT_TRUE(Manifest::open(sound).has_value());
+    auto const offer = [](auto change) {
+        return after([&](Draft& d) {
+            d = offering();
+            change(d);
+        });
+    };
+    EXPECT_EQ(offer([](Draft& d) { d.domains[1].privileges = Privilege::None; }), E::BadOffer);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[0].b = 0; }), E::BadOffer);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[0].b = 2; }), E::BadOffer);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[0].b = 5'000; }), E::BadResource);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[0].a = 0; }), E::BadResource);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[0].a = 2; }), E::BadResource);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[1].a = 2; }), E::BadOffer);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[1].a = ~0ull; }), E::BadResource);
+    EXPECT_EQ(offer([](Draft& d) { d.resources[1].b = 1; }), E::BadResource);
+    EXPECT_EQ(offer([](Draft& d) { set(d.resources[0].data, ""); }), E::BadName);
+    EXPECT_EQ(offer([](Draft& d) { set(d.resources[0].data, "a/b"); }), E::BadName);
+    EXPECT_EQ(offer([](Draft& d) { set(d.resources[0].data, std::string(32, 'a')); }), E::BadName);
+    EXPECT_EQ(offer([](Draft& d) {  // twice
+                  d.resources[0] = {ResourceKind::OfferName, 0, 0, 0, {}};
+                  set(d.resources[0].data, "lamp");
+                  d.resources[1] = d.resources[0];
+              }),
+              E::BadOffer);
+    // Its admissions may not be those behind the domain's own range.
+    EXPECT_EQ(offer([](Draft& d) { d.domains[1].resource_count = 1; }), E::BadOffer);
+}
+
 TEST(Manifest, ResourcesAndChannelsAreChecked) {
     using E = ManifestError;
     auto const resource = [](auto change) {
         return after([&](Draft& d) { change(d.resources[1]); });
     };
     using R = ManifestResource;
-    EXPECT_EQ(resource([](R& r) { r.kind = ResourceKind{8}; }), E::BadResource);
+    EXPECT_EQ(resource([](R& r) { r.kind = ResourceKind{10}; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.kind = ResourceKind{0}; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.b = 0x3F7; }), E::BadResource);
     EXPECT_EQ(resource([](R& r) { r.b = 0x10000; }), E::BadResource);

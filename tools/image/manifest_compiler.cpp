@@ -47,8 +47,14 @@ constexpr PrivilegeWord privilege_words[] = {
 };
 
 constexpr std::string_view property_words[] = {
-    "image", "contract",   "spare",  "memory", "stack", "slots",   "endpoints",
-    "fpu",   "privileges", "device", "irq",    "data",  "argument"};
+    "image",      "contract", "spare", "memory", "stack",    "slots",  "endpoints", "fpu",
+    "privileges", "device",   "irq",   "data",   "argument", "offers", "restart"};
+
+struct End {
+    Place place;
+    std::string domain;
+    std::string port;
+};
 
 /// What a text says of one domain before instances are made of it.
 struct DomainDraft {
@@ -57,12 +63,8 @@ struct DomainDraft {
     std::vector<ManifestResource> resources;
     std::string argument;
     std::set<std::string, std::less<>> seen;
-};
-
-struct End {
-    Place place;
-    std::string domain;
-    std::string port;
+    std::vector<std::pair<std::size_t, End>> admitted;  ///< which resource, and whom it names
+    std::optional<Place> restart;
 };
 
 struct ChannelDraft {
@@ -129,6 +131,9 @@ private:
     void parse_contract(DomainDraft& draft, Place place);
     void parse_privileges(DomainDraft& draft);
     void parse_device(DomainDraft& draft);
+    void parse_offer(DomainDraft& draft);
+    void parse_restart(DomainDraft& draft);
+    void check_offers(DomainDraft const& draft, std::string const& name);
     void parse_channel();
     End parse_end(std::string_view what);
     void check_domain(DomainDraft& draft);
@@ -154,6 +159,9 @@ private:
     std::vector<std::pair<ManifestResource, std::string>> owned_;  ///< lines and ports, and whose
     std::string text_;
     std::map<std::string, std::string, std::less<>> image_owner_;  ///< image, whose it is
+    std::map<std::string, std::string, std::less<>> offer_owner_;  ///< name, whose it is
+    std::vector<std::pair<std::size_t, End>> admitted_;            ///< which of resources_, whom
+    std::map<std::uint32_t, Place> restarted_;
     std::set<std::string, std::less<>> mistaken_;  ///< what was begun as a domain and is none
     std::uint64_t share_ = 0;
     bool overbooked_ = false;
@@ -228,7 +236,8 @@ void Compiler::parse_property(DomainDraft& draft) {
     }
     std::string const property(scan_.word("a property or '}'"));
     ManifestDomain& r = draft.record;
-    bool const repeats = property == "device" || property == "irq" || property == "data";
+    bool const repeats =
+        property == "device" || property == "irq" || property == "data" || property == "offers";
     if (!repeats && !draft.seen.insert(property).second) {
         scan_.mistake(place, quoted(property) + " is given twice; one of them must go");
     }
@@ -283,6 +292,10 @@ void Compiler::parse_property(DomainDraft& draft) {
         if (!is_archive_name(name)) scan_.mistake(at, "the name of data has at most 47 characters");
         set(data.data, name);
         draft.resources.push_back(data);
+    } else if (property == "offers") {
+        parse_offer(draft);
+    } else if (property == "restart") {
+        parse_restart(draft);
     } else if (property == "argument") {
         draft.argument = scan_.string("the argument");
     } else {
@@ -364,6 +377,64 @@ void Compiler::parse_device(DomainDraft& draft) {
     draft.resources.push_back(r);
 }
 
+void Compiler::parse_offer(DomainDraft& draft) {
+    Place const place = scan_.place();
+    std::string const name(scan_.word("the name of an offer"));
+    if (!is_manifest_name(name, manifest_offer_max)) {
+        scan_.mistake(place,
+                      quoted(name) +
+                          " cannot be the name of an offer; it begins with a letter and has at "
+                          "most " +
+                          std::to_string(manifest_offer_max) + " letters, digits, '_' and '-'");
+    }
+    ManifestResource offer{
+        .kind = ResourceKind::OfferName, .reserved = 0, .a = 0, .b = 0, .data = {}};
+    set(offer.data, name);
+    auto const at = draft.resources.size();
+    draft.resources.push_back(offer);
+    if (!scan_.accept("to")) return;
+    draft.resources[at].a = 1;
+    scan_.expect("{", "after 'to', before the domains that may bind");
+    while (!scan_.accept("}")) {
+        End admitted{.place = scan_.place(), .domain = {}, .port = {}};
+        admitted.domain = scan_.word("a domain's name or '}'");
+        draft.admitted.emplace_back(draft.resources.size(), admitted);
+        draft.resources.push_back(
+            {.kind = ResourceKind::OfferTo, .reserved = 0, .a = 0, .b = 0, .data = {}});
+        draft.resources[at].b++;
+    }
+}
+
+void Compiler::parse_restart(DomainDraft& draft) {
+    Place const place = scan_.place();
+    std::string const word(scan_.word("when: failure or always"));
+    if (word != "failure" && word != "always")
+        scan_.mistake(place,
+                      quoted(word) + " is no rule" + suggestion(word, {"failure", "always"}));
+    draft.record.restart = word == "always" ? ManifestRestart::Always : ManifestRestart::OnFailure;
+    draft.restart = place;
+}
+
+/// Names of offers have one owner, which knows the binder.
+void Compiler::check_offers(DomainDraft const& draft, std::string const& name) {
+    for (ManifestResource const& r : draft.resources) {
+        if (r.kind != ResourceKind::OfferName) continue;
+        std::string const offer(r.data.view());
+        if (!has(draft.record.privileges, Privilege::UseBinder)) {
+            note(draft.place, quoted(name) + " offers " + quoted(offer) +
+                                  " and does not know the binder; add 'privileges { binder }'");
+        }
+        if (auto const [at, fresh] = offer_owner_.try_emplace(offer, name); !fresh) {
+            note(draft.place, quoted(name) + " and " + quoted(at->second) + " both offer " +
+                                  quoted(offer) + "; a name has one owner");
+        }
+    }
+    if (draft.restart && name == "binder") {
+        note(*draft.restart,
+             "the binder cannot be started again: all that it has made ends with it");
+    }
+}
+
 void Compiler::check_domain(DomainDraft& draft) {
     bool const contract = draft.seen.contains("contract");
     if (contract == draft.seen.contains("spare")) {
@@ -424,6 +495,11 @@ void Compiler::add_instances(DomainDraft const& draft, std::string const& name, 
                                   " does; domains that are started at boot have an image each");
         }
         check_owners(draft, full);
+        check_offers(draft, full);
+        if (draft.restart)
+            restarted_.emplace(static_cast<std::uint32_t>(domains_.size()), *draft.restart);
+        for (auto const& [at, whom] : draft.admitted)
+            admitted_.emplace_back(resources_.size() + at, whom);
         r.first_resource = static_cast<std::uint32_t>(resources_.size());
         r.resource_count = static_cast<std::uint32_t>(draft.resources.size());
         resources_.insert(resources_.end(), draft.resources.begin(), draft.resources.end());
@@ -501,6 +577,15 @@ void Compiler::check_port(End const& end, std::uint32_t domain) {
 }
 
 void Compiler::check_whole() {
+    for (auto const& [at, whom] : admitted_) {
+        auto const domain = find(whom);
+        if (!domain) continue;
+        if (!has(domains_[*domain].privileges, Privilege::UseBinder)) {
+            note(whom.place, quoted(whom.domain) +
+                                 " does not know the binder; add 'privileges { binder }' to it");
+        }
+        resources_[at].a = *domain;
+    }
     for (ChannelDraft const& draft : channel_drafts_) {
         auto const source = find(draft.source);
         auto const sink = find(draft.sink);
@@ -509,6 +594,15 @@ void Compiler::check_whole() {
             note(draft.sink.place,
                  "the channel leads back to where it comes from; its ends must be two domains");
             continue;
+        }
+        for (auto const domain : {*source, *sink}) {
+            auto const at = restarted_.find(domain);
+            if (at == restarted_.end()) continue;
+            note(at->second,
+                 quoted(domains_[domain].name.view()) +
+                     " has channels, which it would not have again; what is started again meets "
+                     "others by the binder");
+            restarted_.erase(at);
         }
         check_port(draft.source, *source);
         check_port(draft.sink, *sink);
@@ -610,6 +704,10 @@ std::string resource_text(ManifestResource const& r) {
             return "device memory " + hex(r.a) + " " + size_text(r.b);
         case ResourceKind::Data:
             return "data " + std::string(r.data.view());
+        case ResourceKind::OfferName:
+            return "offers " + std::string(r.data.view()) + (r.a == 0 ? "" : " to {");
+        case ResourceKind::OfferTo:
+            break;  // part of its offer
     }
     return "";
 }
@@ -633,8 +731,17 @@ std::string domain_text(Manifest const& manifest, ManifestDomain const& d) {
     }
     out += " }\n";
     for (std::uint32_t i = 0; i < d.resource_count; i++) {
-        out += "    " + resource_text(manifest.resource(d.first_resource + i)) + "\n";
+        auto const r = manifest.resource(d.first_resource + i);
+        out += "    " + resource_text(r);
+        for (std::uint64_t left = r.b; r.kind == ResourceKind::OfferName && left > 0; left--) {
+            auto const to = manifest.resource(d.first_resource + ++i).a;
+            out += " " + std::string(manifest.domain(static_cast<std::uint32_t>(to)).name.view());
+        }
+        out += r.kind == ResourceKind::OfferName && r.a != 0 ? " }\n" : "\n";
     }
+    if (d.restart != ManifestRestart::Never)
+        out +=
+            d.restart == ManifestRestart::Always ? "    restart always\n" : "    restart failure\n";
     std::string argument;
     for (char c : manifest.argument(d))
         argument += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);

@@ -21,6 +21,9 @@ domain player_a {
 domain display { contract 0.5ms/20ms memory 1.5MiB device pci class 0x0300 device pci id 0x1234:0x1111
     device frame_buffer device memory 0xfd000000 16MiB }
 domain hog * 3 { spare weight 7 memory 1MiB argument "hog %i" }
+domain lamp { spare weight 1 memory 1MiB privileges { binder } offers lamp offers desk to { lamp reader }
+    offers safe to { } restart always data x }
+domain reader { spare weight 1 memory 1MiB privileges { binder } restart failure }
 channel player_a.display -> display.client0
 channel hog2.out->display.client1 { slots 16 of 4KiB }
 )";
@@ -46,7 +49,7 @@ TEST(ManifestCompiler, MeansWhatItSays) {
     ASSERT_TRUE(bytes.has_value()) << mistakes(demo);
     auto const m = Manifest::open(*bytes);
     ASSERT_TRUE(m.has_value());
-    ASSERT_EQ(m->domain_count(), 5u);
+    ASSERT_EQ(m->domain_count(), 7u);
     ManifestDomain const player = m->domain(0);
     EXPECT_EQ(player.name.view(), "player_a");
     EXPECT_EQ(player.image.view(), "player");
@@ -71,6 +74,22 @@ TEST(ManifestCompiler, MeansWhatItSays) {
     EXPECT_EQ(hog.name.view(), "hog2");
     EXPECT_EQ(hog.image.view(), "hog2");
     EXPECT_EQ(m->argument(hog), "hog 2");
+    ManifestDomain const lamp = m->domain(5);
+    EXPECT_EQ(lamp.restart, ManifestRestart::Always);
+    EXPECT_EQ(m->domain(6).restart, ManifestRestart::OnFailure);
+    EXPECT_EQ(hog.restart, ManifestRestart::Never);
+    ASSERT_EQ(lamp.resource_count, 6u);
+    auto const resource = [&](std::uint32_t n) { return m->resource(lamp.first_resource + n); };
+    EXPECT_EQ(resource(0).data.view(), "lamp");
+    EXPECT_EQ(resource(0).a, 0u);
+    EXPECT_EQ(resource(1).data.view(), "desk");
+    EXPECT_EQ(resource(1).a, 1u);
+    EXPECT_EQ(resource(1).b, 2u);
+    EXPECT_EQ(resource(2).a, 5u);
+    EXPECT_EQ(resource(3).a, 6u);
+    EXPECT_EQ(resource(4).a, 1u);
+    EXPECT_EQ(resource(4).b, 0u);
+    EXPECT_EQ(resource(5).data.view(), "x");
     EXPECT_EQ(m->channel(1).source, 4u);
     EXPECT_EQ(m->channel(1).slot_bytes, 4096u);
     EXPECT_EQ(m->channel(0).slots, 64u);
@@ -175,6 +194,41 @@ TEST(ManifestCompiler, InterruptLinesAndPortsHaveOneOwner) {
         EXPECT_NE(result.error()[0].message.find(what), std::string::npos)
             << result.error()[0].message;
     }
+}
+
+TEST(ManifestCompiler, OffersHaveOneOwnerAndAreMadeToDomainsThatKnowTheBinder) {
+    std::string const sound = " memory 1MiB spare weight 1 ", knows = "privileges { binder } ";
+    EXPECT_EQ(mistakes("domain a {" + sound + "offers lamp }"),
+              "1:8: 'a' offers 'lamp' and does not know the binder; add 'privileges { binder }'\n");
+    EXPECT_EQ(mistakes("domain a {" + sound + knows + "offers x }\ndomain b {" + sound + knows +
+                       "offers x }"),
+              "2:8: 'b' and 'a' both offer 'x'; a name has one owner\n");
+    EXPECT_EQ(mistakes("domain a * 2 {" + sound + knows + "offers x }"),
+              "1:8: 'a1' and 'a0' both offer 'x'; a name has one owner\n");
+    EXPECT_EQ(mistakes("domain a {" + sound + knows + "\noffers x to { c } }"),
+              "2:15: there is no domain 'c'; did you mean 'a'?\n");
+    EXPECT_EQ(
+        mistakes("domain a {" + sound + knows + "\noffers x to { b } }\ndomain b {" + sound + "}"),
+        "2:15: 'b' does not know the binder; add 'privileges { binder }' to it\n");
+    EXPECT_EQ(mistakes("domain a {" + sound + knows + "\noffers x to b }"),
+              "2:13: found 'b'; '{' must come after 'to', before the domains that may bind\n");
+    EXPECT_EQ(mistakes("domain a {" + sound + knows + "\noffers 9x }"),
+              "2:8: '9x' cannot be the name of an offer; it begins with a letter and has at most "
+              "31 letters, digits, '_' and '-'\n");
+}
+
+TEST(ManifestCompiler, OnlyDomainsThatMeetOthersByTheBinderAreStartedAgain) {
+    std::string const sound = " memory 1MiB spare weight 1 ";
+    EXPECT_EQ(in_domain("restart sometimes"),
+              "2:9: 'sometimes' is no rule; there are: failure, always\n");
+    EXPECT_EQ(in_domain("restart always\nrestart failure"),
+              "3:1: 'restart' is given twice; one of them must go\n");
+    EXPECT_EQ(mistakes("domain binder {" + sound + "\nrestart always }"),
+              "2:9: the binder cannot be started again: all that it has made ends with it\n");
+    EXPECT_EQ(mistakes("domain a {" + sound + "\nrestart always }\ndomain b {" + sound +
+                       "}\nchannel b.x -> a.y\nchannel a.z -> b.w\n"),
+              "2:9: 'a' has channels, which it would not have again; what is started again meets "
+              "others by the binder\n");
 }
 
 TEST(ManifestCompiler, ReportsSeveralMistakesInOrder) {
