@@ -192,10 +192,10 @@ void arm_timer(Instant until) {
 
 /// As Scheduler::decide, when the payer of the time so far has donated it. False also when the
 /// donation's end has changed who is ready.
-[[gnu::noinline]] static bool decide_after_donation(Cpu& cpu, Instant now) {
+[[gnu::noinline]] static bool decide_after_donation(Cpu& cpu, Instant now, bool fresh) {
     auto& donor = *cpu.payer;
     auto const allocated = cpu.decision.kind == TimeKind::Allocated;
-    if (!cpu.scheduler().decide(now, cpu.decision)) return false;
+    if (!cpu.scheduler().decide(now, cpu.decision, fresh)) return false;
     // Only decide turns a spent budget into the next release.
     return !allocated || donor.entity.release() <= now || !events::donation_spent(donor, now);
 }
@@ -219,13 +219,14 @@ inline constexpr std::int64_t kLongFilingNs = 200;  ///< before spare time's own
 /// has been charged.
 [[noreturn]] NO_WAY_BACK static void decide_and_enter(Cpu& cpu, Instant entered, Instant now) {
     cpu.entered = entered;
-    if ((now - entered).ns() > kLongPartNs) [[unlikely]]
+    bool fresh = (now - entered).ns() > kLongPartNs;
+    if (fresh) [[unlikely]]
         now = let_interrupts_through(cpu);
-    for (;;) {
+    for (;; fresh = true) {
         cpu.reschedule = false;
         auto const donated = cpu.payer != nullptr && cpu.payer->donates_to != nullptr;
-        auto const decided =
-            donated ? decide_after_donation(cpu, now) : cpu.scheduler().decide(now, cpu.decision);
+        auto const decided = donated ? decide_after_donation(cpu, now, fresh)
+                                     : cpu.scheduler().decide(now, cpu.decision, fresh);
         if (!decided) [[unlikely]] {
             now = let_interrupts_through(cpu);
             continue;
@@ -275,18 +276,10 @@ void preempt_soon() {
     arch::apic::arm_ticks(1);
 }
 
-/// Blocks a domain that has run on a donation only, its own entity blocked already.
-[[gnu::noinline]] static void block_again(Cpu& cpu, SchedulingEntity& e, Instant now,
-                                          Instant until) {
-    if (until == Instant::never() && e.timeout() == Instant::never()) return;
-    cpu.scheduler().wake(e, now);
-    cpu.scheduler().block(e, now, until);
-}
-
 [[gnu::always_inline]] static inline void block_entity(Cpu& cpu, SchedulingEntity& e, Instant now,
                                                        Instant until) {
     if (!e.runnable()) [[unlikely]]
-        block_again(cpu, e, now, until);
+        cpu.scheduler().set_timeout(e, now, until);  // it has run on a donation only
     else
         cpu.scheduler().block(e, now, until);
 }

@@ -302,7 +302,7 @@ Domain* parent_of(Domain const& d) {
 /// Dead before it lived. Returns false if it was already.
 bool abandon(Domain& d) {
     if (d.state == DomainState::Dead) return false;
-    this_cpu().scheduler().remove(d.entity, arch::clock::now());
+    this_cpu().scheduler().retire(d.entity, arch::clock::now());
     d.state = DomainState::Dead;
     d.exit_code = 0;
     d.reclaim_position = 0;
@@ -408,7 +408,7 @@ void kill(Domain& d, std::uint64_t exit_code) {
     if (d.state == DomainState::Dead) return;
     auto const now = arch::clock::now();
     if (d.state == DomainState::Alive || d.state == DomainState::Created) {
-        this_cpu().scheduler().remove(d.entity, now);
+        this_cpu().scheduler().retire(d.entity, now);
     }
     d.state = DomainState::Dead;
     d.live_generation = 0;
@@ -525,6 +525,10 @@ Result<void, Error> reclaim_step(Domain& d) {
             }
             return fail(Error::Again);
         }
+        case 3:
+            this_cpu().scheduler().remove(d.entity, arch::clock::now());
+            ++d.reclaim_step;
+            return fail(Error::Again);
         default:
             break;
     }

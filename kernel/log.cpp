@@ -40,17 +40,19 @@ std::string_view next_piece(std::uint64_t most) {
 }
 
 void format(Note const& n) {
+    using namespace std::literals;
+    std::string_view const name = n.name;
     switch (n.ending) {
         case Ending::Fault:
-            return line("domain ", n.name, ": fault ", n.vector, " at ", hex(n.rip), " address ",
-                        hex(n.address), " with activations off, ended");
+            return line("domain "sv, name, ": fault "sv, n.vector, " at "sv, hex(n.rip),
+                        " address "sv, hex(n.address), " with activations off, ended"sv);
         case Ending::Slot:
-            return line("domain ", n.name, ": malformed context slot, ended");
+            return line("domain "sv, name, ": malformed context slot, ended"sv);
         case Ending::Exception:
         case Ending::Overrun:
-            return line("domain ", n.name, ": privileged section ended: ",
-                        n.ending == Ending::Exception ? "exception" : "over its bound", " at ",
-                        hex(n.rip), ", stack ", hex(n.address));
+            return line("domain "sv, name, ": privileged section ended: "sv,
+                        n.ending == Ending::Exception ? "exception"sv : "over its bound"sv,
+                        " at "sv, hex(n.rip), ", stack "sv, hex(n.address));
     }
 }
 
@@ -78,21 +80,41 @@ void write(std::string_view text) {
     arch::serial::write(text);
 }
 
-void write(Argument const& a) {
-    if (a.kind == Argument::Kind::Text) return write(a.text);
+/// Eight digits at once, the first in the lowest byte.
+static std::uint64_t hex_digits(std::uint32_t number) {
+    std::uint64_t x = number;  // its digits are moved apart, one into each byte
+    x = (x & 0xffff) | (x & 0xffff0000) << 16;
+    x = (x & 0x000000ff000000ff) | (x & 0x0000ff000000ff00) << 8;
+    x = (x & 0x000f000f000f000f) | (x & 0x00f000f000f000f0) << 4;
+    auto const letters = ((x + 0x0606060606060606) >> 4) & 0x0101010101010101;
+    return __builtin_bswap64(x + 0x3030303030303030 + letters * ('a' - '0' - 10));
+}
+
+void Line::add(std::string_view text) {
+    auto const bytes = std::min(text.size(), kBytes - used_);
+    std::memcpy(&bytes_[used_], text.data(), bytes);
+    used_ += bytes;
+}
+
+void Line::add(Argument const& a) {
+    if (a.kind == Argument::Kind::Text) return add(a.text);
     char digits[20];
     auto n = sizeof(digits);
     auto value = a.number;
-    do {
-        auto const digit = a.kind == Argument::Kind::Hex ? value & 15 : value % 10;
-        digits[--n] = "0123456789abcdef"[digit];
-        value = a.kind == Argument::Kind::Hex ? value >> 4 : value / 10;
-    } while (value != 0);
     if (a.kind == Argument::Kind::Hex) {
+        std::uint64_t const all[] = {hex_digits(static_cast<std::uint32_t>(value >> 32)),
+                                     hex_digits(static_cast<std::uint32_t>(value))};
+        std::memcpy(&digits[4], all, 16);
+        n = 4 + static_cast<unsigned>(__builtin_clzll(value | 1)) / 4;
         digits[--n] = 'x';
         digits[--n] = '0';
+    } else {
+        do {
+            digits[--n] = static_cast<char>('0' + value % 10);
+            value /= 10;
+        } while (value != 0);
     }
-    write(std::string_view(&digits[n], sizeof(digits) - n));
+    add(std::string_view(&digits[n], sizeof(digits) - n));
 }
 
 std::uint64_t tail(char* to, std::uint64_t bytes) {

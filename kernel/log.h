@@ -33,13 +33,29 @@ struct Argument {
 };
 inline Argument hex(std::uint64_t n) { return Argument(Argument::Kind::Hex, n); }
 
-void write(Argument const& a);
+/// A line being formed; what is longer than it holds is cut off.
+class Line {
+public:
+    void add(std::string_view text);
+    void add(Argument const& a);
+    /// All that was added, and a new line.
+    std::string_view end() {
+        bytes_[used_] = '\n';
+        return {bytes_, used_ + 1};
+    }
+
+private:
+    static constexpr std::size_t kBytes = 255;
+    char bytes_[kBytes + 1];
+    std::size_t used_ = 0;
+};
 
 /// Appends all arguments, then a new line.
 template <typename... A>
 void line(A const&... arguments) {
-    (write(Argument(arguments)), ...);
-    write(std::string_view("\n"));
+    Line l;
+    (l.add(Argument(arguments)), ...);
+    write(l.end());
 }
 
 /// The last `bytes` of the log, oldest first, into `to`; returns how many.

@@ -167,12 +167,7 @@ void Scheduler::set_timeout_release(SchedulingEntity& e) {
 /// Link a blocked entity to become runnable at its time-out. requires: its release then is set
 void Scheduler::link_timeout(SchedulingEntity& e, std::int64_t now) {
     if (e.contracted_) contracts_.insert(contract_node(e), now);
-    if (e.spare_weight_ > 0 && (!e.contracted_ || e.timeout_ < e.release_)) {
-        SpareNode& node = spare_node(e);
-        node.deadline = e.timeout_;
-        node.place = TreeNode::Place::Waiting;
-        timeouts_.insert(node);
-    }
+    if (e.spare_weight_ > 0 && (!e.contracted_ || e.timeout_ < e.release_)) time_out_alone(e, true);
 }
 
 void Scheduler::file_timeout(SchedulingEntity& e, std::int64_t now) {
@@ -193,35 +188,38 @@ void Scheduler::file(SchedulingEntity& e, std::int64_t now) {
 /// Unlink `e` from everything but the queue for spare time.
 void Scheduler::unfile_contract(SchedulingEntity& e) {
     if (contract_node(e).linked()) contracts_.remove(contract_node(e));
-    if (spare_node(e).place == TreeNode::Place::Waiting) {
-        timeouts_.remove(spare_node(e));
-        spare_node(e).place = TreeNode::Place::None;
-    }
+    time_out_alone(e, false);
 }
 
 /// Unlink `e` from everything.
 void Scheduler::unfile(SchedulingEntity& e) {
     unfile_contract(e);
-    if (spare_node(e).queued()) leave(e);
+    if (e.share_ == SchedulingEntity::Share::Competing) leave(e);
 }
 
 /// Unlink `e` so that its weight may change or it may go: what it is ahead is forgiven.
 void Scheduler::unfile_for_good(SchedulingEntity& e) {
-    if (spare_node(e).queued()) {  // as leave, without waiting for what is forgiven
-        if (ahead_.first()->deadline <= virtual_time_) settle_ahead();
-        spare_.remove(spare_node(e));
-        lose_weight(e.spare_weight_);
-    }
-    unfile(e);
-    if (ahead_node(e).linked()) retire(e);
+    if (e.share_ == SchedulingEntity::Share::Competing && ahead_due()) settle_ahead();
+    unfile_contract(e);
+    if (e.share_ != SchedulingEntity::Share::None) forgive(e);
+}
+
+/// Take `e`, of which nothing holds any more, out of the queues for spare time.
+void Scheduler::take_out(SchedulingEntity& e) {
+    SpareNode& node = spare_node(e);
+    if (node.queued())
+        spare_.remove(node);
+    else if (node.linked())
+        timeouts_.remove(node);
+    node.place = TreeNode::Place::None;
+    if (ahead_node(e).linked()) ahead_.remove(ahead_node(e));
+    ahead_node(e).place = TreeNode::Place::None;
+    if (e.moving_) unlink_moving(e);
 }
 
 /// The time-out of `e`, which waits among the contracts, is due and its turn has come.
 void Scheduler::timed_out(SchedulingEntity& e) {
-    if (spare_node(e).linked()) {
-        timeouts_.remove(spare_node(e));
-        spare_node(e).place = TreeNode::Place::None;
-    }
+    time_out_alone(e, false);
     apply_wake(e, e.timeout_, e.keeps_);
     ASSERT(contract_node(e).deadline == e.deadline_);
     e.runnable_ = true;
@@ -240,7 +238,9 @@ void Scheduler::refill(SchedulingEntity& e, std::int64_t now) {
 /// File `e`, which goes on runnable with a new head.
 void Scheduler::file_refilled(SchedulingEntity& e, std::int64_t now) {
     file_contract(e, now);
-    if (e.release_ > now && e.spare_weight_ > 0 && !spare_node(e).linked()) join(e);
+    if (e.release_ > now && e.spare_weight_ > 0 && e.share_ != SchedulingEntity::Share::Competing) {
+        join(e);
+    }
 }
 
 /// A step for `unfiled_`: who has used up its head is taken out, gets the next, and is filed anew;
@@ -274,7 +274,7 @@ void Scheduler::add(SchedulingEntity& e, Instant) {
     first_ = &e;
 }
 
-void Scheduler::remove(SchedulingEntity& e, Instant now) {
+void Scheduler::retire(SchedulingEntity& e, Instant now) {
     if (changed_ == &e && change_ != Change::None) {
         if (change_ == Change::AwaitsIdle && constrained(wanted_)) constrained_--;
         change_ = Change::None;
@@ -294,6 +294,17 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
         urgency_ = never;
     }
     if (unfiled_ == &e) unfiled_ = nullptr;
+    e.slice_ = 0;
+    e.contract_ = {};
+    e.spare_weight_ = 0;
+    e.contracted_ = e.runnable_ = e.final_head_ = false;
+    e.timeout_ = never;
+    e.chunk_count_ = 0;
+}
+
+void Scheduler::remove(SchedulingEntity& e, Instant now) {
+    retire(e, now);
+    take_out(e);
     free_seats_[free_count_++] = contract_node(e).seat;
     if (cursor_ == &e) cursor_ = e.next_;
     if (e.next_ != nullptr) e.next_->previous_ = e.previous_;
@@ -302,11 +313,6 @@ void Scheduler::remove(SchedulingEntity& e, Instant now) {
     else
         first_ = e.next_;
     e.next_ = e.previous_ = nullptr;
-    e.slice_ = 0;
-    e.contract_ = {};
-    e.contracted_ = e.runnable_ = e.final_head_ = false;
-    e.timeout_ = never;
-    e.chunk_count_ = 0;
 }
 
 bool Scheduler::wake(SchedulingEntity& e, Instant at) {
@@ -335,12 +341,12 @@ bool Scheduler::wake(SchedulingEntity& e, Instant at) {
 bool Scheduler::wake_unreleased(SchedulingEntity& e, std::int64_t now) {
     if (e.timeout_ != never) {
         wake_before_timeout(e, now);
-        return preempts(e, Instant::ns(now));
+    } else {
+        e.runnable_ = true;
+        e.by_timeout_ = false;
+        if (e.contracted_) apply_wake(e, now, false);
+        file(e, now);
     }
-    e.runnable_ = true;
-    e.by_timeout_ = false;
-    if (e.contracted_) apply_wake(e, now, false);
-    file(e, now);
     return preempts(e, Instant::ns(now));
 }
 
@@ -368,15 +374,20 @@ void Scheduler::block(SchedulingEntity& e, Instant now, Instant until) {
         block_until(e, now.ns(), until.ns());
 }
 
+void Scheduler::set_timeout(SchedulingEntity& e, Instant now, Instant until) {
+    ASSERT(!e.runnable_);
+    unfile_contract(e);
+    if (unfiled_ == &e) unfiled_ = nullptr;
+    e.timeout_ = until == Instant::never() ? never : std::max(until.ns(), now.ns());
+    if (e.timeout_ != never) file_timeout(e, now.ns());
+}
+
 /// Take `e`, which has just been blocked, out of the queues.
 void Scheduler::suspend(SchedulingEntity& e, std::int64_t now) {
-    if (!e.contracted_) {
-        if (spare_node(e).linked()) leave(e);
-        return;
-    }
-    if (e.remaining_ <= 0 || e.final_head_ || e.release_ > now) settle(e, now);
-    if (spare_node(e).linked()) [[unlikely]]
+    if (e.share_ == SchedulingEntity::Share::Competing) [[unlikely]]
         leave(e);
+    if (!e.contracted_) return;
+    if (e.remaining_ <= 0 || e.final_head_ || e.release_ > now) settle(e, now);
     contracts_.remove(contract_node(e));
 }
 
@@ -408,13 +419,13 @@ void Scheduler::charge(SchedulingEntity& e, Duration ran) {
         return;
     }
     e.used_extra_ += ran.ns();
-    if (!spare_node(e).queued()) return;
+    if (e.share_ != SchedulingEntity::Share::Competing) return;
     std::int64_t const scaled = ran.ns() << virtual_shift;
     e.spare_used_ += scaled;
     std::int64_t const served = remainder_ + scaled;
     virtual_time_ += served / weight_total_;
     remainder_ = served % weight_total_;
-    if (ahead_.first()->deadline <= virtual_time_) settle_ahead();
+    if (ahead_due()) settle_ahead();
 }
 
 void Scheduler::charge_to(SchedulingEntity& e, Duration cost) {
@@ -429,7 +440,7 @@ void Scheduler::charge_to(SchedulingEntity& e, Duration cost) {
     if (waits) unfile(e);
     next_chunk(e);
     e.deadline_ = e.release_ - 1;  // not released: a wake has no deadline to keep
-    if (waits && unfiled_ != &e) file_timeout(e, INT64_MIN);
+    if (waits) file_timeout(e, INT64_MIN);
 }
 
 void Scheduler::yield(SchedulingEntity& e) {
@@ -438,13 +449,15 @@ void Scheduler::yield(SchedulingEntity& e) {
 
 bool Scheduler::preempts(SchedulingEntity const& woken, Instant now) const {
     if (woken.contracted_ && woken.release_ <= now.ns()) return woken.deadline_ < urgency_;
-    SpareNode const& spare = spare_node(woken);
-    if (current_kind_ == TimeKind::Allocated || !spare.queued() || spare.key > virtual_time_)
+    if (current_kind_ == TimeKind::Allocated ||
+        woken.share_ != SchedulingEntity::Share::Competing || woken.spare_start_ > virtual_time_) {
         return false;
-    return current_kind_ == TimeKind::None || spare.deadline < spare_node(*current_).deadline;
+    }
+    return current_kind_ == TimeKind::None ||
+           woken.virtual_deadline() < current_->virtual_deadline();
 }
 
-bool Scheduler::decide(Instant at, Dispatch& decision) {
+bool Scheduler::decide(Instant at, Dispatch& decision, bool fresh) {
     std::int64_t const now = at.ns();
     if (unfiled_ != nullptr) [[unlikely]] {
         file_step(now);
@@ -457,10 +470,10 @@ bool Scheduler::decide(Instant at, Dispatch& decision) {
         return false;
     }
     if (!guarantees_on_) [[unlikely]]
-        return decide_spare(now, never, decision);
+        return decide_spare(now, never, decision, fresh);
     auto const choice = contracts_.choose(now);
     TreeNode* node = choice.node;
-    if (node == contracts_.end()) return decide_spare(now, choice.next_key, decision);
+    if (node == contracts_.end()) return decide_spare(now, choice.next_key, decision, fresh);
     // Of equal deadlines the one that has the processor goes on: no switch without need.
     if (node->deadline == urgency_ && contract_node(*current_).key <= now)
         node = &contract_node(*current_);
@@ -479,7 +492,7 @@ bool Scheduler::decide(Instant at, Dispatch& decision) {
     return true;
 }
 
-// ---- Spare time ----
+// ---- Spare time: what holds ----
 
 void Scheduler::set_spare_weight(SchedulingEntity& e) {
     e.spare_weight_ = e.filed_on_ ? e.contract_.weight : 1;
@@ -488,69 +501,73 @@ void Scheduler::set_spare_weight(SchedulingEntity& e) {
 
 /// `e` competes for spare time from now on.
 void Scheduler::join(SchedulingEntity& e) {
-    if (ahead_.first()->deadline <= virtual_time_) [[unlikely]]
-        settle_ahead();
-    AheadNode& ahead = ahead_node(e);
-    if (ahead.linked() && ahead.deadline <= virtual_time_) [[unlikely]]
+    using Share = SchedulingEntity::Share;
+    if (ahead_due()) settle_ahead();
+    if (e.share_ == Share::Ahead && e.ahead_until_ <= virtual_time_) [[unlikely]]
         caught_up(e);  // not yet noticed
-    if (ahead.linked()) {
-        ahead_.remove(ahead);
-        ahead.place = TreeNode::Place::None;
+    if (e.share_ == Share::Ahead) {
         if (e.spare_used_ >= quantum_scaled_) end_request(e);
     } else {
         e.spare_start_ = virtual_time_;
         e.spare_used_ = 0;
         weight_total_ += e.spare_weight_;
     }
-    file_request(e);
-}
-
-/// Queue the request of `e`.
-void Scheduler::file_request(SchedulingEntity& e) {
-    SpareNode& node = spare_node(e);
-    node.key = e.spare_start_;
-    node.deadline = e.spare_start_ + e.spare_step_;
-    spare_.insert(node, virtual_time_);
+    e.share_ = Share::Competing;
+    follow(e);
 }
 
 /// `e` no longer competes. Its weight counts until virtual time has reached what it was served.
 void Scheduler::leave(SchedulingEntity& e) {
-    if (ahead_.first()->deadline <= virtual_time_) [[unlikely]]
-        settle_ahead();
+    using Share = SchedulingEntity::Share;
+    if (ahead_due()) settle_ahead();
     std::int64_t const weight = e.spare_weight_;
     std::int64_t const ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
-    spare_.remove(spare_node(e));
     if (ahead <= 0) {
-        lose_weight(weight);
+        forgive(e);
         return;
     }
-    AheadNode& node = ahead_node(e);
-    node.deadline = virtual_time_ + (ahead + weight / 2) / weight;
-    node.place = TreeNode::Place::Waiting;
-    ahead_.insert(node);
+    e.share_ = Share::Ahead;
+    e.ahead_until_ = virtual_time_ + (ahead + weight / 2) / weight;
+    follow(e);
+}
+
+/// Has the fluid share caught up with the first of those who have left ahead?
+bool Scheduler::ahead_due() const {
+    TreeNode const* const node = ahead_.first();
+    if (node->deadline > virtual_time_) [[likely]]
+        return false;
+    SchedulingEntity const& e = *of_ahead(const_cast<TreeNode*>(node));
+    return e.share_ == SchedulingEntity::Share::Ahead && e.ahead_until_ == node->deadline;
 }
 
 /// Settle with one of those whom the fluid share has caught up with: with the others before anybody
-/// is chosen. requires: there is one
+/// is chosen. requires: ahead_due()
 void Scheduler::settle_ahead() { caught_up(*of_ahead(ahead_.first())); }
 
 /// The fluid share has caught up with `e`, which has left: since then the others have had its
 /// share too. (Not of what virtual time was advanced without service.)
 void Scheduler::caught_up(SchedulingEntity& e) {
-    std::int64_t const late = virtual_time_ - std::max(ahead_node(e).deadline, advanced_to_);
+    std::int64_t const late = virtual_time_ - std::max(e.ahead_until_, advanced_to_);
     std::int64_t const weight = e.spare_weight_;
-    retire(e);
+    forgive(e);
     if (weight_total_ == 0) return;
     std::int64_t const more = remainder_ + late * weight;
     virtual_time_ += more / weight_total_;
     remainder_ = more % weight_total_;
 }
 
-/// `e`, which has left, no longer counts.
-void Scheduler::retire(SchedulingEntity& e) {
-    ahead_.remove(ahead_node(e));
-    ahead_node(e).place = TreeNode::Place::None;
+/// `e`, which competes or has left ahead, no longer counts.
+void Scheduler::forgive(SchedulingEntity& e) {
+    e.share_ = SchedulingEntity::Share::None;
     lose_weight(e.spare_weight_);
+    follow(e);
+}
+
+/// Whether `e` waits for its time-out where no allocation does it.
+void Scheduler::time_out_alone(SchedulingEntity& e, bool waits) {
+    if (!waits && !e.timed_) return;
+    e.timed_ = waits;
+    follow(e);
 }
 
 void Scheduler::lose_weight(std::int64_t weight) {
@@ -564,8 +581,8 @@ void Scheduler::lose_weight(std::int64_t weight) {
 /// The request of `e` is served: it asks for the next one. Returns true if others compete.
 bool Scheduler::next_request(SchedulingEntity& e) {
     SpareNode& node = spare_node(e);
-    if (!node.queued()) return true;
-    if (weight_total_ == e.spare_weight_ && node.place != TreeNode::Place::Future) {
+    if (e.share_ != SchedulingEntity::Share::Competing) return true;
+    if (weight_total_ == e.spare_weight_ && !e.moving_ && node.place != TreeNode::Place::Future) {
         // Nobody else competes: it stays where it is, and virtual time comes along.
         end_request(e);
         node.key = e.spare_start_;
@@ -576,9 +593,13 @@ bool Scheduler::next_request(SchedulingEntity& e) {
         }
         return false;
     }
-    spare_.remove(node);
     end_request(e);
-    file_request(e);
+    if (node.queued() && spare_.nobody_behind()) {
+        spare_.remove(node);
+        file_request(e);
+    } else {
+        follow(e);
+    }
     return true;
 }
 
@@ -589,10 +610,8 @@ void Scheduler::end_request(SchedulingEntity& e) {
 
 /// Make one domain runnable whose time-out is due and which has no allocation then.
 void Scheduler::take_timeout() {
-    TreeNode* const node = timeouts_.first();
-    timeouts_.remove(*node);
-    node->place = TreeNode::Place::None;
-    SchedulingEntity& e = *of_spare(node);
+    SchedulingEntity& e = *of_spare(timeouts_.first());
+    e.timed_ = false;
     if (e.contracted_) apply_wake(e, e.timeout_, false);  // its release lies ahead of the time-out
     e.runnable_ = true;
     e.by_timeout_ = true;
@@ -600,20 +619,99 @@ void Scheduler::take_timeout() {
     join(e);
 }
 
-/// Of the eligible the one with the earliest virtual deadline, or nullptr if nobody competes.
-TreeNode* Scheduler::pick_spare() {
-    auto choice = spare_.choose(virtual_time_);
-    if (choice.node == spare_.end()) {
-        if (choice.next_key == never) return nullptr;
-        virtual_time_ = advanced_to_ = choice.next_key;
-        remainder_ = 0;
-        choice = spare_.choose(virtual_time_);
+// ---- Spare time: its queues ----
+
+/// Queue the request of `e`.
+void Scheduler::file_request(SchedulingEntity& e) {
+    SpareNode& node = spare_node(e);
+    node.key = e.spare_start_;
+    node.deadline = e.virtual_deadline();
+    spare_.insert(node, virtual_time_);
+}
+
+/// Do the queues for spare time say of `e` what holds?
+bool Scheduler::is_placed(SchedulingEntity const& e) {
+    using Share = SchedulingEntity::Share;
+    SpareNode const& node = spare_node(e);
+    AheadNode const& ahead = ahead_node(e);
+    if (node.queued()) {
+        if (e.share_ != Share::Competing || node.key != e.spare_start_ ||
+            node.deadline != e.virtual_deadline()) {
+            return false;
+        }
+    } else if (e.share_ == Share::Competing || node.linked() != e.timed_ ||
+               (e.timed_ && node.deadline != e.timeout_)) {
+        return false;
     }
-    return choice.node;
+    return ahead.linked() == (e.share_ == Share::Ahead) &&
+           (!ahead.linked() || ahead.deadline == e.ahead_until_);
+}
+
+/// What holds of `e` has changed: its place in the queues is to follow.
+void Scheduler::follow(SchedulingEntity& e) {
+    if (e.moving_) return;
+    e.moving_ = true;
+    e.next_moving_ = nullptr;
+    e.previous_moving_ = last_moving_;
+    (last_moving_ != nullptr ? last_moving_->next_moving_ : moving_) = &e;
+    last_moving_ = &e;
+}
+
+void Scheduler::unlink_moving(SchedulingEntity& e) {
+    e.moving_ = false;
+    (e.previous_moving_ != nullptr ? e.previous_moving_->next_moving_ : moving_) = e.next_moving_;
+    (e.next_moving_ != nullptr ? e.next_moving_->previous_moving_ : last_moving_) =
+        e.previous_moving_;
+}
+
+/// Moves `e` towards its place: out of where it should not be, and into where it should be, as far
+/// as that is not too much for one step.
+void Scheduler::move_step(SchedulingEntity& e) {
+    using Share = SchedulingEntity::Share;
+    SpareNode& node = spare_node(e);
+    AheadNode& ahead = ahead_node(e);
+    // Among many one change of a tree is enough for a step.
+    int const most = spare_.nobody_behind() ? 3 : 1;
+    int work = 0;
+    if (ahead.linked() && (e.share_ != Share::Ahead || ahead.deadline != e.ahead_until_)) {
+        ahead_.remove(ahead);
+        ahead.place = TreeNode::Place::None;
+        work++;
+    }
+    if (work == most) return;
+    if (node.queued() && (e.share_ != Share::Competing || node.key != e.spare_start_ ||
+                          node.deadline != e.virtual_deadline())) {
+        spare_.remove(node);
+        work++;
+    } else if (node.place == TreeNode::Place::Waiting &&
+               (!e.timed_ || node.deadline != e.timeout_)) {
+        timeouts_.remove(node);
+        node.place = TreeNode::Place::None;
+        work++;
+    }
+    if (work == most) return;
+    if (e.share_ == Share::Ahead && !ahead.linked()) {
+        ahead.deadline = e.ahead_until_;
+        ahead.place = TreeNode::Place::Waiting;
+        ahead_.insert(ahead);
+        work++;
+    }
+    if (work == most) return;
+    if (e.share_ == Share::Competing) {
+        if (!node.linked()) file_request(e);
+    } else if (e.timed_ && !node.linked()) {
+        node.deadline = e.timeout_;
+        node.place = TreeNode::Place::Waiting;
+        timeouts_.insert(node);
+    }
+    if (is_placed(e)) unlink_moving(e);
 }
 
 /// `first_release`: of those with a guarantee.
-bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispatch& decision) {
+bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispatch& decision,
+                             bool fresh) {
+    // What is long is not done in one with what brought the processor here.
+    if (!fresh && (moving_ != nullptr || !spare_.nobody_behind())) return false;
     if (await_idle_ || (change_ == Change::AwaitsIdle && now >= kept_until_)) [[unlikely]] {
         // A step of its own: not in one with what brought the processor here.
         if (idle_seen_) guarantees_idle(now);
@@ -621,6 +719,18 @@ bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispa
         return false;
     }
     idle_seen_ = false;
+    if (moving_ != nullptr) [[unlikely]] {
+        move_step(*moving_);
+        return false;
+    }
+    if (current_kind_ == TimeKind::Extra && current_->spare_used_ >= quantum_scaled_ &&
+        current_->share_ == SchedulingEntity::Share::Competing && next_request(*current_)) {
+        return false;
+    }
+    if (ahead_due()) [[unlikely]] {
+        settle_ahead();  // who is eligible depends on it
+        return false;
+    }
     if (timeouts_.first()->deadline <= now && !timeout_taken_) [[unlikely]] {
         take_timeout();
         timeout_taken_ = true;
@@ -635,22 +745,24 @@ bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispa
         }
     }
     timeout_taken_ = false;
-    if (ahead_.first()->deadline <= virtual_time_) [[unlikely]] {
-        settle_ahead();  // who is eligible depends on it
-        return false;
-    }
     std::int64_t until = first_release;
     if (std::int64_t const next = timeouts_.first()->deadline; next < until)
         until = next > now ? next : std::min(until, now + catch_up.ns());
     urgency_ = never;
-    TreeNode* const node = pick_spare();
-    if (node == nullptr) {
+    auto choice = spare_.choose(virtual_time_);
+    if (choice.node == spare_.end() && choice.next_key != never) {  // nobody is eligible yet
+        virtual_time_ = advanced_to_ = choice.next_key;
+        remainder_ = 0;
+        if (!spare_.nobody_behind()) return false;
+        choice = spare_.choose(virtual_time_);
+    }
+    if (choice.node == spare_.end()) {
         current_ = nullptr;
         current_kind_ = TimeKind::None;
         decision = {nullptr, TimeKind::None, Instant::ns(until), Instant::never(), Duration()};
         return true;
     }
-    SchedulingEntity& e = *of_spare(node);
+    SchedulingEntity& e = *of_spare(choice.node);
     if (e.spare_used_ >= quantum_scaled_ && next_request(e)) return false;
     current_ = &e;
     current_kind_ = TimeKind::Extra;
@@ -848,7 +960,7 @@ void Scheduler::install(SchedulingEntity& e, Contract const& contract, std::int6
         allow_keeping(prepared_span_, drained_at_ <= now);
     }
     e.contracted_ = e.filed_on_ && e.slice_ > 0;
-    if (!spare_node(e).queued())
+    if (e.share_ != SchedulingEntity::Share::Competing)
         file(e, now);
     else if (e.contracted_)
         file_contract(e, now);
@@ -891,7 +1003,7 @@ void Scheduler::check_invariants() const {
     ASSERT(weight_total_ >= 0);
     ASSERT(remainder_ >= 0);
     ASSERT(weight_total_ == 0 || remainder_ < weight_total_);
-    std::size_t contract_nodes = 0, spare_nodes = 0, waiting = 0, ahead = 0;
+    std::size_t contract_nodes = 0, spare_nodes = 0, waiting = 0, ahead = 0, moving = 0;
     std::int64_t weights = 0;
     std::uint32_t constrained_contracts = 0;
     for (SchedulingEntity const* e = first_; e != nullptr; e = e->next_) {
@@ -901,21 +1013,22 @@ void Scheduler::check_invariants() const {
         spare_nodes += spare.queued();
         waiting += spare.place == TreeNode::Place::Waiting;
         ahead += ahead_node(*e).linked();
-        if (ahead_node(*e).linked()) weights += e->spare_weight_;
-        if (spare.queued()) {
-            ASSERT(e->runnable_);
-            weights += e->spare_weight_;
-        }
+        moving += e->moving_;
+        ASSERT(e->moving_ || is_placed(*e));
+        if (e->share_ != SchedulingEntity::Share::None) weights += e->spare_weight_;
+        if (e->share_ == SchedulingEntity::Share::Competing) ASSERT(e->runnable_);
+        if (e->timed_) ASSERT(!e->runnable_ && e->timeout_ != never);
         ASSERT(!e->runnable_ || e->timeout_ == never);
         constrained_contracts += constrained(e->contract_);
         ASSERT((e->slice_ > 0) == e->term_.linked());
         if (!e->contracted_) {
             ASSERT(!contract.linked());
-            ASSERT(!e->runnable_ || e->spare_weight_ == 0 || spare.queued());
+            ASSERT(!e->runnable_ || e->spare_weight_ == 0 ||
+                   e->share_ == SchedulingEntity::Share::Competing);
             continue;
         }
         ASSERT(contract.linked() == (e->runnable_ || e->timeout_ != never) || e == unfiled_);
-        if (e->runnable_) {
+        if (e->runnable_ && e != unfiled_) {
             ASSERT(contract.deadline == e->deadline_);
             ASSERT(contract.key == e->release_ || (e->by_timeout_ && contract.key > e->release_));
         }
@@ -935,6 +1048,8 @@ void Scheduler::check_invariants() const {
     ASSERT(timeouts_.check_invariants() == waiting);
     ASSERT(weights == weight_total_);
     ASSERT(ahead_.check_invariants() == ahead);
+    for (SchedulingEntity const* e = moving_; e != nullptr; e = e->next_moving_) moving--;
+    ASSERT(moving == 0);
     ASSERT(constrained_contracts <= constrained_);
 }
 

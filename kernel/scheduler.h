@@ -33,7 +33,8 @@
 // Virtual time is that of the fluid share: it advances by what is served / total weight. Who leaves
 // ahead of its share stays in the total until the fluid has caught up (and resumes its request if
 // it comes back before); who leaves behind gives the difference up. Virtual time never goes back,
-// and goes forward to the first request if nobody is eligible.
+// and goes forward to the first request if nobody is eligible. What holds of an entity changes at
+// once; its place in the trees follows in steps of the decision for spare time (decision 0021).
 //
 // Time-outs: a blocked domain that has a contract waits as a release at the instant and with the
 // deadline that the wake rule will give it, so ten thousand at once cost nothing until each is
@@ -117,7 +118,7 @@ public:
     Duration used_extra() const { return Duration::ns(used_extra_); }
     /// Virtual time at which the present request for spare time began, and its deadline.
     std::int64_t virtual_start() const { return spare_start_; }
-    std::int64_t virtual_deadline() const { return SpareNode::deadline; }
+    std::int64_t virtual_deadline() const { return spare_start_ + spare_step_; }
 
     static constexpr unsigned chunks_max = 4;
     struct Chunk {
@@ -148,10 +149,16 @@ private:
     bool filed_on_ = true;  ///< filed as if guarantees were on
     std::uint8_t chunk_count_ = 0;
     std::uint8_t first_chunk_ = 0;
+    /// Of spare time: what holds. The queues follow, at once or in a step (`moving_`).
+    enum class Share : std::uint8_t { None, Competing, Ahead };
+    Share share_ = Share::None;
+    bool timed_ = false;   ///< waits for its time-out among those without allocation then
+    bool moving_ = false;  ///< perhaps not in the queues for spare time where it should be
     std::uint32_t spare_weight_ = 0;
     std::int64_t spare_start_ = 0;  ///< virtual start of the request
     std::int64_t spare_used_ = 0;   ///< of the request, ns << virtual_shift
     std::int64_t spare_step_ = 0;   ///< virtual length of a request
+    std::int64_t ahead_until_ = 0;  ///< when the fluid share catches up with it
     std::int64_t used_allocated_ = 0, used_extra_ = 0;
 
     Chunk chunks_[chunks_max] = {};
@@ -159,6 +166,8 @@ private:
     AdmissionTerm term_;
     SchedulingEntity* next_ = nullptr;
     SchedulingEntity* previous_ = nullptr;
+    SchedulingEntity* next_moving_ = nullptr;
+    SchedulingEntity* previous_moving_ = nullptr;
 };
 
 /// Gives tests a view of private state; defined by them.
@@ -198,7 +207,10 @@ public:
     /// Know `entity`: blocked, no guarantee, weight 0. context: O(log seats).
     /// requires: fewer are known than there are seats
     void add(SchedulingEntity& entity, Instant now);
-    /// Forget it. A contract change in progress for it is abandoned. context: O(log n).
+    /// It ends: no guarantee, no weight, never runnable again. A contract change in progress for it
+    /// is abandoned. context: O(log n), shorter than `remove`, which has to follow.
+    void retire(SchedulingEntity& entity, Instant now);
+    /// Forget it, retired or not. context: O(log n).
     void remove(SchedulingEntity& entity, Instant now);
 
     /// Make runnable; nothing happens if it is. Returns what `preempts` says then. context: O(log
@@ -207,6 +219,8 @@ public:
     /// Make not runnable until `wake` or, if not never, `until`. context: O(log n).
     /// requires: what it has used was charged before
     HOT_PATH void block(SchedulingEntity& entity, Instant now, Instant until);
+    /// Give a blocked entity another time-out, or none. context: O(log n).
+    void set_timeout(SchedulingEntity& entity, Instant now, Instant until);
     /// Account `ran` to the entity of the last decision, as the kind of time it was given.
     HOT_PATH void charge(SchedulingEntity& entity, Duration ran);
     /// Account kernel work done for an entity whether it runs or not: an interrupt to its driver.
@@ -217,12 +231,13 @@ public:
     void yield(SchedulingEntity& entity);
     /// One step of a decision. Returns true when `decision` is made; false: call again, with any
     /// number of wakes and `charge_to` in between. The dispatch ends at `until`, or when `left` has
-    /// been used. context: O(log n) a step; steps bounded by what has ended since the last decision
-    HOT_PATH bool decide(Instant now, Dispatch& decision);
+    /// been used. `fresh`: interrupts were let through just before, so that a step may be long.
+    /// context: O(log n) a step; steps bounded by what has ended since the last decision
+    HOT_PATH bool decide(Instant now, Dispatch& decision, bool fresh);
     /// All steps, for one whose time begins at once: `until` is the end.
     Dispatch decide(Instant now) {
         Dispatch decision;
-        while (!decide(now, decision)) {
+        for (bool fresh = false; !decide(now, decision, fresh); fresh = true) {
         }
         if (decision.entity != nullptr && now + decision.left < decision.until)
             decision.until = now + decision.left;
@@ -301,6 +316,7 @@ private:
     void unfile(SchedulingEntity& e);
     void unfile_contract(SchedulingEntity& e);
     void unfile_for_good(SchedulingEntity& e);
+    void take_out(SchedulingEntity& e);
     void set_timeout_release(SchedulingEntity& e);
     void link_timeout(SchedulingEntity& e, std::int64_t now);
     void file_timeout(SchedulingEntity& e, std::int64_t now);
@@ -315,21 +331,28 @@ private:
     [[gnu::noinline]] void block_until(SchedulingEntity& e, std::int64_t now, std::int64_t until);
     [[gnu::always_inline]] void suspend(SchedulingEntity& e, std::int64_t now);
 
-    // Spare time.
+    // Spare time: what holds.
     void join(SchedulingEntity& e);
     void leave(SchedulingEntity& e);
     static void end_request(SchedulingEntity& e);
-    void file_request(SchedulingEntity& e);
     RARELY_CALLED bool next_request(SchedulingEntity& e);
-    RARELY_CALLED void settle_ahead();
+    bool ahead_due() const;
+    void settle_ahead();
     RARELY_CALLED void caught_up(SchedulingEntity& e);
     void lose_weight(std::int64_t weight);
-    void retire(SchedulingEntity& e);
+    void forgive(SchedulingEntity& e);
+    void time_out_alone(SchedulingEntity& e, bool waits);
+
+    // Spare time: its queues.
+    static bool is_placed(SchedulingEntity const& e);
+    void follow(SchedulingEntity& e);
+    RARELY_CALLED void move_step(SchedulingEntity& e);
+    void unlink_moving(SchedulingEntity& e);
+    void file_request(SchedulingEntity& e);
     void set_spare_weight(SchedulingEntity& e);
     [[gnu::noinline]] bool decide_spare(std::int64_t now, std::int64_t first_release,
-                                        Dispatch& decision);
+                                        Dispatch& decision, bool fresh);
     RARELY_CALLED void take_timeout();
-    TreeNode* pick_spare();
 
     // Contract changes.
     void install(SchedulingEntity& e, Contract const& contract, std::int64_t start,
@@ -353,6 +376,8 @@ private:
     /// demand has deadline = period.
     std::int64_t keep_span_ = 0;
 
+    SchedulingEntity* moving_ = nullptr;       ///< first of those to be moved: a list
+    SchedulingEntity* last_moving_ = nullptr;  ///< of it
     EligibleQueue<Tree<Order::Deadline>> spare_;
     Tree<Order::Deadline> timeouts_;  ///< spare nodes, by the instant of the time-out
     bool timeout_taken_ = false;      ///< by the decision that is being made

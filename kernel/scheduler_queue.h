@@ -78,6 +78,8 @@ public:
         return choose_behind(now, next_key);
     }
 
+    /// All stand in front.
+    bool nobody_behind() const { return behind_ == INT64_MAX; }
     bool empty() const { return front_.child[kNext] == &front_ && behind_ == INT64_MAX; }
 
     /// Those behind whose key had come.

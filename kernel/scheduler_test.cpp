@@ -249,12 +249,60 @@ TEST(Scheduler, ADecisionIsMadeInStepsAndAWakeBetweenThemCounts) {
     m.decide();
     m.run(ns(4));
     Dispatch decision{};
-    EXPECT_FALSE(m.scheduler.decide(m.now, decision));  // the end of the slice is a step
+    EXPECT_FALSE(m.scheduler.decide(m.now, decision, true));  // the end of the slice is a step
     m.wake(urgent);
-    while (!m.scheduler.decide(m.now, decision)) {
+    while (!m.scheduler.decide(m.now, decision, true)) {
     }
     EXPECT_EQ(decision.entity, &urgent);
     m.scheduler.check_invariants();
+}
+
+TEST(Scheduler, WhateverComesBetweenTheStepsOfADecisionTheQueuesFollow) {
+    for (unsigned seed = 1; seed <= 60; ++seed) {
+        std::mt19937 random(seed);
+        auto const upto = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
+        Machine m;
+        for (unsigned i = 0; i < 40; ++i) {
+            auto const weight = upto(4);
+            auto& e = m.add();
+            m.contract(e, i % 8 == 0 ? promise(1'000, 100'000, 100'000, weight)
+                                     : Contract{Duration(), Duration(), Duration(), weight});
+        }
+        Dispatch decision{};
+        auto const any = [&]() -> SchedulingEntity& { return *m.entities[upto(40)]; };
+        auto const until = [&] {
+            return upto(3) == 0 ? Instant::never() : m.now + ns(upto(2'000'000));
+        };
+        for (unsigned round = 0; round < 300; ++round) {
+            bool fresh = false;
+            for (unsigned steps = 0; !m.scheduler.decide(m.now, decision, fresh); ++steps) {
+                ASSERT_LT(steps, 400u) << "seed " << seed;
+                fresh = upto(4) != 0;
+                if (auto& e = any(); upto(3) == 0) m.wake(e);
+                if (auto& e = any(); upto(6) == 0) m.scheduler.charge_to(e, ns(100));
+                m.scheduler.check_invariants();
+            }
+            m.scheduler.check_invariants();
+            if (decision.entity != nullptr) {
+                EXPECT_TRUE(decision.entity->runnable());
+                auto const ran = ns(1 + upto(600'000));
+                m.now += ran;
+                m.scheduler.charge(*decision.entity, ran);
+                if (upto(3) == 0) m.scheduler.yield(*decision.entity);
+                if (upto(3) == 0) m.block(*decision.entity, until());
+            } else {
+                m.now += ns(1 + upto(100'000));
+            }
+            if (upto(2) == 0) m.wake(any());
+            if (auto& e = any(); !e.runnable()) m.scheduler.set_timeout(e, m.now, until());
+            if (auto& e = any(); upto(200) == 0) m.scheduler.retire(e, m.now);
+        }
+        for (auto& e : m.entities) m.scheduler.remove(*e, m.now);
+        while (!m.scheduler.decide(m.now, decision, true)) {
+        }
+        EXPECT_EQ(decision.entity, nullptr);
+        m.scheduler.check_invariants();
+    }
 }
 
 TEST(Scheduler, AWakeAfterTheDeadlineBringsTheWholeSlice) {

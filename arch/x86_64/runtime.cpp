@@ -9,9 +9,9 @@ extern "C" {
 void* memcpy(void* to, void const* from, std::size_t n) {
     auto* d = static_cast<std::uint8_t*>(to);
     auto const* s = static_cast<std::uint8_t const*>(from);
-    auto words = n / 8;
+    auto words = n / 8, rest = n % 8;
     asm volatile("rep movsq" : "+D"(d), "+S"(s), "+c"(words)::"memory");
-    for (std::size_t i = 0; i < n % 8; ++i) d[i] = s[i];
+    asm volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(rest)::"memory");
     return to;
 }
 

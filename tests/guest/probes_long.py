@@ -25,8 +25,8 @@ def main():
         probes_test.run(context, "hostile.every_byte", f"rounds=20 seed={seed}", seconds=1200)
         print(f"seed {seed}: {calls} calls with and without privileges, slots: all probes passed", flush=True)
     context = guest.Context("guest", "probes_long_scale")
-    probes_test.run(context, "+scale.", manifest="domains/probes/probes_large.manifest",
-                    memory_mib=2048, seconds=3000)
+    probes_test.watched(context, "+scale.", manifest="domains/probes/probes_large.manifest",
+                        memory_mib=2048, seconds=3000)
     print("10,000 domains: all probes passed")
 
 

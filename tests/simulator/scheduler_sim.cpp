@@ -532,8 +532,19 @@ private:
         if (both) d.event = now_ + random_.upto(std::max<Time>(until - now_, 1));
         // Whether a time-out keeps the deadline is settled when it is set.
         d.timeout_keeps = keep_;
-        if (by_timeout && keep_ && o.keeps(until)) kept_until_ = std::max(kept_until_, o.due);
-        scheduler_->block(d.entity, at(now_), by_timeout ? at(until) : Instant::never());
+        auto const settle = [&](Time when) {
+            if (keep_ && o.keeps(when)) kept_until_ = std::max(kept_until_, o.due);
+        };
+        auto const wanted = by_timeout ? at(until) : Instant::never();
+        if (random_.chance(20)) {  // another time-out first, or none
+            auto const first = random_.chance(70) ? now_ + random_.upto(period) : never;
+            if (first != never) settle(first);
+            scheduler_->block(d.entity, at(now_), first != never ? at(first) : Instant::never());
+            scheduler_->set_timeout(d.entity, at(now_), wanted);
+        } else {
+            scheduler_->block(d.entity, at(now_), wanted);
+        }
+        if (by_timeout) settle(until);
     }
 
     // ---- One decision and what follows ----

@@ -3,6 +3,7 @@
 import collections
 import subprocess
 
+import bench_booked
 import bench_breakdown
 import bench_rows
 from console import say
@@ -11,8 +12,8 @@ from paths import BUILD, ROOT
 SOURCE = ROOT / "tools" / "peg" / "bench_entries.c"
 PLUGIN = BUILD / "bench_entries.so"
 
-# The longest stretch with interrupts off that is promised. units: instructions
-LONGEST, _ = bench_rows.LIMITS["irq_off_max"]
+# The longest entry that admission books, of which the plug-in lists those above. units: instructions
+LONGEST = bench_booked.figures()["kEntryCost"]
 
 
 def plugin():
@@ -60,7 +61,7 @@ class Watch:
         return row
 
     def too_long(self):
-        """One line for each length above the limit that an entry had."""
+        """One line for each length that an entry had above what is booked."""
         _, entries = self.read()
         return [describe(length, *entry) for length, entry in sorted(entries.items(), reverse=True)
                 if length > LONGEST]
