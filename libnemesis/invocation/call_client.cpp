@@ -25,6 +25,8 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
     body_bytes_ = shape.request_bytes;
     reply_bytes_ = shape.reply_bytes;
     used_ = done_ = given_up_ = 0;
+    // Calls of an earlier connection: a reply with such a number is nobody's here.
+    for (auto& id : live_) id = 0;
     dead_ = false;
     if (!attach(endpoint_, Closure{&CallClient::on_event, this})) {
         new (&requests_) RingSource<>(no_requests());

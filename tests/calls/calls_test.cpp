@@ -4,6 +4,7 @@
 // (two_domains.h); a seed decides what happens next; the server's object counts what it was asked.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <map>
 
 #include "domains/calls/work.if.h"
@@ -268,6 +269,103 @@ private:
     std::vector<std::uint64_t> unmade_, cancelled_;
     std::span<std::byte> closed_;
 };
+
+/// A server by hand: takes requests and writes replies, with whatever numbers.
+class HandServer {
+public:
+    HandServer(Rings& rings, invocation::BindingShape const& shape)
+        : requests_(*RingSink<>::create(
+              shape.requests(), std::span<std::byte const>(Rings::bytes(rings.client)).subspan(64),
+              Rings::bytes(rings.server).first(64))),
+          replies_(*RingSource<>::create(
+              shape.replies(), Rings::bytes(rings.server).subspan(64),
+              std::span<std::byte const>(Rings::bytes(rings.client)).first(64))) {}
+
+    /// The number of the next call, whose request is taken; 0: there is none.
+    std::uint64_t take() {
+        if (requests_.full_slots().value_or(0) == 0) return 0;
+        auto const id = marshal::load_once<std::uint64_t>(requests_.slot().data());
+        requests_.release_unasked();
+        return id;
+    }
+    /// False: there is no room for a reply, which the client has promised.
+    bool reply(std::uint64_t id, std::uint64_t sum) {
+        if (replies_.free_slots().value_or(0) == 0) return false;
+        std::uint64_t const words[] = {id, 8ull << 32, sum};
+        std::memcpy(replies_.slot().data(), words, sizeof(words));
+        replies_.publish_unasked();
+        (void)sys::send(0);
+        return true;
+    }
+
+private:
+    RingSink<> requests_;
+    RingSource<> replies_;
+};
+
+TEST(Calls, RepliesToAnEarlierConnectionAreNobodysAndTakeNoRoom) {
+    World world(1);
+    auto const shape = invocation::BindingShape::of(calls::Work::info, 2);
+    Rings first(shape), second(shape);
+    union End {
+        End() : client() {}
+        ~End() {}
+        invocation::CallClient client;
+    } end;
+    auto& client = end.client;
+    std::uint64_t old_id = 0;
+    int served = 0, connection = 0;
+    bool over = false, had_room = true;
+    world.start(world.client, [&] {
+        ASSERT_TRUE(client.open({Rings::bytes(first.client), Rings::bytes(first.server), 0}, shape)
+                        .has_value());
+        client.set_donation(false);
+        connection = 1;
+        calls::WorkProxy<invocation::CallClient> work(client);
+        work.set_until(Instant::ns(world.now + 500));
+        EXPECT_EQ(work.add(1, 2).error(), WorkError::TimedOut);
+        // The second one's place is not taken again by the calls below, one at a time.
+        work.set_until(Instant::ns(world.now + 500));
+        EXPECT_EQ(work.add(3, 4).error(), WorkError::TimedOut);
+        while (old_id == 0) world.step();
+        client.close();
+        ASSERT_TRUE(
+            client.open({Rings::bytes(second.client), Rings::bytes(second.server), 0}, shape)
+                .has_value());
+        client.set_donation(false);
+        connection = 2;
+        work.set_until(Instant::ns(world.now + 1'000'000));
+        for (std::uint64_t i = 0; i < 20; ++i) {
+            auto const sum = work.add(i, 0);
+            EXPECT_TRUE(sum && *sum == 77)
+                << (sum ? "wrong" : text(static_cast<Failure>(sum.error())));
+        }
+        EXPECT_EQ(client.calls_in_flight(), 0u);
+        over = true;
+    });
+    world.start(world.server, [&] {
+        while (connection != 1) world.step();
+        HandServer earlier(first, shape);
+        while (earlier.take() == 0) world.step();
+        while ((old_id = earlier.take()) == 0) world.step();
+        while (connection != 2) world.step();
+        HandServer server(second, shape);
+        had_room = server.reply(old_id, 99);
+        while (!over) {
+            auto const id = server.take();
+            if (id != 0) {
+                had_room = had_room && server.reply(id, 77);
+                ++served;
+            }
+            world.step();
+        }
+    });
+    for (int i = 0; i < 100'000 && !over && world.run_something(); ++i) {
+    }
+    EXPECT_TRUE(over) << "a call does not end";
+    EXPECT_TRUE(had_room) << "a reply has no place";
+    EXPECT_EQ(served, 20);
+}
 
 /// What became of calls that were cancelled, in all runs.
 struct Cancelled {

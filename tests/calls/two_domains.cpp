@@ -2,6 +2,7 @@
 #include "tests/calls/two_domains.h"
 
 #include <asm/prctl.h>
+#include <sanitizer/common_interface_defs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -92,6 +93,22 @@ namespace {
 
 World* world = nullptr;
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool is_watched = true;
+#else
+constexpr bool is_watched = false;
+#endif
+#else
+constexpr bool is_watched = false;
+#endif
+
+/// Before the stack changes. `shadow`: where what is known of this one is kept; null: it is not
+/// needed any more
+void leaving(void** shadow, void const* stack, std::size_t bytes) {
+    if constexpr (is_watched) __sanitizer_start_switch_fiber(shadow, stack, bytes);
+}
+
 /// state() is what the GS base points to, which programs of the host do not use.
 void enter(Domain& domain) { syscall(SYS_arch_prctl, ARCH_SET_GS, domain.state.get()); }
 
@@ -110,7 +127,10 @@ void dispatcher(Domain& domain) {
     }
 }
 
+}  // namespace
+
 void run_fiber() {
+    World::current().arrived(nullptr);
     auto& fiber = static_cast<Fiber&>(*state().current);
     fiber.domain->rw->activations_on = 1;
     fiber.body();
@@ -118,7 +138,11 @@ void run_fiber() {
     World::current().block();
 }
 
-}  // namespace
+void World::arrived(void* shadow) {
+    if constexpr (is_watched)
+        __sanitizer_finish_switch_fiber(shadow, &main_stack_, &main_stack_bytes_);
+    (void)shadow;
+}
 
 World& World::current() { return *world; }
 
@@ -143,14 +167,13 @@ World::~World() {
 }
 
 void World::start(Domain& domain, std::function<void()> body) {
-    constexpr std::size_t stack_bytes = 256 * 1024;
     auto fiber = std::make_unique<Fiber>();
     fiber->body = std::move(body);
     fiber->domain = &domain;
-    fiber->stack = std::make_unique<char[]>(stack_bytes);
+    fiber->stack = std::make_unique<char[]>(Fiber::stack_bytes);
     getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = fiber->stack.get();
-    fiber->context.uc_stack.ss_size = stack_bytes;
+    fiber->context.uc_stack.ss_size = Fiber::stack_bytes;
     fiber->context.uc_link = nullptr;
     makecontext(&fiber->context, &run_fiber, 0);
     domain.fibers.push_back(std::move(fiber));
@@ -163,10 +186,17 @@ void World::resume(Fiber& fiber) {
     domain.ro->time_kind = static_cast<std::uint32_t>(domain.peer->donates ? abi::TimeKind::Donated
                                                                            : abi::TimeKind::Extra);
     running_ = &fiber;
+    leaving(&main_shadow_, fiber.stack.get(), Fiber::stack_bytes);
     swapcontext(&main_, &fiber.context);
+    if constexpr (is_watched) __sanitizer_finish_switch_fiber(main_shadow_, nullptr, nullptr);
     running_ = nullptr;
 }
-void World::yield() { swapcontext(&running_->context, &main_); }
+void World::yield() {
+    auto& fiber = *running_;
+    leaving(fiber.ended ? nullptr : &fiber.shadow, main_stack_, main_stack_bytes_);
+    swapcontext(&fiber.context, &main_);
+    arrived(fiber.shadow);
+}
 
 void World::block() {
     running_->ready = false;

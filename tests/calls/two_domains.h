@@ -24,11 +24,14 @@
 namespace nemesis::calls_test {
 
 struct Domain;
+void run_fiber();
 
 /// A thread, or a dispatcher. owner: its domain
 struct Fiber : Thread {
+    static constexpr std::size_t stack_bytes = 256 * 1024;
     ucontext_t context{};
     std::unique_ptr<char[]> stack;
+    void* shadow = nullptr;  ///< what AddressSanitizer keeps of it while others run
     std::function<void()> body;
     Domain* domain = nullptr;
     bool ready = true, ended = false;
@@ -85,7 +88,14 @@ private:
     void notify(Domain& domain);
     Fiber* next_sleeper();
 
+    /// A fiber begins, or runs again: AddressSanitizer learns whose stack it is on.
+    void arrived(void* shadow);
+    friend void run_fiber();
+
     ucontext_t main_{};
+    void* main_shadow_ = nullptr;
+    void const* main_stack_ = nullptr;  ///< as AddressSanitizer says when a fiber begins
+    std::size_t main_stack_bytes_ = 0;
     Fiber* running_ = nullptr;
 };
 
