@@ -91,13 +91,13 @@ public:
         return store_->health() == Health::Stopped;
     }
     /// The same garbage everywhere: files of 32 KiB, every second of which goes.
-    bool make_garbage() {
+    bool make_garbage(u32 files) {
         std::string const data(32768, 'g');
-        for (u32 i = 0; i < 2048; ++i) {
+        for (u32 i = 0; i < files; ++i) {
             if (!write("g" + std::to_string(i), data.size(), data)) return false;
         }
         if (!sync()) return false;
-        for (u32 i = 0; i < 2048; i += 2) {
+        for (u32 i = 0; i < files; i += 2) {
             if (!unlink("g" + std::to_string(i))) return false;
         }
         if (!sync()) return false;
@@ -112,7 +112,7 @@ public:
             if (!write("z" + std::to_string(i), 64 << 20, zeros) || !sync()) return false;
         }
         // What filling and cleaning leave behind goes, too.
-        for (u32 i = 0; i < 6; ++i) {
+        for (u32 i = 0; i < 8; ++i) {
             if (!clean()) return false;
         }
         return true;
@@ -148,10 +148,16 @@ bool within(IoCount const& a, IoCount const& b) {
            within(a.writes, b.writes) && within(a.blocks_written, b.blocks_written);
 }
 
+constexpr u32 garbage_files = 2048;
+/// To compare with a store that was filled through the core: there the segment that the cold head
+/// stands in holds files, too, and one block of a directory in it makes it a victim. That is one
+/// segment more, of so many that it does not count.
+constexpr u32 garbage_files_compared = 32'768;
+
 /// A pass of the cleaner over the same garbage. errors: empty when the store was not usable
-std::optional<IoCount> cleaning_io(u64 segments, bool generated, u64* strayed) {
+std::optional<IoCount> cleaning_io(u64 segments, bool generated, u32 files, u64* strayed) {
     Large m(segments, generated, 19);
-    if (!m.mount() || (!generated && !m.fill()) || !m.make_garbage()) return std::nullopt;
+    if (!m.mount() || (!generated && !m.fill()) || !m.make_garbage(files)) return std::nullopt;
     IoCount const before = m.disks.count;
     if (!m.clean() || m.store().statistics().segments_cleaned == 0) return std::nullopt;
     *strayed += m.disks.strayed;
@@ -207,15 +213,22 @@ RowResult row_cleaning_at_any_size(RowOptions const& o) {
     r.text = "row 6, a pass over the same garbage, three quarters full:";
     std::optional<IoCount> first;
     for (u64 gb = 10; gb <= 10'000 && r.passed; gb *= 10) {
-        auto const io = cleaning_io(segments_of_10_gb * gb / 10, true, &strayed);
+        auto const io = cleaning_io(segments_of_10_gb * gb / 10, true, garbage_files, &strayed);
         if (!first) first = io;
         r.passed = io && within(*io, *first);
         r.text += "\n  " + std::to_string(gb) + " GB: " + (io ? text_of(*io) : "not usable");
         ++r.count;
     }
     if (o.count > 0 && r.passed) {
-        auto const filled = cleaning_io(segments_of_10_gb, false, &strayed);
-        r.text += "\n  10 GB, filled through the core: " + (filled ? text_of(*filled) : "");
+        r.text += "\n  sixteen times the garbage, 10 GB:";
+        std::optional<IoCount> made[2];
+        for (bool generated : {true, false}) {
+            auto& io = made[generated];
+            io = cleaning_io(segments_of_10_gb, generated, garbage_files_compared, &strayed);
+            r.text += generated ? "\n    generated: " : "\n    filled through the core: ";
+            r.text += io ? text_of(*io) : "not usable";
+        }
+        r.passed = made[0] && made[1] && within(*made[0], *made[1]);
     }
     r.passed = r.passed && strayed == 0;
     r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -73,21 +73,35 @@ Request request(fuse_req_t req, Op op, fuse_ino_t ino) {
 Name name_of(char const* text) { return {text, static_cast<u32>(std::strlen(text))}; }
 int errno_of(Error e) { return static_cast<int>(e); }
 
-void reply_entry(fuse_req_t req, Attributes const& a) {
-    // Each entry the kernel knows holds its pnode, so that unlinked open files stay.
-    Request hold;
-    hold.op = Op::Hold;
-    hold.pnode = a.pnode;
-    if (Error const e = the_store->call(hold); e != Error::None) {
-        fuse_reply_err(req, errno_of(e));
-        return;
-    }
+/// What the kernel knows of a name. It may know any number of them, and holds nothing: if a pnode
+/// gets another life meanwhile, its generation tells.
+fuse_entry_param entry_of(Attributes const& a) {
     fuse_entry_param p{};
     p.ino = ino_of(a.pnode);
     p.generation = a.generation;
     p.attr = stat_of(a);
     p.attr_timeout = p.entry_timeout = 1.0;
+    return p;
+}
+
+void reply_entry(fuse_req_t req, Attributes const& a) {
+    fuse_entry_param const p = entry_of(a);
     fuse_reply_entry(req, &p);
+}
+
+/// An open file holds its pnode, so that it stays when it is unlinked.
+Error hold(u64 pnode) {
+    Request r;
+    r.op = Op::Hold;
+    r.pnode = pnode;
+    return the_store->call(r);
+}
+void release(u64 pnode) {
+    Request r;
+    r.op = Op::Release;
+    r.pnode = pnode;
+    r.length = 1;
+    the_store->call(r);
 }
 
 void finish(fuse_req_t req, Request& r) { fuse_reply_err(req, errno_of(the_store->call(r))); }
@@ -101,15 +115,6 @@ void do_lookup(fuse_req_t req, fuse_ino_t parent, char const* name) {
     } else {
         reply_entry(req, r.attributes);
     }
-}
-
-void do_forget(fuse_req_t req, fuse_ino_t ino, u64 n) {
-    if (ino != FUSE_ROOT_ID) {
-        Request r = request(req, Op::Release, ino);
-        r.length = n;
-        the_store->call(r);
-    }
-    fuse_reply_none(req);
 }
 
 void do_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
@@ -234,9 +239,39 @@ void do_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, char const* name
     }
 }
 
-void do_open(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+void do_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
+    if (Error const e = hold(number_of(ino)); e != Error::None) {
+        fuse_reply_err(req, errno_of(e));
+        return;
+    }
     info->keep_cache = 1;
-    fuse_reply_open(req, info);
+    if (fuse_reply_open(req, info) != 0) release(number_of(ino));  // nobody waits for it any more
+}
+void do_create(fuse_req_t req, fuse_ino_t parent, char const* name, mode_t mode,
+               fuse_file_info* info) {
+    Request r = request(req, Op::Create, parent);
+    r.type = PnodeType::File;
+    r.mode = mode & 07777;
+    r.name = name_of(name);
+    Error e = the_store->call(r);
+    if (e == Error::Exists && !(info->flags & O_EXCL)) {  // somebody else was first
+        Request l = request(req, Op::Lookup, parent);
+        l.name = r.name;
+        e = the_store->call(l);
+        r.attributes = l.attributes;
+    }
+    if (e == Error::None) e = hold(r.attributes.pnode);
+    if (e != Error::None) {
+        fuse_reply_err(req, errno_of(e));
+        return;
+    }
+    fuse_entry_param const p = entry_of(r.attributes);
+    info->keep_cache = 1;
+    if (fuse_reply_create(req, &p, info) != 0) release(r.attributes.pnode);
+}
+void do_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+    release(number_of(ino));
+    fuse_reply_err(req, 0);
 }
 
 void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
@@ -378,7 +413,6 @@ int mount_store(HostStore& store, std::string const& where, void (*ready)()) {
     store.mounted_at(where);
     fuse_lowlevel_ops ops{};
     ops.lookup = do_lookup;
-    ops.forget = do_forget;
     ops.getattr = do_getattr;
     ops.setattr = do_setattr;
     ops.mknod = do_mknod;
@@ -389,7 +423,9 @@ int mount_store(HostStore& store, std::string const& where, void (*ready)()) {
     ops.rmdir = do_rmdir;
     ops.rename = do_rename;
     ops.link = do_link;
-    ops.open = do_open;
+    ops.open = ops.opendir = do_open;
+    ops.create = do_create;
+    ops.release = ops.releasedir = do_release;
     ops.read = do_read;
     ops.write = do_write;
     ops.fsync = do_fsync;
