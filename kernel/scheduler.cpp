@@ -707,11 +707,21 @@ void Scheduler::move_step(SchedulingEntity& e) {
     if (is_placed(e)) unlink_moving(e);
 }
 
+/// A change of the queues that is due before anybody is chosen. Returns false if none is.
+bool Scheduler::spare_step() {
+    if (moving_ != nullptr) {
+        move_step(*moving_);
+        return true;
+    }
+    return current_kind_ == TimeKind::Extra && current_->spare_used_ >= quantum_scaled_ &&
+           current_->share_ == SchedulingEntity::Share::Competing && next_request(*current_);
+}
+
 /// `first_release`: of those with a guarantee.
 bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispatch& decision,
                              bool fresh) {
-    // What is long is not done in one with what brought the processor here.
-    if (!fresh && (moving_ != nullptr || !spare_.nobody_behind())) return false;
+    if ((moving_ != nullptr || !spare_.nobody_behind()) && (!fresh || spare_step())) [[unlikely]]
+        return false;  // what may be long is not done in one with what brought the processor here
     if (await_idle_ || (change_ == Change::AwaitsIdle && now >= kept_until_)) [[unlikely]] {
         // A step of its own: not in one with what brought the processor here.
         if (idle_seen_) guarantees_idle(now);
@@ -719,14 +729,6 @@ bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispa
         return false;
     }
     idle_seen_ = false;
-    if (moving_ != nullptr) [[unlikely]] {
-        move_step(*moving_);
-        return false;
-    }
-    if (current_kind_ == TimeKind::Extra && current_->spare_used_ >= quantum_scaled_ &&
-        current_->share_ == SchedulingEntity::Share::Competing && next_request(*current_)) {
-        return false;
-    }
     if (ahead_due()) [[unlikely]] {
         settle_ahead();  // who is eligible depends on it
         return false;

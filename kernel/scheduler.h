@@ -352,6 +352,7 @@ private:
     void set_spare_weight(SchedulingEntity& e);
     [[gnu::noinline]] bool decide_spare(std::int64_t now, std::int64_t first_release,
                                         Dispatch& decision, bool fresh);
+    RARELY_CALLED bool spare_step();
     RARELY_CALLED void take_timeout();
 
     // Contract changes.
