@@ -102,6 +102,7 @@ public:
     /// The domain that serves it. requires: is_bound()
     std::uint64_t server() const { return server_; }
     invocation::ConnectionHandles const& handles() const { return handles_; }
+    invocation::ConnectionHandles& handles() { return handles_; }
 
 private:
     friend class Session;

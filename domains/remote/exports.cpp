@@ -52,6 +52,7 @@ Result<void, Failure> Exports::bind(Entry& entry) {
         session_->unbind(entry.bound);
         return fail(Failure::TooLong);
     }
+    entry.kind = TRY(relay_->kind_of(info.hash.low));
     auto& said = entry.said;
     auto const same = entry.object != 0 && said.identity.hash_low == info.hash.low &&
                       said.identity.hash_high == info.hash.high;
@@ -98,9 +99,19 @@ void Exports::on_request(remote::Incoming const& request) {
         if (has_reply) (void)calls_->node().reply(request.token, why, {}, {}, now());
     };
     if (request.bytes.size() > request_bytes_max) return refuse(remote::Status::TooLong);
-    if (free == nullptr) return refuse(remote::Status::Busy);
+    if (free == nullptr) {
+        if (has_reply) {
+            // Read and not changed.
+            auto* const bytes = const_cast<std::byte*>(request.bytes.data());
+            drop(request.tag, {.peer = request.token.peer,
+                               .operation = request.operation,
+                               .body = {bytes, request.bytes.size()}});
+        }
+        return refuse(remote::Status::Busy);
+    }
     free->state = Job::State::Waiting;
     free->has_reply = has_reply;
+    free->is_cancelled = false;
     free->token = request.token;
     free->tag = request.tag;
     free->operation = request.operation;
@@ -114,7 +125,7 @@ void Exports::on_request(remote::Incoming const& request) {
 void Exports::on_cancelled(remote::CallToken token) {
     for (auto& job : jobs_)
         if (job.state == Job::State::Waiting && job.has_reply && job.token == token)
-            job.state = Job::State::Free;
+            job.is_cancelled = true;
 }
 
 /// requires: activations off
@@ -124,40 +135,46 @@ Exports::Job* Exports::next_job() {
     return nullptr;
 }
 
-Served Exports::pass_on(Entry& entry, Job& job) {
-    auto& client = entry.bound.client();
-    // Another thread may be giving the binding back, to make a new one: whether that has begun is
-    // looked at in one step with taking a place in the ring. From then until done activations are
-    // off anyway: the reply leaves the ring before anything else waits.
-    Critical const critical;
-    if (!entry.bound.is_bound() || entry.bound.is_dead()) return served(Failure::PeerDead);
-    auto const out = client.begin(job.bytes);
-    if (!out) return served(out.error());
-    __builtin_memcpy(out->body.data(), job.request, job.bytes);
-    CallTarget const target{0, job.operation};
-    if (!job.has_reply) {
-        (void)client.announce(*out, target, job.bytes);
-        return {};
-    }
-    auto const in = client.call(*out, target, job.bytes, job.deadline);
-    if (!in) return served(in.error());
-    Served result{in->status, static_cast<std::uint32_t>(in->body.size())};
-    if (in->body.size() > request_bytes_max)
-        result = served(Failure::TooLong);
-    else
-        __builtin_memcpy(job.reply, in->body.data(), in->body.size());
-    client.done(*in);
-    return result;
+Exports::Entry* Exports::entry_of(std::uint64_t tag) {
+    return tag != directory_tag && tag <= entry_count_ ? &entries_[tag - 1] : nullptr;
 }
 
-Served Exports::serve(Job& job) {
+HandleRelay::Request Exports::request_of(Job& job) {
+    return {.peer = job.token.peer,
+            .operation = job.operation,
+            .has_reply = job.has_reply,
+            .until = job.deadline,
+            .body = {job.request, job.bytes},
+            .reply = {job.reply, request_bytes_max}};
+}
+
+/// A request that is not made: what has come with it is not wanted.
+void Exports::drop(std::uint64_t tag, HandleRelay::Request const& request) {
+    if (auto* const entry = entry_of(tag); entry != nullptr && entry->kind != nullptr)
+        relay_->refuse(*entry->kind, request);
+    else
+        relay_->refuse_near(tag, request);
+}
+
+HandleRelay::Answer Exports::pass_on(Entry& entry, HandleRelay::Request const& request) {
+    // Another thread may be giving the binding back, to make a new one: then the call fails, for
+    // its end is closed, or open anew, whenever a place in its ring is taken.
+    if (!entry.bound.is_bound() || entry.bound.is_dead() || entry.kind == nullptr) {
+        drop(static_cast<std::uint64_t>(&entry - entries_) + 1, request);
+        return {served(Failure::PeerDead)};
+    }
+    return relay_->pass_in(*entry.kind, entry.bound.client(), 0, request);
+}
+
+HandleRelay::Answer Exports::serve(Job& job) {
+    auto const request = request_of(job);
     if (job.tag == directory_tag) {
         auto* const directory = static_cast<Directory*>(this);
-        return Directory::info.dispatch(directory, job.operation, {job.request, job.bytes},
-                                        {job.reply, request_bytes_max}, nullptr);
+        return {Directory::info.dispatch(directory, job.operation, request.body, request.reply,
+                                         nullptr)};
     }
-    if (job.tag > entry_count_) return served(Failure::NoSuchObject);
-    return pass_on(entries_[job.tag - 1], job);
+    if (auto* const entry = entry_of(job.tag)) return pass_on(*entry, request);
+    return relay_->pass_in_near(job.tag, request);
 }
 
 void Exports::work() {
@@ -170,11 +187,20 @@ void Exports::work() {
         }
         job->state = Job::State::Running;
         leave_critical();
-        auto const result = serve(*job);
+        if (job->is_cancelled) {
+            drop(job->tag, request_of(*job));
+            enter_critical();
+            job->state = Job::State::Free;
+            continue;
+        }
+        auto const answer = serve(*job);
         enter_critical();
         if (job->has_reply) {
-            (void)calls_->node().reply(job->token, static_cast<remote::Status>(result.status),
-                                       {job->reply, result.body_bytes}, {}, now());
+            Gifts gifts;
+            auto const result = relay_->give(answer, request_of(*job), gifts);
+            if (!calls_->node().reply(job->token, static_cast<remote::Status>(result.status),
+                                      {job->reply, result.body_bytes}, gifts.span(), now()))
+                relay_->take_back(gifts);
             calls_->flush();
         }
         job->state = Job::State::Free;

@@ -52,7 +52,10 @@ Imports::Import* Imports::find(remote::Address node, std::string_view service,
 
 Result<void, E> Imports::offer(Import& import, remote::Address node, std::string_view service,
                                Service const& found) {
+    auto* const kind = relay_->kind_of(found.identity.hash_low).value_or(nullptr);
+    if (kind == nullptr) return fail(E::NoMemory);
     import.owner = this;
+    import.kind = kind;
     import.node = node;
     (void)import.service.assign(service);
     import.interface_name = found.identity.name;
@@ -63,8 +66,11 @@ Result<void, E> Imports::offer(Import& import, remote::Address node, std::string
     import.info.reply_max = found.reply_max;
     import.info.dispatch = &Imports::forward;
     auto* const offered = new (&import.offered) binder::Offered(&import, import.info, *backlog_);
-    auto const made = session_->offer(
-        *offered, {.clients_max = kClientsMax, .slots = kSlots, .mode = CallServer::Mode::Workers});
+    auto const made = session_->offer(*offered, {.clients_max = kClientsMax,
+                                                 .slots = kSlots,
+                                                 .mode = CallServer::Mode::Workers,
+                                                 .takes_handles = true,
+                                                 .unreferenced = relay_->unreferenced_far()});
     if (!made) return fail(error_of(made.error()));
     import.used = true;
     return {};
@@ -111,7 +117,6 @@ Result<Nodes::CountersResult, E> Imports::counters() {
 Served Imports::forward(void* self, std::uint16_t operation, std::span<std::byte const> body,
                         std::span<std::byte> reply, HandleTable* handles) {
     auto& import = *static_cast<Import*>(self);
-    auto& calls = *import.owner->calls_;
     remote::PeerId peer;
     std::uint32_t object = 0;
     {
@@ -119,14 +124,8 @@ Served Imports::forward(void* self, std::uint16_t operation, std::span<std::byte
         peer = import.peer;
         object = import.object;
     }
-    if (reply.data() == nullptr) {  // an announcement: nobody is told how it went
-        (void)calls.announce(peer, object, operation, body);
-        return {};
-    }
-    std::uint16_t status = 0;
-    auto const got = calls.call(peer, object, operation, body, reply, handles->until(), status);
-    if (!got) return served(got.error());
-    return {status, *got};
+    return import.owner->relay_->pass_out(*import.kind, peer, object, operation, body, reply,
+                                          handles);
 }
 
 }  // namespace nemesis::nodes

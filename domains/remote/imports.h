@@ -3,16 +3,17 @@
 //
 // An import is an offer like any other: who binds to it makes protected calls to this domain, with
 // the very stubs that a local server would be called with. Their bytes are passed on to the other
-// node as they are, by a worker that waits for the reply. The binder compares hashes when somebody
-// binds: the identity offered is the one that the other node told.
-// What another node says of a service is checked: sizes within what a call can carry. Imports are
-// kept for ever, bounded by imports_max; finding one again refreshes where its calls go.
+// node as they are, but for handles (handle_relay.h), by a worker that waits for the reply. The
+// binder compares hashes when somebody binds: the identity offered is the one that the other node
+// told. What another node says of a service is checked: sizes within what a call can carry. Imports
+// are kept for ever, bounded by imports_max; finding one again refreshes where its calls go.
 
 #include <cstdint>
 #include <span>
 #include <string_view>
 
 #include "domains/binder/session.h"
+#include "domains/remote/handle_relay.h"
 #include "domains/remote/node_calls.h"
 #include "domains/remote/nodes.if.h"
 
@@ -32,9 +33,9 @@ struct KnownNode {
 /// See the head of this file. owner: outlives the session
 class Imports final : public Nodes {
 public:
-    Imports(NodeCalls& calls, binder::Session& session, invocation::Backlog& backlog,
-            std::span<KnownNode const> nodes)
-        : calls_(&calls), session_(&session), backlog_(&backlog), nodes_(nodes) {}
+    Imports(NodeCalls& calls, HandleRelay& relay, binder::Session& session,
+            invocation::Backlog& backlog, std::span<KnownNode const> nodes)
+        : calls_(&calls), relay_(&relay), session_(&session), backlog_(&backlog), nodes_(nodes) {}
 
     /// context: a worker; blocks, not longer than at_most or call_longest
     Result<std::uint64_t, NodesError> import(std::string_view node, std::string_view service,
@@ -48,6 +49,7 @@ private:
         marshal::String<service_name_max> service;
         marshal::String<interface_name_max> interface_name;
         invocation::InterfaceInfo info;
+        Kind* kind = nullptr;  ///< the same, for handles
         remote::PeerId peer;
         std::uint32_t object = 0;
         bool used = false;
@@ -66,6 +68,7 @@ private:
                                    Service const& found);
 
     NodeCalls* calls_;
+    HandleRelay* relay_;
     binder::Session* session_;
     invocation::Backlog* backlog_;
     std::span<KnownNode const> nodes_;

@@ -14,9 +14,9 @@ namespace {
 constexpr remote::Limits kLimits{.peers = 4,
                                  .chunks = 256,
                                  .chunks_per_peer = 128,
-                                 .objects = 16,
-                                 .holdings = 16,
-                                 .imports = 16};
+                                 .objects = 80,
+                                 .holdings = 128,
+                                 .imports = 80};
 constexpr remote::Times kTimes{};
 constexpr std::uint64_t kFramesAtOnce = 64;
 
@@ -161,20 +161,23 @@ Result<std::uint32_t, Failure> NodeCalls::wait(Waiting& waiting, Instant until,
     return waiting.bytes;
 }
 
-Result<std::uint32_t, Failure> NodeCalls::call(remote::PeerId peer, std::uint32_t object,
-                                               std::uint16_t operation,
-                                               std::span<std::byte const> body,
-                                               std::span<std::byte> room, Instant until,
-                                               std::uint16_t& status) {
+Result<std::uint32_t, Failure> NodeCalls::call(
+    remote::PeerId peer, std::uint32_t object, std::uint16_t operation,
+    std::span<std::byte const> body, std::span<std::byte> room, Instant until,
+    std::uint16_t& status, std::span<std::uint32_t const> gives, bool* was_begun) {
     Critical const critical;
     auto const time = now();
     if (auto const longest = time + call_longest; longest < until) until = longest;
     Waiting waiting;
     waiting.room = room;
-    auto const made = node_.call(
-        peer,
-        {.object = object, .operation = operation, .deadline = until, .cookie = cookie_of(waiting)},
-        body, time);
+    auto const made = node_.call(peer,
+                                 {.object = object,
+                                  .operation = operation,
+                                  .deadline = until,
+                                  .cookie = cookie_of(waiting),
+                                  .gives = gives},
+                                 body, time);
+    if (was_begun != nullptr) *was_begun = made.has_value();
     if (!made) {
         flush();
         return fail(failure_of(made.error()));

@@ -46,6 +46,8 @@ public:
     virtual void on_request(remote::Incoming const& request) = 0;
     /// Nobody waits for its reply any more.
     virtual void on_cancelled(remote::CallToken token) = 0;
+    /// No other node holds an object that was given with a message.
+    virtual void on_unreferenced(std::uint64_t tag) = 0;
 
 protected:
     Requests() = default;
@@ -74,12 +76,16 @@ public:
     void flush();
 
     /// A call to another node: yields the bytes of the reply that are in `room`, or how it failed.
-    /// A declared error is a success here: `status`. context: threads; blocks, not after `until`
+    /// A declared error is a success here: `status`. `gives`: own objects whose numbers are in the
+    /// body; `was_begun`: whether the node has taken note of them. context: threads; blocks, not
+    /// after `until`
     [[nodiscard]] Result<std::uint32_t, Failure> call(remote::PeerId peer, std::uint32_t object,
                                                       std::uint16_t operation,
                                                       std::span<std::byte const> body,
                                                       std::span<std::byte> room, Instant until,
-                                                      std::uint16_t& status);
+                                                      std::uint16_t& status,
+                                                      std::span<std::uint32_t const> gives = {},
+                                                      bool* was_begun = nullptr);
     /// A request without a reply, sent once if there is an association.
     [[nodiscard]] Result<void, Failure> announce(remote::PeerId peer, std::uint32_t object,
                                                  std::uint16_t operation,
@@ -99,7 +105,9 @@ public:
     void on_reply(std::uint64_t cookie, remote::Status status,
                   std::span<std::byte const> bytes) override;
     void on_cancelled(remote::CallToken token) override { requests_->on_cancelled(token); }
-    void on_unreferenced(std::uint32_t, std::uint64_t) override {}
+    void on_unreferenced(std::uint32_t, std::uint64_t tag) override {
+        requests_->on_unreferenced(tag);
+    }
     void on_peer_lost(remote::PeerId) override {}
 
 private:
@@ -151,7 +159,7 @@ public:
     void done(Incoming const&) override {}
     Result<void, Failure> announce(Outgoing const& outgoing, invocation::CallTarget target,
                                    std::uint32_t bytes) override;
-    /// Handles do not travel between machines yet.
+    /// For the directory only, which takes and yields none.
     invocation::HandleTable* handles() override { return nullptr; }
 
 private:

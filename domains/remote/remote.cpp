@@ -121,7 +121,8 @@ struct Everything {
     binder::Session session;
     invocation::Backlog backlog;
     NodeCalls calls;
-    Exports exports{calls, session};
+    HandleRelay relay{calls};
+    Exports exports{calls, relay, session, backlog};
     Imports* imports = nullptr;
 };
 
@@ -135,10 +136,11 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (!read_argument(env.arguments, all.settings)) failed("the argument makes no sense");
     if (!all.session.open()) failed("no binder");
     if (!all.calls.open(incarnation(), all.exports)) failed("no channel to a network driver");
+    if (!all.relay.open()) failed("no memory for descriptions");
     if (!all.exports.open({all.settings.services, all.settings.service_count}))
         failed("no memory for jobs");
-    all.imports = new (imports_memory)
-        Imports(all.calls, all.session, all.backlog, {all.settings.nodes, all.settings.node_count});
+    all.imports = new (imports_memory) Imports(all.calls, all.relay, all.session, all.backlog,
+                                               {all.settings.nodes, all.settings.node_count});
     auto& offered = *new (room<binder::Offered>())
                         binder::Offered(static_cast<Nodes*>(all.imports), Nodes::info, all.backlog);
     auto const done = all.session.offer(

@@ -135,6 +135,9 @@ public:
     Result<AnyMaillon, Failure> take(WireHandle const& wire, InterfaceInfo const& info) override {
         return take_as(wire, info, false);
     }
+    void take_back(WireHandle const& wire) override {
+        if (wire.owner == HandleOwner::Sender) released(wire.number, 1);
+    }
     /// The same tables, for the arguments of an operation: what they take is borrowed until
     /// end_arguments().
     HandleTable& arguments() { return arguments_; }
@@ -175,6 +178,7 @@ private:
                                          InterfaceInfo const& info) override {
             return all_.take_as(wire, info, true);
         }
+        void take_back(WireHandle const& wire) override { all_.take_back(wire); }
         Instant until() const override { return all_.until_; }
 
     private:

@@ -35,6 +35,8 @@ public:
     /// What the peer named. errors: NoSuchObject, WrongInterface, NoMemory
     [[nodiscard]] virtual Result<AnyMaillon, Failure> take(WireHandle const& wire,
                                                            InterfaceInfo const& info) = 0;
+    /// What was given once was not sent after all.
+    virtual void take_back(WireHandle const&) {}
     /// The time-out of the call that a worker serves now, as its caller says it: for objects that
     /// have to wait for others themselves.
     virtual Instant until() const { return Instant::never(); }

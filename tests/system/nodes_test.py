@@ -74,6 +74,37 @@ def test_one_name_decides_where_the_filter_is(context):
     assert len(set(sums.values())) == 1, sums
 
 
+def test_handles_travel(context):
+    """Objects of either machine are passed to the other and called there; one that comes back is the
+    pointer again; when nobody holds it its owner is told; nothing is left."""
+    b = archive(context, "b", f"remote:{NODES} exports=vault;vault_server0:vault", "vault_server0")
+    a = archive(context, "a", f"remote:{NODES};vault_far:/b/vault c50;end=vault_far", "vault_far")
+    with Nodes(context.folder / "run") as nodes:
+        nodes.start("b", b)
+        nodes.start("a", a)
+        said = finish(nodes)
+    assert "@handles 50 rounds" in said
+
+
+def test_what_a_dead_machine_held(context):
+    """A machine dies that held an object of the other and was held by it: the one is let go, calls of
+    the other fail, and the machine's next life is served as if nothing had been."""
+    b = archive(context, "b", f"remote:{NODES} exports=vault;vault_server0:vault", "vault_server0")
+
+    def client_that(mode):
+        return archive(context, "a", f"remote:{NODES};vault_far:/b/vault {mode}0;end=vault_far",
+                       "vault_far")
+
+    with Nodes(context.folder / "run") as nodes:
+        nodes.start("b", b)
+        a = nodes.start("a", client_that("h"))
+        assert nodes.wait_for("a", "@holds", 90), tail(a)
+        nodes.end("a")
+        nodes.start("a", client_that("g"))
+        said = finish(nodes)
+    assert "@gone" in said
+
+
 def test_versions_that_differ_are_named(context):
     """Binding to an interface of another version fails; the log names both."""
     a = archive(context, "a", f"remote:{NODES};mismatch_probe;end=mismatch_probe",
