@@ -77,7 +77,7 @@ TEST(DescribedCall, StubsReadWhatItWrites) {
     auto const spawn = operation(programs::Programs::info.description, "spawn");
     std::string const order =
         "{program=hello arguments=a-b contract={slice=5 period=18446744073709551615 deadline=7 "
-        "weight=9} privileges=0x40 frames=512 budget=0 stack_pages=16 restart=OnFailure}";
+        "weight=9} privileges=0x40 frames=512 budget=0 stack_pages=16 restart=OnFailure names=3}";
     auto const body = encode_arguments(spawn, std::span(&order, 1));
     ASSERT_TRUE(body.has_value()) << body.error();
     std::unique_ptr<std::byte[]> const exact(new std::byte[body->size()]);
@@ -92,6 +92,7 @@ TEST(DescribedCall, StubsReadWhatItWrites) {
     EXPECT_EQ(read.contract.weight, 9u);
     EXPECT_EQ(read.privileges, 0x40u);
     EXPECT_EQ(read.restart, programs::Restart::OnFailure);
+    EXPECT_EQ(read.names, 3u);
     EXPECT_EQ(*body, encode(read));
 }
 
