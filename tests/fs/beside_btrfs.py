@@ -13,12 +13,14 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 LIMIT = 0.5
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def run(*command):
@@ -30,9 +32,11 @@ class Pegasus:
     def __init__(self, program, folder, disk_bytes):
         self.program, self.where = program, folder / "pegasus"
         self.disks = [folder / f"p{i}" for i in range(5)]
+        self.disk_bytes, self.process = disk_bytes, None
+
+    def make(self):
         self.where.mkdir()
-        run(program, "mkfs", *self.disks, "--size", disk_bytes)
-        self.process = None
+        run(self.program, "mkfs", *self.disks, "--size", self.disk_bytes)
 
     def mount(self):
         self.process = subprocess.Popen([self.program, "mount", *self.disks, self.where,
@@ -54,11 +58,15 @@ class Pegasus:
 class Btrfs:
     def __init__(self, folder, disk_bytes):
         self.where, self.loops = folder / "btrfs", []
+        self.images = [folder / f"b{i}" for i in range(5)]
+        self.disk_bytes = disk_bytes
+
+    def make(self):
         self.where.mkdir()
-        for i in range(5):
-            with open(folder / f"b{i}", "wb") as f:
-                f.truncate(disk_bytes)
-            self.loops.append(run("losetup", "-f", "--show", folder / f"b{i}").strip())
+        for image in self.images:
+            with open(image, "wb") as f:
+                f.truncate(self.disk_bytes)
+            self.loops.append(run("losetup", "-f", "--show", image).strip())
         run("mkfs.btrfs", "-q", "-f", "-d", "raid5", "-m", "raid5", *self.loops)
 
     def mount(self):
@@ -68,8 +76,11 @@ class Btrfs:
         run("umount", self.where)
 
     def end(self):
-        for loop in self.loops:
-            run("losetup", "-d", loop)
+        """Gives every loop device back, one that was made as a signal came, too: the images know."""
+        for image in self.images:
+            if image.exists():
+                for line in run("losetup", "-j", image).splitlines():
+                    subprocess.run(["losetup", "-d", line.split(":")[0]], check=False)
 
 
 def timed(action):
@@ -165,7 +176,14 @@ def cannot():
     return None
 
 
+def ended(number, frame):
+    """A signal that would end the program ends the run in order instead: `finally` is executed."""
+    sys.exit(128 + number)
+
+
 def main():
+    for number in ENDING:
+        signal.signal(number, ended)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("program")
     parser.add_argument("--mib", type=int, default=512)
@@ -183,11 +201,15 @@ def main():
         disk_bytes = max(options.mib, 512) << 20
         systems = [Pegasus(program, folder, disk_bytes), Btrfs(folder, disk_bytes)]
         try:
+            for system in systems:
+                system.make()
             for _ in range(options.rounds):
                 for i, system in enumerate(systems):
                     for name, value in measure(system, options.mib, options.files).items():
                         best[i][name] = max(best[i].get(name, 0), value)
         finally:
+            for number in ENDING:
+                signal.signal(number, signal.SIG_IGN)  # the host gets back what it lent first
             for system in systems:
                 if os.path.ismount(system.where):
                     subprocess.run(["umount", "-l", system.where], check=False)
