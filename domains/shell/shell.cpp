@@ -1,11 +1,12 @@
 // shell: names, programs and calls from a line of text.
 //
 // With data "script" (commands, `peg shell -c`) it runs them and ends the machine with the code of
-// the last one; else it is interactive on the serial line. Output goes to the kernel's log, as
-// everybody's does. Its names are its own: a name space with the domain manager's programs mounted
-// at /programs, the services it is bound to in /services, and the system's names at /global.
-// What it runs is given these names, or those below one directory, without the two that only the
-// shell can use; a worker thread answers for them.
+// the last one; else it is interactive on the serial line, the machine's keyboard, or both. Output
+// goes to the kernel's log, as everybody's does, and to its strip of the screen, if it has one. Its
+// names are its own: a name space with the domain manager's programs mounted at /programs, the
+// services it is bound to in /services, and the system's names at /global. What it runs is given
+// these names, or those below one directory, without the two that only the shell can use; a worker
+// thread answers for them.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -18,9 +19,11 @@
 #include "domains/shell/command_line.h"
 #include "domains/shell/described_call.h"
 #include "domains/shell/line_editor.h"
+#include "domains/shell/terminal.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/invocation/call_client.h"
+#include "libnemesis/media/strip.h"
 #include "libnemesis/memory/pages.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
@@ -50,7 +53,48 @@ constexpr auto kPatience = Duration::s(2);  ///< with other domains
 constexpr std::uint64_t kNamesBytes = 64 * 1024;
 constexpr int kFailed = 1, kWrongUse = 2;
 
-void print(std::string_view text) { sys::log(text); }
+/// The shell's strip of the screen, as a terminal.
+class Screen {
+public:
+    /// The strip that the display gives us; null if there is none.
+    static std::unique_ptr<Screen> open() {
+        if (find_channel("display") == nullptr) return nullptr;
+        auto const strip = media::take_strip("display", now() + kPatience);
+        return strip.bytes == 0 ? nullptr : std::make_unique<Screen>(strip.canvas);
+    }
+    explicit Screen(media::Canvas const& canvas)
+        : canvas_(canvas),
+          terminal_(static_cast<std::uint32_t>(canvas.width() / kCellWidth),
+                    static_cast<std::uint32_t>(canvas.height() / kCellHeight)) {
+        canvas_.fill(kGround);
+    }
+    /// Shows it when it returns. context: O(the strip's pixels)
+    void write(std::string_view text) {
+        terminal_.write(text);
+        terminal_.refresh([&](std::uint32_t column, std::uint32_t row, Terminal::Cell cell) {
+            canvas_.text(static_cast<std::int32_t>(column) * kCellWidth,
+                         static_cast<std::int32_t>(row) * kCellHeight, {&cell.character, 1},
+                         {.text = cell.has_cursor ? kGround : kText,
+                          .ground = cell.has_cursor ? kText : kGround});
+        });
+    }
+
+private:
+    static constexpr media::Colour kText = 0xd8dee9, kGround = 0x101820;
+    static constexpr std::int32_t kCellWidth = 8, kCellHeight = 16;
+
+    media::Canvas canvas_;
+    Terminal terminal_;
+};
+
+std::unique_ptr<Screen> screen;  ///< null: there is none. The first thread's
+
+/// Whoever reads it in the log finds it on the screen too.
+void print(std::string_view text) {
+    if (text.empty()) return;
+    if (screen != nullptr) screen->write(text);
+    sys::log(text);
+}
 
 std::string padded(std::string text, std::size_t width) {
     if (text.size() < width) text.resize(width, ' ');
@@ -851,11 +895,21 @@ int Shell::exit(Words const& words) {
     return exit_code_;
 }
 
-/// Lines of the serial port until the shell is told to end.
-void interact(Shell& shell, abi::ChannelRecord const& channel) {
-    auto keys =
-        RingSink<>::create({.slots = 64, .slot_bytes = 8}, incoming(channel), outgoing(channel));
-    if (!keys) return print("shell: the channel 'serial' is too small\n");
+using Keys = RingSink<>;
+
+/// The keys of the driver behind channel `name`, if there is one.
+std::optional<Keys> keys_of(std::string_view name) {
+    auto const* const channel = find_channel(name);
+    if (channel == nullptr) return std::nullopt;
+    auto const keys =
+        Keys::create({.slots = 64, .slot_bytes = 8}, incoming(*channel), outgoing(*channel));
+    if (keys) return *keys;
+    print("shell: the channel '" + std::string(name) + "' is too small\n");
+    return std::nullopt;
+}
+
+/// Lines of the serial port and the keyboard until the shell is told to end.
+void interact(Shell& shell, std::span<Keys> sources) {
     LineEditor editor("nemesis> ", [&](std::string_view before) { return shell.complete(before); });
     shell.remember(&editor.history());
     print("The Nemesis shell; help lists its commands.\n");
@@ -863,16 +917,18 @@ void interact(Shell& shell, abi::ChannelRecord const& channel) {
     while (!shell.ended()) {
         std::uint64_t key = 0;
         bool any = false;
-        while (keys->receive(std::as_writable_bytes(std::span(&key, 1)))) {
-            any = true;
-            auto const event = editor.feed(static_cast<char>(key));
-            print(editor.take_output());
-            if (event == LineEditor::Event::None) continue;
-            if (event == LineEditor::Event::End) return;
-            if (event == LineEditor::Event::Line) (void)shell.run_line(editor.line());
-            if (shell.ended()) return;
-            editor.begin();
-            print(editor.take_output());
+        for (auto& keys : sources) {
+            while (keys.receive(std::as_writable_bytes(std::span(&key, 1)))) {
+                any = true;
+                auto const event = editor.feed(static_cast<char>(key));
+                print(editor.take_output());
+                if (event == LineEditor::Event::None) continue;
+                if (event == LineEditor::Event::End) return;
+                if (event == LineEditor::Event::Line) (void)shell.run_line(editor.line());
+                if (shell.ended()) return;
+                editor.begin();
+                print(editor.take_output());
+            }
         }
         print(editor.take_output());
         if (!any) Thread::sleep_until(now() + Duration::ms(5));
@@ -913,6 +969,7 @@ int main() {
         Thread::sleep_until(now() + Duration::ms(1));
     }
     Shell shell(*client, *space, knows_binder ? session.get() : nullptr);
+    screen = Screen::open();
     int code = 0;
     if (auto const* const script = find_channel("script"); script != nullptr) {
         auto const bytes = incoming(*script);
@@ -925,8 +982,11 @@ int main() {
             rest.remove_prefix(std::min(end_of_line + 1, rest.size()));
         }
         print("shell: end " + std::to_string(code) + "\n");
-    } else if (auto const* const serial = find_channel("serial"); serial != nullptr) {
-        interact(shell, *serial);
+    } else {
+        std::vector<Keys> sources;
+        for (auto const name : {"serial", "keyboard"})
+            if (auto const keys = keys_of(name)) sources.push_back(*keys);
+        if (!sources.empty()) interact(shell, sources);
         print("shell: end\n");
     }
     sys::machine_exit(code == 0 ? 0x10 : 0x11);

@@ -2,8 +2,9 @@
 // channel "keys", a ring of bytes.
 //
 // Ports 0x60 and 0x64 are touched in kernel-privileged sections of a few instructions; interrupt 1
-// arrives as an event and stays masked until it is acknowledged. Letters, digits, space and return
-// of scan code set 1 are translated (the controller's own default); everything else is ignored.
+// arrives as an event and stays masked until it is acknowledged. What scan code set 1 (the
+// controller's own default) means is in key_codes.h.
+#include "drivers/keyboard/key_codes.h"
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/kps/kps.h"
@@ -17,10 +18,6 @@ namespace {
 constexpr std::uint16_t kData = 0x60, kStatus = 0x64;
 constexpr std::uint32_t kInterruptEndpoint = 1;
 constexpr std::uint64_t kLine = 1;
-
-/// Scan codes 0x00 to 0x39.
-constexpr char kLetters[] =
-    "\0\0331234567890-=\b\tqwertyuiop[]\n\0asdfghjkl;'`\0\\zxcvbnm,./\0*\0 ";
 
 enum class Ready { Nothing, Byte, Mouse };
 
@@ -81,14 +78,15 @@ extern "C" void nem_main(nemesis::abi::Environment const&) {
     auto const source = sys::irq_bind(0, kLine, kInterruptEndpoint);
     if (source < 0)
         return log::line("no keyboard interrupt: ", text(static_cast<abi::Error>(source)));
-    for (;;) {
+    for (keyboard::KeyCodes codes;;) {
         std::uint8_t code = 0;
         for (auto ready = read(code); ready != Ready::Nothing; ready = read(code)) {
-            if (ready != Ready::Byte || code >= sizeof(kLetters) - 1 || kLetters[code] == 0)
-                continue;
-            std::uint64_t const key = static_cast<std::uint8_t>(kLetters[code]);
-            auto const sent = keys->send(std::as_bytes(std::span(&key, 1)));
-            if (sent && *sent == RingSend::Event) sys::send(channel->endpoint);
+            if (ready != Ready::Byte) continue;
+            for (char const c : codes.feed(code)) {
+                std::uint64_t const key = static_cast<std::uint8_t>(c);
+                auto const sent = keys->send(std::as_bytes(std::span(&key, 1)));
+                if (sent && *sent == RingSend::Event) sys::send(channel->endpoint);
+            }
         }
         sys::irq_ack(static_cast<std::uint64_t>(source));
         interrupts.wait();
