@@ -10,6 +10,8 @@ namespace nemesis::fs {
 u32 crc32c(void const* data, std::size_t bytes, u32 before = 0);
 /// CRC-32C of one block of block_bytes; the fast path.
 u32 crc32c_block(u8 const* block);
+/// Copies one block and gives its CRC-32C: every word is loaded once. requires: no overlap.
+u32 copy_block(u8* to, u8 const* from);
 /// into ^= from, over one block.
 void xor_block(u8* into, u8 const* from);
 /// parity = a ^ b ^ c ^ d, over one block each.

@@ -932,12 +932,13 @@ bool Store::op_write(Request& r) {
             }
             u8 const* const in = r.buffer + r.progress + (i * block_bytes + begin - from);
             mark_dirty(*f);
-            std::memcpy(f->data + begin, in, stop - begin);
-            // Now, while the block is in the nearest cache; the flush finds it far away.
-            if (stop - begin == block_bytes) {
-                f->crc = crc32c_block(f->data);
-                f->summed = true;
+            if (stop - begin < block_bytes) {
+                std::memcpy(f->data + begin, in, stop - begin);
+                continue;
             }
+            // The checksum of what is stored, in the same pass; the flush finds the block far away.
+            f->crc = copy_block(f->data, in);
+            f->summed = true;
         }
         if (end > p->tree.size) p->tree.size = end;
         p->mode &= ~06000u & 0xFFFF;

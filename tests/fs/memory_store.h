@@ -52,9 +52,17 @@ public:
     double seconds = 0;  // of processor time in the copying, which a device would do
 
 private:
+    struct Executed {
+        u32 tag;
+        u32 disk;
+        DiskStatus status;
+    };
+    DiskStatus execute(DiskCommand const& c);
+
     u64 blocks_;
     Pages memory_;
     std::deque<DiskCommand> queue_;
+    std::deque<Executed> executed_;  // not told to the store yet
 };
 
 /// A store on them; every request is carried out before the call returns.

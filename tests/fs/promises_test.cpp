@@ -55,6 +55,23 @@ TEST(Crc32c, is_the_published_polynomial) {
     EXPECT_EQ(crc32c_block(block.data()), crc32c(block.data(), block_bytes));
 }
 
+// Given blocks at every alignment of source and target to 64 bytes, when they are copied, then the
+// copy is the block, its checksum is that of the bytes one by one, and nothing beside it changes.
+TEST(Crc32c, is_that_of_the_block_that_is_copied) {
+    Random random(20);
+    for (u32 to = 1; to <= 64; ++to) {
+        u32 const from = to * 7 % 64;
+        std::vector<u8> source(block_bytes + 64);
+        for (u8& b : source) b = static_cast<u8>(random.below(256));
+        std::vector<u8> target(block_bytes + 66, 0xEE);
+        std::vector<u8> want = target;
+        std::memcpy(want.data() + to, source.data() + from, block_bytes);
+        EXPECT_EQ(copy_block(target.data() + to, source.data() + from),
+                  crc32c(source.data() + from, block_bytes));
+        EXPECT_EQ(target, want) << "to " << to << " from " << from;
+    }
+}
+
 TEST_F(Promises, options_that_do_not_fit_together_are_refused_and_named) {
     image = Image(blocks_for(64));
     format(image, pool);
