@@ -120,17 +120,22 @@ bool Node::is_stale(Peer const& peer, Instant now) const {
            !has_stake(peer);
 }
 
-/// Begins anew with a peer to which nothing has been sent that matters; what waits, waits on.
-void Node::connect_again(Peer& peer, Instant now) {
+/// Nothing that has come in an association of before means anything in the next one.
+void Node::forget_received(Peer& peer) {
     for (InCall& call : peer.in) clear_in(peer, call, true);
-    peer.state = PeerState::Connecting;
     peer.unsure = false;
-    peer.peer_key = 0;
-    do peer.key = random_.next();
-    while (peer.key == 0);
     peer.in_low = 0;
     peer.ack_due = Instant::never();
     peer.announced = peer.announced_bits = 0;
+}
+
+/// Begins anew with a peer to which nothing has been sent that matters; what waits, waits on.
+void Node::connect_again(Peer& peer, Instant now) {
+    forget_received(peer);
+    peer.state = PeerState::Connecting;
+    peer.peer_key = 0;
+    do peer.key = random_.next();
+    while (peer.key == 0);
     peer.last_heard = now;
     peer.hello_pause = times_.first_repeat;
     peer.next_hello = now + repeat_after(peer.hello_pause);

@@ -293,6 +293,7 @@ private:
     }
     Peer* make_peer(Address address, PeerState state, Instant now);
     bool is_stale(Peer const& peer, Instant now) const;
+    void forget_received(Peer& peer);
     void connect_again(Peer& peer, Instant now);
     void send_waiting(Peer& peer, Instant now);
     void end_peer(Peer& peer, Status status);
@@ -327,7 +328,8 @@ private:
     void settle_below(Peer& peer, std::uint64_t low);
     void dispatch(Peer& peer, InCall& call, Instant now);
     void execute_own(Peer& peer, InCall& call, std::span<std::byte const> bytes);
-    void establish(Peer& peer, Instant now);
+    Peer& establish(Peer& peer, Instant now);
+    void take_over(Peer& old, Peer& fresh, Instant now);
     void on_reset(Peer& peer, Instant now);
 
     // Calls (node.cpp).

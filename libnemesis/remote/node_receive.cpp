@@ -57,7 +57,7 @@ void Node::receive(Address from, std::span<std::byte const> bytes, Instant now) 
         on_reset(*peer, now);
         return;
     }
-    if (peer->state == PeerState::Half) establish(*peer, now);
+    if (peer->state == PeerState::Half) peer = &establish(*peer, now);
     heard(*peer, now);
     if (is_answer(d->header.kind)) peer->last_answered = now;
     if (peer->unsure && is_answer(d->header.kind)) {
@@ -130,28 +130,49 @@ void Node::on_hello(Address from, Datagram const& d, Instant now) {
 }
 
 void Node::on_welcome(Peer& peer, Datagram const& d, Instant now) {
+    Peer* known = &peer;
     if (peer.state == PeerState::Connecting || peer.state == PeerState::Half) {
         peer.peer_key = d.header.source;
-        establish(peer, now);
+        known = &establish(peer, now);
     } else if (peer.peer_key != d.header.source) {
         ++counters_.strange;
         return;
     }
-    heard(peer, now);
-    peer.last_answered = now;
-    send_word(peer, Kind::Ping, 0, peer.low);  // so that the other side knows too
+    heard(*known, now);
+    known->last_answered = now;
+    send_word(*known, Kind::Ping, 0, known->low);  // so that the other side knows too
 }
 
-/// The peer has shown that it knows our key: this association is the one.
-void Node::establish(Peer& peer, Instant now) {
+/// The peer has shown that it knows our key: this association is the one. Yields its entry, which
+/// is the one of before if calls wait in that.
+Node::Peer& Node::establish(Peer& peer, Instant now) {
+    Peer* known = &peer;
     peer.state = PeerState::Established;
     for (Peer& old : peers_) {
-        if (&old == &peer || old.state == PeerState::Free || old.state == PeerState::Ending) {
+        if (&old == known || old.state == PeerState::Free || old.state == PeerState::Ending) {
             continue;
         }
-        if (old.address == peer.address) end_peer(old, Status::PeerDead);
+        if (old.address != peer.address) continue;
+        // The peer has forgotten the one of before, but nothing that waits in it was ever sent.
+        if (known == &peer && old.unsure && old.imports == 0 && !has_stake(peer)) {
+            take_over(old, peer, now);
+            known = &old;
+        } else {
+            end_peer(old, Status::PeerDead);
+        }
     }
-    send_waiting(peer, now);
+    send_waiting(*known, now);
+    return *known;
+}
+
+/// The association of `fresh`, in which nothing has happened yet, goes on in the entry of `old`.
+void Node::take_over(Peer& old, Peer& fresh, Instant now) {
+    forget_received(old);
+    old.key = fresh.key;
+    old.peer_key = fresh.peer_key;
+    old.last_answered = now;
+    heard(old, now);
+    free_peer(fresh);
 }
 
 void Node::send_waiting(Peer& peer, Instant now) {

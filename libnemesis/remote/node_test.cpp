@@ -322,6 +322,47 @@ TEST_F(Pair, AHandleInACallDoesNotKeepAForgottenAssociation) {
     EXPECT_EQ(b.requests, 1);
 }
 
+// The same, and B's Hello comes before A makes its call in the association of before.
+TEST_F(Pair, ACallThatWaitsGoesOnInTheAssociationThatThePeerBegins) {
+    auto const own = a.node->export_object(6, hash);
+    auto const answers = a.node->export_object(7, hash, true);
+    ASSERT_TRUE(own && answers);
+    pass(Duration::s(6));
+    auto back = b.node->connect(Address{1}, now);
+    ASSERT_TRUE(back && b.node->announce(*back, {.object = 1}, {}, now));
+    carry();
+    pass(Duration::s(6));
+    ASSERT_EQ(b.lost, 1);
+    back = b.node->connect(Address{1}, now);
+    ASSERT_TRUE(back);
+    deliver(a, 2, b.outgoing.front().second, now);
+    b.outgoing.clear();
+    std::uint32_t const given[] = {*own};
+    ASSERT_TRUE(a.node->call(
+        peer, {.object = root, .deadline = now + Duration::s(5), .cookie = 9, .gives = given},
+        bytes_of("handle"), now));
+    ASSERT_TRUE(call(root, {}, 10));
+    carry();
+    ASSERT_EQ(a.ends.size(), 2u);
+    EXPECT_EQ(a.ends[0], std::pair(std::uint64_t{9}, Status::Ok));
+    EXPECT_EQ(a.ends[1], std::pair(std::uint64_t{10}, Status::Ok));
+    EXPECT_EQ(b.requests, 2);
+    // One association, known by the name of before, with the handle; calls go both ways.
+    EXPECT_EQ(a.lost, 0);
+    EXPECT_EQ(a.node->peers_in_use(), 1u);
+    EXPECT_TRUE(a.node->is_associated(peer));
+    EXPECT_EQ(a.node->holdings_in_use(), 1u);
+    EXPECT_TRUE(a.dropped.empty());
+    for (std::uint64_t cookie = 1; cookie <= 3; ++cookie) {
+        ASSERT_TRUE(b.node->call(
+            *back, {.object = *answers, .deadline = now + Duration::s(5), .cookie = cookie}, {},
+            now));
+        carry();
+        ASSERT_EQ(b.ends.size(), cookie);
+        EXPECT_EQ(b.ends.back(), std::pair(cookie, Status::Ok));
+    }
+}
+
 TEST_F(Pair, DamagedDatagramsHarmNobody) {
     Random random(3);
     Bytes sample[64];

@@ -31,6 +31,9 @@ TEST(RemoteSimulation, PromisesHoldInCalmNetworks) { run(100'001, 200, {.calm = 
 // A call whose only stake is the handle in it, over an association that the peer has forgotten.
 TEST(RemoteSimulation, PromisesHoldWhereTheyDidNot) { run(1'031'856, 1); }
 
+// A call begun between the Hello of a peer that has forgotten the association and its next word.
+TEST(RemoteSimulation, PromisesHoldWhereAssociationsMeet) { run(2'025'707, 1); }
+
 TEST(RemoteSimulation, PromisesHoldForASeedOfToday) {
     std::uint64_t const from = std::random_device()();
     SCOPED_TRACE(testing::Message() << "from " << from);
