@@ -4,89 +4,27 @@
 // Makes a binder of its own, and servers and clients that are introduced to it. Prints
 // "[     OK ] name" or "[ FAILED ] name: ..." and ends the machine.
 // Argument: kills of each kind, then bindings at a time ("60 200").
-#include <new>
-
-#include "domains/binder/furnish.h"
 #include "domains/calls/work.if.h"
-#include "libnemesis/activation/domain_status.h"
+#include "domains/parties/party.h"
 #include "libnemesis/base/random.h"
-#include "libnemesis/channel.h"
-#include "libnemesis/clock.h"
-#include "libnemesis/log/log.h"
-#include "libnemesis/state.h"
-#include "libnemesis/syscalls.h"
-#include "libnemesis/threads/thread.h"
 
 namespace {
 
 using namespace nemesis;
+using namespace nemesis::parties;
 
 constexpr std::uint64_t kSeed = 20260102;
-std::uint64_t failures = 0, passes = 0;
-char const* running = "";
-bool has_failed = false;
-
-void failed(std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
-    if (has_failed) return;
-    has_failed = true;
-    log::line("[ FAILED ] ", running, ": ", why, " ", a, " ", b);
-}
-bool expect(bool holds, std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
-    if (!holds) failed(why, a, b);
-    return holds;
-}
-
-abi::DomainStatus status(abi::DomainId id) {
-    return domain_status(id).value_or(abi::DomainStatus{});
-}
-
-template <typename F>
-bool wait_for(F&& condition, Duration limit = Duration::ms(100)) {
-    auto const end = now() + limit;
-    while (!condition()) {
-        if (now() > end) return false;
-        Thread::sleep_until(now() + Duration::us(20));
-    }
-    return true;
-}
-std::uint64_t frames_free() {
-    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree));
-}
-
-/// Waits until nothing is given back any more. What is free then.
-std::uint64_t settled() {
-    auto frames = frames_free();
-    for (int same = 0; same < 20; ++same) {
-        Thread::sleep_until(now() + Duration::us(500));
-        if (frames_free() == frames) continue;
-        frames = frames_free();
-        same = 0;
-    }
-    return frames;
-}
-
-alignas(binder::BinderLink) std::byte link_memory[sizeof(binder::BinderLink)];
-binder::BinderLink& link() { return *reinterpret_cast<binder::BinderLink*>(link_memory); }
-
-/// Makes a domain that knows the binder, and starts it.
+/// As parties::party, of few frames.
 abi::DomainId party(std::string_view program, std::string_view arguments,
                     std::uint32_t bindings = 8, std::uint32_t weight = 100,
                     std::int64_t slice_ns = 0) {
-    manager::ChildOptions options;
-    options.name = program;
-    options.arguments = arguments;
-    options.context_slots = 4;
-    options.endpoints = 16 + bindings;
-    options.stretches = 8 + 2 * bindings;
-    options.stack_pages = 4;
-    options.frames = 192 + bindings * 3 / 2;
-    options.heap_bytes = (1u << 20) + bindings * 4096ull;
-    auto child = manager::create(find_file(program), options);
-    if (!child || !binder::introduce(link().binder(), *child)) return 0;
-    auto const period_ns = slice_ns != 0 ? Duration::ms(10).ns() : 0;
-    if (!manager::contract(*child, slice_ns, period_ns, period_ns, weight)) return 0;
-    if (!manager::start(*child)) return 0;
-    return child->id;
+    return parties::party(program, arguments,
+                          {.bindings = bindings,
+                           .frames = 192 + bindings * 3 / 2,
+                           .heap_bytes = (1u << 20) + bindings * 4096ull,
+                           .stack_pages = 4,
+                           .weight = weight,
+                           .slice_ns = slice_ns});
 }
 
 binder::Identity identity(std::uint64_t hash, std::uint32_t version) {
@@ -229,9 +167,9 @@ void introduced_for_nothing() {
         }
     };
     some();
-    auto const before = settled();
+    auto const before = frames_settled();
     some();
-    expect(settled() == before, "frames are missing", before, frames_free());
+    expect(frames_settled() == before, "frames are missing", before, frames_free());
 }
 
 // ---- deaths ----
@@ -252,7 +190,7 @@ void clients_die(std::string_view server_argument, std::string_view client_argum
         sys::domain_destroy(client);
         expect(status(server).state == 1, "the server ended", status(server).exit_code, i);
         // The first ones may leave tables behind that later ones use again.
-        if (i == 3) frames = settled();
+        if (i == 3) frames = frames_settled();
         if (i > 3) expect_frames(frames, i);
     }
     // It serves as ever.
@@ -284,7 +222,7 @@ void servers_die(std::string_view server_argument, char mode, std::uint64_t kill
                killed);
         sys::domain_destroy(server);
         ++killed;
-        if (killed == 8) frames = settled();
+        if (killed == 8) frames = frames_settled();
         if (killed > 8 && status(client).state == 1) expect_frames(frames, killed);
     }
     expect(status(client).state == 2 && status(client).exit_code == 0x600,
@@ -308,7 +246,7 @@ void hostile_parties(std::uint64_t kills) {
                status(server).exit_code, status(friendly).exit_code);
         expect(link().binder().describe(0).error() == binder::BinderError::NoSuchOffer,
                "the binder does not answer");
-        if (i == 3) frames = settled();
+        if (i == 3) frames = frames_settled();
         if (i > 3) expect_frames(frames, i);
     }
     sys::domain_destroy(server);
@@ -339,7 +277,7 @@ void flooded_server() {
         expect(status(flood).state == 1 && status(server).state == 1, "one ended",
                status(flood).exit_code);
         for (auto const id : {server, flood, hog, guaranteed}) sys::domain_destroy(id);
-        (void)settled();
+        (void)frames_settled();
     }
 }
 
@@ -353,7 +291,7 @@ void sleeper_wakes_during_call() {
     expect(late_us < 20, "a sleeper came late", late_us);
     sys::domain_destroy(client);
     sys::domain_destroy(server);
-    (void)settled();
+    (void)frames_settled();
 }
 
 /// Five servers, five clients, each with a fifth of `count` bindings, a fifth of them to each
@@ -415,42 +353,18 @@ void calls_cancelled() {
     sys::domain_destroy(server);
 }
 
-template <typename F>
-void probe(char const* name, F&& body) {
-    running = name;
-    has_failed = false;
-    body();
-    if (has_failed) {
-        ++failures;
-    } else {
-        ++passes;
-        log::line("[     OK ] ", name);
-    }
-}
-
-std::uint64_t number(char const*& at) {
-    while (*at == ' ') ++at;
-    std::uint64_t n = 0;
-    for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + static_cast<std::uint64_t>(*at - '0');
-    return n;
-}
-
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
     char const* at = env.arguments;
     auto const kills = number(at);
     auto const bindings = number(at);
-    new (link_memory) binder::BinderLink;
     auto const before = frames_free();
     binder::BinderOptions options;
     options.parties = 64;
     options.bindings = static_cast<std::uint32_t>(bindings + 100);
     options.frames = 4096 + bindings * 5;
-    if (!link().start(find_file("binder"), 20, options)) {
-        log::line("[ FAILED ] no binder");
-        sys::machine_exit(0x11);
-    }
+    start_binder(options);
     probe("binder.interfaces_differ", interfaces_differ);
     probe("binder.random_operations", random_operations);
     probe("binder.client_dies", [&] { clients_die("iwork", "d1 work", kills); });
@@ -470,6 +384,5 @@ extern "C" void nem_main(abi::Environment const& env) {
         // What init lent for pages on their way stays with it.
         expect(frames_free() + 4 >= before, "frames are missing", before, frames_free());
     });
-    log::line(passes, " passed, ", failures, " failed");
-    sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
+    end_probes();
 }

@@ -11,78 +11,15 @@
 // "[ FAILED ] name: ..." and ends the machine.
 // Argument: kills of each kind ("30"); or only of the object that moves, and how often ("moves
 // 40").
-#include <new>
-
-#include "domains/binder/furnish.h"
-#include "libnemesis/activation/domain_status.h"
+#include "domains/parties/party.h"
 #include "libnemesis/base/random.h"
-#include "libnemesis/channel.h"
-#include "libnemesis/clock.h"
-#include "libnemesis/log/log.h"
-#include "libnemesis/state.h"
-#include "libnemesis/syscalls.h"
-#include "libnemesis/threads/thread.h"
 
 namespace {
 
 using namespace nemesis;
+using namespace nemesis::parties;
 
 constexpr std::uint64_t kSeed = 20261123;
-constexpr std::uint64_t kDone = 0x600;  ///< exit code of a client, above its errors
-std::uint64_t failures = 0, passes = 0;
-char const* running = "";
-bool has_failed = false;
-
-void failed(std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
-    if (has_failed) return;
-    has_failed = true;
-    log::line("[ FAILED ] ", running, ": ", why, " ", a, " ", b);
-}
-bool expect(bool holds, std::string_view why, std::uint64_t a = 0, std::uint64_t b = 0) {
-    if (!holds) failed(why, a, b);
-    return holds;
-}
-
-abi::DomainStatus status(abi::DomainId id) {
-    return domain_status(id).value_or(abi::DomainStatus{});
-}
-bool lives(abi::DomainId id) { return status(id).state == 1; }
-
-template <typename F>
-bool wait_for(F&& condition, Duration limit) {
-    auto const end = now() + limit;
-    while (!condition()) {
-        if (now() > end) return false;
-        Thread::sleep_until(now() + Duration::us(50));
-    }
-    return true;
-}
-std::uint64_t frames_free() {
-    return static_cast<std::uint64_t>(sys::machine_info(abi::MachineInfo::FramesFree));
-}
-
-alignas(binder::BinderLink) std::byte link_memory[sizeof(binder::BinderLink)];
-binder::BinderLink& link() { return *reinterpret_cast<binder::BinderLink*>(link_memory); }
-
-/// Makes a domain that knows the binder, and starts it.
-abi::DomainId party(std::string_view program, std::string_view arguments,
-                    std::uint32_t frames = 512) {
-    constexpr std::uint32_t bindings = 16;
-    manager::ChildOptions options;
-    options.name = program;
-    options.arguments = arguments;
-    options.context_slots = 6;
-    options.endpoints = 16 + bindings;
-    options.stretches = 8 + 2 * bindings;
-    options.stack_pages = 16;
-    options.frames = frames;
-    options.heap_bytes = std::uint64_t{frames} * abi::kPageSize;
-    auto child = manager::create(find_file(program), options);
-    if (!child || !binder::introduce(link().binder(), *child)) return 0;
-    if (!manager::contract(*child, 0, 0, 0, 100) || !manager::start(*child)) return 0;
-    return child->id;
-}
-
 /// What there is of everything that a death could leave behind.
 struct Left {
     std::uint64_t frames = 0;
@@ -90,15 +27,8 @@ struct Left {
 };
 /// Waits until nothing is given back any more.
 Left left() {
-    auto frames = frames_free();
-    for (int same = 0; same < 20; ++same) {
-        Thread::sleep_until(now() + Duration::us(500));
-        if (frames_free() == frames) continue;
-        frames = frames_free();
-        same = 0;
-    }
     Left all;
-    all.frames = frames;
+    all.frames = frames_settled();
     if (auto const counts = link().binder().counts()) {
         all.parties = counts->parties;
         all.offers = counts->offers;
@@ -308,26 +238,6 @@ void moves_while_killed(Killed killed) {
     for (int i = 0; i < 5 && !has_failed; ++i) moves(killed, "w", "k1");
 }
 
-template <typename F>
-void probe(char const* name, F&& body) {
-    running = name;
-    has_failed = false;
-    body();
-    if (has_failed) {
-        ++failures;
-    } else {
-        ++passes;
-        log::line("[     OK ] ", name);
-    }
-}
-
-std::uint64_t number(char const*& at) {
-    while (*at == ' ') ++at;
-    std::uint64_t n = 0;
-    for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + static_cast<std::uint64_t>(*at - '0');
-    return n;
-}
-
 void probe_services(std::uint64_t kills) {
     probe("services.service_dies", [&] { restarted(Victim::Service, kills); });
     probe("services.names_die", [&] { restarted(Victim::Names, kills); });
@@ -365,17 +275,12 @@ void probe_moves(std::uint64_t count) {
 
 extern "C" void nem_main(abi::Environment const& env) {
     char const* at = env.arguments;
-    new (link_memory) binder::BinderLink;
-    if (!link().start(find_file("binder"), 20, {.parties = 24, .bindings = 64, .frames = 2048})) {
-        log::line("[ FAILED ] no binder");
-        sys::machine_exit(0x11);
-    }
+    start_binder({.parties = 24, .bindings = 64, .frames = 2048});
     if (at[0] == 'm') {
         at += std::string_view("moves").size();
         probe_moves(number(at));
     } else {
         probe_services(number(at));
     }
-    log::line(passes, " passed, ", failures, " failed");
-    sys::machine_exit(failures == 0 && passes != 0 ? 0x10 : 0x11);
+    end_probes();
 }
