@@ -89,6 +89,11 @@ public:
     /// The interface with that hash. errors: NoMemory
     [[nodiscard]] Result<Kind*, Failure> kind_of(std::uint64_t hash_low);
 
+    /// Asks the object for its interface's description, if it is not known yet. To be done before a
+    /// domain here can call it: what handles come with a call of which nothing is known cannot be
+    /// given back. errors: those of a call. context: threads; blocks, not after `until`
+    [[nodiscard]] Failure learn_far(Kind& kind, remote::PeerId peer, std::uint32_t object,
+                                    Instant until);
     /// A call by a domain here, of an object of another node, to its end: as a dispatcher.
     invocation::Served pass_out(Kind& kind, remote::PeerId peer, std::uint32_t object,
                                 std::uint16_t operation, std::span<std::byte const> body,
@@ -137,7 +142,6 @@ private:
                                       invocation::HandleTable* handles);
     template <typename Ask>
     Failure learn(Kind& kind, Ask&& ask);
-    Failure learn_far(Kind& kind, remote::PeerId peer, std::uint32_t object, Instant until);
     Failure learn_near(Kind& kind, invocation::Transport& transport, std::uint32_t number,
                        Instant until);
     Failure send_out(std::span<std::byte> body, invocation::HandlePlaces const& places,

@@ -91,6 +91,10 @@ Result<std::uint64_t, E> Imports::import(std::string_view node, std::string_view
     // The other node's word, for rings and buffers of ours.
     if (found.request_max > body_bytes_max || found.reply_max > body_bytes_max)
         return fail(E::TooLong);
+    auto* const kind = relay_->kind_of(found.identity.hash_low).value_or(nullptr);
+    if (kind == nullptr) return fail(E::NoMemory);
+    if (auto const why = relay_->learn_far(*kind, *peer, found.object, until); why != Failure::None)
+        return fail(error_of(why));
     importing_.lock();
     auto* const import = find(known->address, service, found);
     Result<void, E> done = fail(E::NoMemory);

@@ -1,16 +1,11 @@
 #include "tests/simulator/remote_world.h"
 
-#include <cstdio>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <memory>
-#include <queue>
-#include <set>
 #include <vector>
 
-#include "libnemesis/base/random.h"
-#include "libnemesis/remote/node.h"
+#include "tests/simulator/network.h"
 
 namespace nemesis::simulation {
 namespace {
@@ -21,20 +16,7 @@ using remote::Incoming;
 using remote::Node;
 using remote::PeerId;
 using remote::Status;
-using Bytes = std::vector<std::byte>;
 
-constexpr int nodes = 3;
-constexpr std::uint32_t root_object = 1 | 1u << 16;  // the first export of each life
-constexpr remote::InterfaceHash hash{7, 9};
-constexpr remote::Limits limits{.peers = 5,
-                                .chunks = 400,
-                                .chunks_per_peer = 150,
-                                .objects = 80,
-                                .holdings = 90,
-                                .imports = 90};
-constexpr remote::Times times{
-    .first_repeat = Duration::ms(20), .last_repeat = Duration::ms(320), .lease = Duration::s(2)};
-constexpr Duration activity = Duration::s(4);
 constexpr Duration long_deadline = Duration::s(30);
 
 enum Operation : std::uint16_t { Echo = 1, Make = 2, CallBack = 3, Never = 4 };
@@ -71,13 +53,9 @@ struct Call {
 
 class World;
 
-/// One node: its lives, one after the other.
-struct Machine final : remote::Output, remote::Upper {
+/// One node, and what its user holds and has made.
+struct Machine final : NetworkNode {
     World* world = nullptr;
-    int number = 0;
-    int life = 0;
-    Bytes memory;
-    std::unique_ptr<Node> node;
     struct Held {
         PeerId peer;
         std::uint32_t object;
@@ -86,9 +64,7 @@ struct Machine final : remote::Output, remote::Upper {
     std::vector<Held> held;  ///< handles of others' objects
     std::map<std::uint64_t, std::uint32_t>
         made;  ///< own objects by tag, while somebody may hold them
-    Instant tick_at = Instant::never();
 
-    void send(Address to, std::span<std::byte const> datagram) override;
     void on_request(Incoming const& request) override;
     void on_announcement(Incoming const& announcement) override;
     void on_reply(std::uint64_t cookie, Status status, std::span<std::byte const> bytes) override;
@@ -99,73 +75,13 @@ struct Machine final : remote::Output, remote::Upper {
     }
 };
 
-class World {
+class World final : public Network {
 public:
-    World(std::uint64_t seed, WorldOptions const& options) : options_(options), random_(seed) {
-        // Each world has a network of its own.
-        loss_ = random_.below(3) == 0 ? 0 : random_.below(400);
-        doubling_ = random_.below(3) == 0 ? 0 : random_.below(300);
-        late_ = random_.below(2) == 0 ? 0 : random_.below(60);
-        spread_ = Duration::us(static_cast<std::int64_t>(1 + random_.below(30'000)));
-        calm_ = options.calm || random_.below(3) == 0;
-        if (calm_) {
-            loss_ = std::min<std::uint64_t>(loss_, 150);
-            late_ = 0;
-        }
+    World(std::uint64_t seed, WorldOptions const& options) : Network(seed, options) {
         for (int i = 0; i < nodes; i++) {
             machines_[i].world = this;
             machines_[i].number = i;
             boot(machines_[i]);
-        }
-    }
-
-    WorldReport run() {
-        plan();
-        while (!events_.empty() && report_.wrong.empty()) {
-            Event const event = events_.top();
-            events_.pop();
-            if (event.order > 500'000) wrong("the world does not come to rest");
-            now_ = event.at;
-            event.what();
-            for (auto& m : machines_) arm(m);
-        }
-        finish();
-        return report_;
-    }
-
-    void wrong(std::string const& what) {
-        if (report_.wrong.empty()) {
-            report_.wrong = "at " + std::to_string(now_.ns() / 1000) + " us: " + what;
-        }
-    }
-
-    // ---- the network ----
-
-    void transmit(int from, Address to, std::span<std::byte const> datagram) {
-        ++report_.datagrams;
-        if (to.value >= nodes) return wrong("a datagram to nowhere");
-        int const target = static_cast<int>(to.value);
-        if (cut(from, target) || random_.below(1000) < loss_) return;
-        int copies = 1 + (random_.below(1000) < doubling_ ? 1 : 0);
-        while (copies-- > 0) {
-            Duration delay = Duration::us(50) + some(spread_);
-            // Some come so late that their sender or receiver has begun a new life.
-            if (random_.below(1000) < late_) delay += some(Duration::s(3));
-            auto const bytes = std::make_shared<Bytes>(datagram.begin(), datagram.end());
-            at(now_ + delay, [this, from, target, bytes] {
-                if (cut(from, target)) return;
-                if (auto const d = remote::read_datagram(*bytes); d && options_.trace) {
-                    trace("  %d to %d: kind %d of call %llu, keys %04llx %04llx", from, target,
-                          static_cast<int>(d->header.kind),
-                          static_cast<unsigned long long>(d->header.number),
-                          static_cast<unsigned long long>(d->header.source & 0xFFFF),
-                          static_cast<unsigned long long>(d->header.destination & 0xFFFF));
-                }
-                // An allocation of its own size, so that a read beyond it is seen.
-                machines_[target].node->receive(Address{static_cast<std::uint64_t>(from)}, *bytes,
-                                                now_);
-                check(machines_[target]);
-            });
         }
     }
 
@@ -378,32 +294,8 @@ public:
         forget(m, object);
     }
 
-    Duration some(Duration most) {
-        return Duration::ns(
-            static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(most.ns()) + 1)));
-    }
-
 private:
-    struct Event {
-        Instant at;
-        std::uint64_t order;
-        std::function<void()> what;
-        bool operator<(Event const& other) const {
-            return std::pair(at, order) > std::pair(other.at, other.order);
-        }
-    };
-
-    template <typename... Arguments>
-    void trace(char const* format, Arguments... arguments) {
-        if (!options_.trace) return;
-        std::printf("%10lld us ", static_cast<long long>(now_.ns() / 1000));
-        std::printf(format, arguments...);
-        std::printf("\n");
-    }
-
-    void at(Instant when, std::function<void()> what) {
-        events_.push({when, ++order_, std::move(what)});
-    }
+    NetworkNode& node_at(int which) override { return machines_[which]; }
 
     std::uint32_t some_size() {
         switch (random_.below(8)) {
@@ -421,50 +313,26 @@ private:
     }
 
     void boot(Machine& m) {
-        ++m.life;
         m.held.clear();
         m.made.clear();
-        m.memory.assign(Node::bytes_for(limits), std::byte{0xA5});
-        m.node = std::make_unique<Node>(
-            *Node::create(m.memory, limits, times,
-                          static_cast<std::uint64_t>(m.life) << 32 | random_.next() >> 40, m, m));
-        if (*m.node->export_object(0, hash, true) != root_object) wrong("the root's number");
+        begin_life(m);
     }
 
-    void plan() {
+    void reboot(int which) override {
+        for (Call& call : calls_) {
+            if (call.from == which && !call.ended) call.ended = call.maker_died = true;
+        }
+        count(machines_[which]);
+        boot(machines_[which]);
+    }
+
+    void plan() override {
         std::uint64_t const calls = 20 + random_.below(60);
         for (std::uint64_t i = 0; i < calls; i++) {
             int const from = static_cast<int>(random_.below(nodes));
             at(Instant() + some(activity), [this, from] { begin_call(from); });
         }
-        if (calm_) return;
-        for (std::uint64_t i = random_.below(4); i > 0; i--) {
-            int const which = static_cast<int>(random_.below(nodes));
-            at(Instant() + some(activity), [this, which] {
-                trace("node %d begins a new life", which);
-                ++report_.reboots;
-                for (Call& call : calls_) {
-                    if (call.from == which && !call.ended) call.ended = call.maker_died = true;
-                }
-                count(machines_[which]);
-                boot(machines_[which]);
-            });
-        }
-        for (std::uint64_t i = random_.below(4); i > 0; i--) {
-            int const a = static_cast<int>(random_.below(nodes));
-            int const b = (a + 1) % nodes;
-            Instant const from = Instant() + some(activity);
-            bool const one_way = random_.below(3) == 0;
-            cuts_.push_back({a, b, from, from + some(Duration::s(4)), one_way});
-        }
-    }
-
-    bool cut(int from, int to) const {
-        for (auto const& c : cuts_) {
-            if (now_ < c.from || now_ > c.until) continue;
-            if ((c.a == from && c.b == to) || (!c.one_way && c.a == to && c.b == from)) return true;
-        }
-        return false;
+        plan_trouble();
     }
 
     void drop_later(Machine& m, PeerId peer, std::uint32_t object) {
@@ -482,76 +350,22 @@ private:
         });
     }
 
-    /// Makes sure that an event comes when the node wants to be called.
-    void arm(Machine& m) {
-        Instant const next = m.node->next_tick();
-        if (next == Instant::never() || next == m.tick_at) return;
-        m.tick_at = next;
-        int const which = m.number, life = m.life;
-        at(std::max(next, now_), [this, which, life] {
-            Machine& machine = machines_[which];
-            if (machine.life != life) return;
-            machine.tick_at = Instant::never();
-            machine.node->tick(now_);
-            check(machine);
-        });
-    }
-
-    void check(Machine& m) {
-        if (++checks_ % 16 == 0 && !m.node->check_invariants()) wrong("an invariant is broken");
-        if (now_ - Instant() > Duration::s(200)) {
-            wrong("the world does not come to rest: node " + std::to_string(m.number) + " has " +
-                  std::to_string(m.node->holdings_in_use()) + " holdings, " +
-                  std::to_string(m.node->imports_in_use()) + " imports, " +
-                  std::to_string(m.node->chunks_free()) + " chunks free");
-        }
-    }
-
-    void count(Machine const& m) {
-        report_.repeated += m.node->counters().repeated;
-        report_.duplicates += m.node->counters().duplicates;
-        if (m.node->counters().malformed != 0) wrong("a node sends what a node cannot read");
-    }
-
     /// All is over: nobody waits, nobody holds anything.
-    void finish() {
+    void finish() override {
         for (auto const& call : calls_) {
             if (!call.ended) wrong("a call that never ends");
         }
+        Network::finish();
         for (auto& m : machines_) {
-            count(m);
-            if (!m.node->check_invariants()) wrong("an invariant is broken");
-            if (m.node->chunks_free() != limits.chunks) wrong("chunks are kept for ever");
-            if (m.node->holdings_in_use() != 0) wrong("holdings are kept for ever");
-            if (m.node->imports_in_use() != 0) wrong("imports are kept for ever");
-            if (m.node->peers_in_use() != 0) wrong("an association is kept for ever");
             if (!m.made.empty()) wrong("an object that nobody holds is not reported");
         }
     }
 
-    struct Cut {
-        int a, b;
-        Instant from, until;
-        bool one_way;
-    };
-
-    WorldOptions options_;
-    Random random_;
-    std::uint64_t loss_ = 0, doubling_ = 0, late_ = 0;  // of a thousand
-    Duration spread_;
-    bool calm_ = false;
     Machine machines_[nodes];
-    std::priority_queue<Event> events_;
-    std::uint64_t order_ = 0, tags_ = 0, checks_ = 0;
-    Instant now_;
+    std::uint64_t tags_ = 0;
     std::vector<Call> calls_;
-    std::vector<Cut> cuts_;
-    WorldReport report_;
 };
 
-void Machine::send(Address to, std::span<std::byte const> datagram) {
-    world->transmit(number, to, datagram);
-}
 void Machine::on_request(Incoming const& request) { world->execute(*this, request, false); }
 void Machine::on_announcement(Incoming const& a) { world->execute(*this, a, true); }
 void Machine::on_reply(std::uint64_t cookie, Status status, std::span<std::byte const> bytes) {
