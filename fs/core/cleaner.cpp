@@ -362,7 +362,8 @@ u32 Store::score(SegmentEntry e, u32 garbage_blocks) const {
 }
 
 /// The least score of those segments that together give what this part of a pass for space shall:
-/// a reserve and a little more.
+/// a reserve and a twentieth of the store, but 8 to 24 segments. A pass that gives less comes so
+/// soon again that what it moves, and the partial segments it fills, are of fewer victims.
 u32 Store::score_for_space(u32 count, u64 from, u64 to) {
     u32 gain[score_max] = {};
     u32 blocks = 0;
@@ -382,7 +383,9 @@ u32 Store::score_for_space(u32 count, u64 from, u64 to) {
     u64 const percent = superblock_.segments * options_.reserve_percent / 100;
     u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
     u64 const entries = root_[old_garbage_file].size / sizeof(Record);
-    u64 const goal = (reserve + 8) * segment_blocks * (to - from) / (entries > 0 ? entries : 1);
+    u64 const part = superblock_.segments / 20;
+    u64 const more = part < 8 ? 8 : part < 24 ? part : 24;
+    u64 const goal = (reserve + more) * segment_blocks * (to - from) / (entries > 0 ? entries : 1);
     u64 sum = 0;
     for (u32 n = score_max; n-- > 0;) {
         sum += gain[n];
