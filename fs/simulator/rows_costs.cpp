@@ -1,6 +1,6 @@
 // Row 6, first half: what cleaning costs. Files of 32 KiB are overwritten whole, nine times of ten
 // one of the hottest tenth, in a store that is three quarters full; after the store's capacity has
-// been written `warm` times over, the blocks written are counted for as long again.
+// been written so many times over, the blocks written are counted for as long again.
 
 #include <chrono>
 #include <cstdio>
@@ -112,7 +112,7 @@ RowResult row_write_cost(RowOptions const& o) {
     auto const start = std::chrono::steady_clock::now();
     RowResult r;
     std::string problem;
-    u32 const capacities = o.count ? static_cast<u32>(o.count) : 2;
+    u32 const capacities = o.count ? static_cast<u32>(o.count) : 5;
     Cost const cost = write_cost(75, true, capacities, o.seed, &problem);
     r.count = capacities;
     r.passed = problem.empty() && cost.all() > 1 && cost.all() <= 1.6;
