@@ -723,12 +723,9 @@ bool Scheduler::decide_spare(std::int64_t now, std::int64_t first_release, Dispa
     if ((moving_ != nullptr || !spare_.nobody_behind()) && (!fresh || spare_step())) [[unlikely]]
         return false;  // what may be long is not done in one with what brought the processor here
     if (await_idle_ || (change_ == Change::AwaitsIdle && now >= kept_until_)) [[unlikely]] {
-        // A step of its own: not in one with what brought the processor here.
-        if (idle_seen_) guarantees_idle(now);
-        idle_seen_ = !idle_seen_;
+        if (fresh) guarantees_idle(now);
         return false;
     }
-    idle_seen_ = false;
     if (ahead_due()) [[unlikely]] {
         settle_ahead();  // who is eligible depends on it
         return false;
@@ -781,6 +778,7 @@ Result<void, ContractError> Scheduler::begin(SchedulingEntity& e, Contract const
     if (!contract.valid()) return fail(ContractError::BadContract);
     changed_ = &e;
     wanted_ = contract;
+    settled_at_ = INT64_MIN;
     change_ = Change::Analysed;
     start_analysis();
     return {};
@@ -866,13 +864,14 @@ bool Scheduler::settle_before_commit(Instant at) {
         reweighted.weight = wanted_.weight;
         install(e, reweighted, never, at.ns());
     } else {
+        settled_at_ = at.ns();
         return false;
     }
     return true;
 }
 
 Instant Scheduler::commit(Instant at) {
-    while (settle_before_commit(at)) {
+    while (settled_at_ != at.ns() && settle_before_commit(at)) {
     }
     SchedulingEntity& e = *changed_;
     std::int64_t const now = at.ns();

@@ -394,14 +394,14 @@ private:
     SchedulingEntity* changed_ = nullptr;
     Contract wanted_{};
     Admission admission_;
-    AdmissionTerm prepared_;          ///< of what was admitted
-    std::int64_t prepared_span_ = 0;  ///< `keep_span_` with that
-    bool idle_seen_ = false;          ///< by a step: the next does what waited for it
-    AdmissionTerm terms_;             ///< head of the ring of contracts
-    std::uint64_t utilisation_ = 0;   ///< of all contracts, rounded up, as in an AdmissionTerm
-    std::uint32_t constrained_ = 0;   ///< contracts with deadline < period
-    std::int64_t drained_at_;         ///< when all freed bandwidth has stopped to count
-    std::int64_t kept_until_;         ///< latest deadline that the wake rule has kept
+    AdmissionTerm prepared_;               ///< of what was admitted
+    std::int64_t prepared_span_ = 0;       ///< `keep_span_` with that
+    std::int64_t settled_at_ = INT64_MIN;  ///< when settle_before_commit found nothing to do
+    AdmissionTerm terms_;                  ///< head of the ring of contracts
+    std::uint64_t utilisation_ = 0;        ///< of all contracts, rounded up, as in an AdmissionTerm
+    std::uint32_t constrained_ = 0;        ///< contracts with deadline < period
+    std::int64_t drained_at_;              ///< when all freed bandwidth has stopped to count
+    std::int64_t kept_until_;              ///< latest deadline that the wake rule has kept
 
     SchedulingEntity* first_ = nullptr;
     SchedulingEntity* cursor_ = nullptr;  ///< next to be filed for a switched mode
