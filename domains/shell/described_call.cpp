@@ -43,7 +43,7 @@ std::size_t scalar_bytes(TypeCode code) {
 DescribedType read_type(DescriptionReader& reader, unsigned depth) {
     DescribedType type;
     auto const code = reader.number(1);
-    if (depth > kDepthMax || code > static_cast<std::uint64_t>(TypeCode::Choice)) {
+    if (depth > kDepthMax || code > static_cast<std::uint64_t>(TypeCode::Granted)) {
         reader.fail();
         return type;
     }
@@ -52,6 +52,7 @@ DescribedType read_type(DescriptionReader& reader, unsigned depth) {
     switch (type.code) {
         case TypeCode::String:
         case TypeCode::Bytes:
+        case TypeCode::Granted:
             type.count = static_cast<std::uint32_t>(reader.number(4));
             type.size = type.alignment = 8;
             break;
@@ -154,6 +155,8 @@ std::string type_text(DescribedType const& type) {
             return "string<" + std::to_string(type.count) + ">";
         case TypeCode::Bytes:
             return "bytes<" + std::to_string(type.count) + ">";
+        case TypeCode::Granted:
+            return "granted<" + std::to_string(type.count) + ">";
         case TypeCode::Sequence:
             return in("sequence");
         case TypeCode::Array:

@@ -4,9 +4,10 @@
 //
 //     a side's stretch:  | what it has read of the other ring: 64 | RingWords 64 | slots |
 //
-// Requests lie in the client's stretch, replies in the server's. One message a slot: a header
-// (call_message.h), then the body. Both rings have as many slots, so a client with no more calls in
-// flight than slots always finds its replies a place.
+// Behind the slots of the client's stretch, on the next page, lies the area for granted arguments
+// (granted.h), if one was agreed. Requests lie in the client's stretch, replies in the server's.
+// One message a slot: a header (call_message.h), then the body. Both rings have as many slots, so a
+// client with no more calls in flight than slots always finds its replies a place.
 
 #include <cstdint>
 #include <span>
@@ -24,9 +25,15 @@ inline constexpr std::uint32_t calls_in_flight_max = 64;
 struct BindingShape {
     std::uint32_t slots = 16;  ///< a power of two, at most calls_in_flight_max
     std::uint32_t request_bytes = 0, reply_bytes = 0;  ///< longest bodies
+    std::uint32_t granted_bytes = 0;  ///< the area for granted arguments: whole pages
 
+    /// With room for the granted arguments of one call.
     static constexpr BindingShape of(InterfaceInfo const& info, std::uint32_t slots = 16) {
-        return {slots, info.request_max, info.reply_max};
+        return {slots, info.request_max, info.reply_max, granted_pages(info.granted_max)};
+    }
+    /// So many bytes as whole pages. requires: at most granted_bytes_max
+    static constexpr std::uint32_t granted_pages(std::uint32_t bytes) {
+        return (bytes + page_bytes - 1) & ~(page_bytes - 1);
     }
     constexpr RingGeometry requests() const {
         return {slots, (sizeof(RequestHeader) + request_bytes + 7) & ~7ull};
@@ -36,14 +43,25 @@ struct BindingShape {
     }
     constexpr bool is_valid() const {
         return slots <= calls_in_flight_max && requests().is_valid() && replies().is_valid() &&
-               request_bytes <= (1u << 20) && reply_bytes <= (1u << 20);
+               request_bytes <= (1u << 20) && reply_bytes <= (1u << 20) &&
+               granted_bytes <= granted_bytes_max && granted_bytes % page_bytes == 0;
+    }
+    constexpr std::uint64_t client_ring_bytes() const {
+        return requests().source_bytes() + sizeof(RingWords);
+    }
+    /// Where the area for granted arguments begins in the client's stretch.
+    constexpr std::uint64_t granted_at() const {
+        return (client_ring_bytes() + page_bytes - 1) & ~std::uint64_t{page_bytes - 1};
     }
     constexpr std::uint64_t client_bytes() const {
-        return requests().source_bytes() + sizeof(RingWords);
+        return granted_bytes == 0 ? client_ring_bytes() : granted_at() + granted_bytes;
     }
     constexpr std::uint64_t server_bytes() const {
         return replies().source_bytes() + sizeof(RingWords);
     }
+
+private:
+    static constexpr std::uint32_t page_bytes = 4096;
 };
 
 /// One side's part of a binding. owner: the stretches outlive it

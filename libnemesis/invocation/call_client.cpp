@@ -32,6 +32,9 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
         new (&requests_) RingSource<>(no_requests());
         return fail(Failure::NoMemory);
     }
+    granted_.reset(shape.granted_bytes == 0
+                       ? std::span<std::byte>()
+                       : end.outgoing.subspan(shape.granted_at(), shape.granted_bytes));
     open_ = true;
     set_quick();
     return {};
@@ -43,6 +46,7 @@ void CallClient::close() {
     enter_critical();
     open_ = false;
     new (&requests_) RingSource<>(no_requests());
+    granted_.reset({});
     ++life_;
     peer_died();
     leave_critical();
@@ -273,6 +277,35 @@ bool CallClient::cancel(Thread const& caller) {
     }
     leave_critical();
     return call != nullptr;
+}
+
+Result<GrantedBuffer, Failure> CallClient::take_granted(std::uint64_t bytes) {
+    auto const was_on = state().rw->activations_on;
+    enter_critical();
+    // What calls that were given up may read is free when they have been answered.
+    if (open_ && !dead_ && given_up_ != 0) (void)find_reply(0);
+    if (given_up_ == 0) granted_.settle();
+    auto why = Failure::None;
+    if (!open_)
+        why = Failure::Unreachable;
+    else if (dead_)
+        why = Failure::PeerDead;
+    else if (bytes == 0 || bytes > granted_.area().size())
+        why = Failure::TooLong;
+    auto const piece = why == Failure::None ? granted_.take(bytes) : std::span<std::byte>();
+    auto const life = life_;
+    leave(was_on);
+    if (why != Failure::None) return fail(why);
+    if (piece.empty()) return fail(Failure::Busy);
+    return GrantedBuffer(*this, life, piece);
+}
+
+void CallClient::give_granted(std::span<std::byte> piece, std::uint32_t life) {
+    auto const was_on = state().rw->activations_on;
+    enter_critical();
+    // That of an earlier connection went with it.
+    if (life == life_) granted_.give(piece, given_up_ != 0);
+    leave(was_on);
 }
 
 void CallClient::flush(bool donate) {

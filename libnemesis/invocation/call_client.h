@@ -17,11 +17,42 @@
 
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/invocation/binding.h"
+#include "libnemesis/invocation/granted.h"
 #include "libnemesis/marshal/message.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
 
 namespace nemesis::invocation {
+
+class CallClient;
+
+/// A piece of a binding's granted area, for arguments of calls over it; given back at its end, but
+/// not handed out again while a call that was given up may read it. Fill it before the call: what
+/// is written later the server sees or does not. owner: the caller; valid until the client closes
+class GrantedBuffer {
+public:
+    GrantedBuffer() = default;
+    GrantedBuffer(GrantedBuffer&& other) noexcept
+        : client_(other.client_), life_(other.life_), bytes_(other.bytes_) {
+        other.client_ = nullptr;
+    }
+    GrantedBuffer& operator=(GrantedBuffer&&) = delete;
+    inline ~GrantedBuffer();
+
+    std::span<std::byte> bytes() const { return bytes_; }
+    /// The first `length` bytes, as an argument. requires: there are as many
+    GrantedView view(std::uint64_t length) const { return GrantedView(bytes_.first(length)); }
+    GrantedView view() const { return GrantedView(bytes_); }
+
+private:
+    friend class CallClient;
+    GrantedBuffer(CallClient& client, std::uint32_t life, std::span<std::byte> bytes)
+        : client_(&client), life_(life), bytes_(bytes) {}
+
+    CallClient* client_ = nullptr;
+    std::uint32_t life_ = 0;
+    std::span<std::byte> bytes_;
+};
 
 /// The client's end; see above. owner: it outlives its proxies
 class CallClient final : public Transport {
@@ -148,8 +179,18 @@ public:
 
     HandleTable* handles() override { return handles_; }
 
+    std::span<std::byte const> granted() override { return granted_.area(); }
+    /// Room for granted arguments of `bytes` bytes, several calls' at a time. context: threads
+    /// errors: TooLong (the whole area has less, or `bytes` is 0), Busy (others have it, or a call
+    /// that was given up may read it yet), PeerDead, Unreachable
+    [[nodiscard]] Result<GrantedBuffer, Failure> take_granted(std::uint64_t bytes);
+    /// Units (GrantedPool::unit) of the area that are not free.
+    std::uint32_t granted_taken() const { return granted_.taken(); }
+
 private:
+    friend class GrantedBuffer;
     static void on_event(void* self, std::uint32_t endpoint, std::uint64_t count);
+    void give_granted(std::span<std::byte> piece, std::uint32_t life);
 
     /// A call whose caller waits; on his stack.
     struct Waiting {
@@ -238,6 +279,11 @@ private:
     bool dead_ = false;
     bool open_ = false;
     bool is_quick_ = false;  ///< no call in flight, donating, alive
+    GrantedPool granted_;
 };
+
+inline GrantedBuffer::~GrantedBuffer() {
+    if (client_ != nullptr) client_->give_granted(bytes_, life_);
+}
 
 }  // namespace nemesis::invocation

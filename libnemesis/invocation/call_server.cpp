@@ -95,7 +95,13 @@ Result<void, Failure> CallServer::open(BindingEnd const& end, BindingShape const
     backlog_ = &backlog;
     mode_ = mode;
     dead_ = false;
-    if (!attach(endpoint_, Closure{&CallServer::on_event, this})) return fail(Failure::NoMemory);
+    handles.set_granted(shape.granted_bytes == 0
+                            ? std::span<std::byte const>()
+                            : end.incoming.subspan(shape.granted_at(), shape.granted_bytes));
+    if (!attach(endpoint_, Closure{&CallServer::on_event, this})) {
+        handles.set_granted({});
+        return fail(Failure::NoMemory);
+    }
     open_ = true;
     // An event that came before there was a closure is over; what it was about is in the ring.
     auto const was_on = state().rw->activations_on;
@@ -114,6 +120,7 @@ void CallServer::close() {
     while (busy_) closing_.wait(Instant::never());
     backlog_->remove(*this);
     handles_->end();
+    handles_->set_granted({});
     leave_critical();
 }
 

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <span>
 
+#include "libnemesis/invocation/granted.h"
 #include "libnemesis/invocation/handles.h"
 
 namespace nemesis::invocation {
@@ -120,6 +121,11 @@ public:
     Export const& root() const { return exports_[0]; }
     Instant until() const override { return until_; }
     void set_until(Instant until) { until_ = until; }
+    /// Where the peer's granted arguments lie from now on; views of earlier ones are over.
+    void set_granted(std::span<std::byte const> bytes) {
+        granted_.bytes = bytes;
+        ++granted_.calls;
+    }
 
     /// What the peer means by `number`; null if nothing. The number is the peer's.
     Export const* find(std::uint32_t number) const {
@@ -180,6 +186,7 @@ private:
         }
         void take_back(WireHandle const& wire) override { all_.take_back(wire); }
         Instant until() const override { return all_.until_; }
+        GrantedArea* granted() override { return &all_.granted_; }
 
     private:
         ConnectionHandles& all_;
@@ -202,6 +209,7 @@ private:
     Instant until_ = Instant::never();
     bool forwards_ = false;
     bool borrows_ = false;
+    GrantedArea granted_;
 };
 
 }  // namespace nemesis::invocation

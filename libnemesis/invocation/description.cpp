@@ -11,6 +11,7 @@ void DescriptionReader::skip_type(unsigned depth) {
     switch (code) {
         case TypeCode::String:
         case TypeCode::Bytes:
+        case TypeCode::Granted:
             number(4);
             return;
         case TypeCode::Sequence:

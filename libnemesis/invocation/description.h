@@ -36,6 +36,7 @@ enum class TypeCode : std::uint8_t {
     Enum,
     Record,
     Choice,
+    Granted,
 };
 
 /// Reads numbers and names of a description. context: any, O(1) each, no allocation

@@ -53,6 +53,7 @@ Measure measure(DescriptionReader& reader, unsigned depth = 0) {
     switch (code) {
         case TypeCode::String:
         case TypeCode::Bytes:
+        case TypeCode::Granted:
             reader.number(4);
             return {8, 8};
         case TypeCode::Sequence:

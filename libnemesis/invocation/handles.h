@@ -26,6 +26,8 @@ struct WireHandle {
 };
 static_assert(sizeof(WireHandle) == 16);
 
+struct GrantedArea;
+
 /// One side of a connection, as far as handles go. A call for each handle that travels.
 class HandleTable {
 public:
@@ -40,6 +42,8 @@ public:
     /// The time-out of the call that a worker serves now, as its caller says it: for objects that
     /// have to wait for others themselves.
     virtual Instant until() const { return Instant::never(); }
+    /// The peer's area for granted arguments (granted.h), or null.
+    virtual GrantedArea* granted() { return nullptr; }
 
 protected:
     ~HandleTable() = default;

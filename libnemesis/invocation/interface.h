@@ -20,6 +20,9 @@ namespace nemesis::invocation {
 class HandleTable;
 class Transport;
 
+/// The most that a binding's area for granted arguments can have (granted.h). units: bytes
+inline constexpr std::uint32_t granted_bytes_max = 1u << 20;
+
 /// Names the canonical text of an interface. Not a defence against malice: what arrives is checked
 /// whatever the hash says.
 struct InterfaceHash {
@@ -56,6 +59,7 @@ struct InterfaceInfo {
     std::uint32_t proxy_bytes = 0;
     /// The implementation of which every operation fails with `failure`.
     void* (*failing)(Failure failure) = nullptr;
+    std::uint32_t granted_max = 0;  ///< of the granted arguments of one call. units: bytes
 };
 
 /// Whether a pointer to `have` can be used as one to `wanted`: the same, or an extension of it.
@@ -136,6 +140,8 @@ public:
                                                          std::uint32_t bytes) = 0;
     /// How handles travel, or null: then they do not.
     virtual HandleTable* handles() = 0;
+    /// Where granted arguments must lie; empty: there are none.
+    virtual std::span<std::byte const> granted() { return {}; }
 
 protected:
     ~Transport() = default;

@@ -149,6 +149,8 @@ TEST(HandlePlaces, AllAreFoundAndNothingElse) {
         (void)carrier.all(random_deep(random), pairs, std::optional<std::uint16_t>(7));
         ASSERT_EQ(found(keeping), first(keeping.table.given)) << "round " << i;
     }
+    (void)carrier.lent(true, GrantedView(), Maillon<Thing>(&object));
+    EXPECT_EQ(found(keeping), first(1));
     (void)carrier.none(1, "name");
     EXPECT_TRUE(found(keeping).empty());
     EXPECT_EQ(described_hash(Carrier::info.description), Carrier::info.hash.low);
@@ -161,7 +163,7 @@ TEST(HandlePlaces, ResultsAreAnotherBody) {
     ASSERT_TRUE(places.has_value());
     EXPECT_EQ(places->count, 1u);
     EXPECT_EQ(places->at[0], 0u);
-    EXPECT_EQ(find_handles(Carrier::info.description, 4, BodyKind::Results, body).error(),
+    EXPECT_EQ(find_handles(Carrier::info.description, 5, BodyKind::Results, body).error(),
               Failure::NoSuchOperation);
 }
 

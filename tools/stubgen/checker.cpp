@@ -210,8 +210,14 @@ private:
     }
 
     /// errors: false, and a mistake was noted
-    bool check_type(Type& t) {
+    bool check_type(Type& t, bool may_be_granted = false) {
         if (t.item && !check_type(*t.item)) return false;
+        if (t.kind == Kind::Granted && !may_be_granted) {
+            wrong(t.place,
+                  "granted memory here; it can only be an argument by itself, of an operation "
+                  "with a reply: take bytes<MAXIMUM>");
+            return false;
+        }
         if (t.kind == Kind::Named || t.kind == Kind::Handle) {
             t.target = find(t.name, t.kind == Kind::Handle);
             if (!t.target) {
@@ -247,9 +253,10 @@ private:
             return false;
         }
         if (l.size + l.tail_max > body_bytes_max) {
-            wrong(t.place, "takes up to " + std::to_string(l.size + l.tail_max) +
-                               " bytes; a message has at most " + std::to_string(body_bytes_max) +
-                               ": make the maximum smaller, or grant a stretch");
+            wrong(t.place,
+                  "takes up to " + std::to_string(l.size + l.tail_max) +
+                      " bytes; a message has at most " + std::to_string(body_bytes_max) +
+                      ": make the maximum smaller, or make it an argument granted<MAXIMUM>");
             return false;
         }
         return true;
@@ -384,7 +391,8 @@ private:
         check_unique(both, "argument");
         bool sound = true;
         for (auto* fields : {&o.in, &o.out}) {
-            for (Field& f : *fields) sound = check_type(*f.type) && sound;
+            for (Field& f : *fields)
+                sound = check_type(*f.type, fields == &o.in && !o.announcement) && sound;
         }
         auto const errors = all_errors(d);
         std::set<std::string> seen;
@@ -398,6 +406,11 @@ private:
                 wrong(o.fails_places[i], quoted(o.fails[i]) + " stands twice");
         }
         if (!sound) return;
+        if (auto const bytes = granted_max_of(o.in); bytes > granted_bytes_max)
+            wrong(o.place, "the granted arguments of " + quoted(o.name) + " have up to " +
+                               std::to_string(bytes) + " bytes together; at most " +
+                               std::to_string(granted_bytes_max) +
+                               " are allowed: make the maxima smaller");
         for (auto const* fields : {&o.in, &o.out}) {
             auto const places = places_of(*fields);
             auto const bytes = (places.end + 7) / 8 * 8 + places.whole.tail_max;
@@ -407,7 +420,7 @@ private:
                                    " take up to " + std::to_string(bytes) +
                                    " bytes; a message has at most " +
                                    std::to_string(body_bytes_max) +
-                                   ": make the maxima smaller, or grant a stretch");
+                                   ": make the maxima smaller, or an argument granted<MAXIMUM>");
                 return;
             }
             std::uint64_t decoded = 0;

@@ -70,6 +70,8 @@ std::string value_type(Type const& t) {
             return "std::optional<" + value_type(*t.item) + ">";
         case Kind::Handle:
             return "::nemesis::invocation::Maillon<" + cpp_name(*t.target) + ">";
+        case Kind::Granted:
+            return "::nemesis::invocation::GrantedView";
         case Kind::Named:
             return cpp_name(*t.target);
         default:
@@ -93,6 +95,7 @@ std::string in_type(Type const& t) {
         case Kind::Array:
         case Kind::Optional:
         case Kind::Handle:
+        case Kind::Granted:
             return value_type(t) + " const&";
         default:
             return scalar_type(t.kind);
@@ -164,6 +167,12 @@ Encoding encoding(std::vector<Field> const& fields, std::string_view prefix, std
         gap(places.offsets[i]);
         used = places.offsets[i] + layout_of(*fields[i].type).size;
         if (!e.condition.empty()) e.condition += " && ";
+        if (fields[i].type->kind == Kind::Granted) {
+            e.condition +=
+                form("::nemesis::invocation::put_granted(w_, {}, {}, transport_->granted(), {}{})",
+                     places.offsets[i], fields[i].type->bound, prefix, fields[i].name);
+            continue;
+        }
         e.condition +=
             form("::nemesis::marshal::Codec<{}>::put(w_, {}{}, {}{})", value_type(*fields[i].type),
                  base, places.offsets[i], prefix, fields[i].name);
@@ -178,6 +187,11 @@ std::string decoding(std::vector<Field> const& fields, std::string_view prefix,
     std::string condition;
     for (std::size_t i = 0; i < fields.size(); ++i) {
         if (!condition.empty()) condition += " && ";
+        if (fields[i].type->kind == Kind::Granted) {
+            condition += form("::nemesis::invocation::get_granted(r_, {}, {}, handles_, {}{})",
+                              places.offsets[i], fields[i].type->bound, prefix, fields[i].name);
+            continue;
+        }
         condition +=
             form("::nemesis::marshal::Codec<{}>::get(r_, {}{}, {}{})", value_type(*fields[i].type),
                  base, places.offsets[i], prefix, fields[i].name);
@@ -206,6 +220,7 @@ public:
         line("#include <span>\n#include <string_view>\n");
         for (std::string const& used : file_.uses) line("#include \"{}.h\"", used);
         line("#include \"libnemesis/base/result.h\"");
+        if (grants()) line("#include \"libnemesis/invocation/granted.h\"");
         line("#include \"libnemesis/invocation/handles.h\"");
         line("#include \"libnemesis/invocation/interface.h\"");
         line("#include \"libnemesis/invocation/maillon.h\"");
@@ -243,6 +258,12 @@ private:
     template <typename... Values>
     void line(std::string_view shape, Values const&... values) {
         out_ += form(shape, values...) + "\n";
+    }
+    bool grants() const {
+        return std::ranges::any_of(file_.declarations, [](auto const& d) {
+            return std::ranges::any_of(
+                d->operations, [](Operation const& o) { return granted_max_of(o.in) != 0; });
+        });
     }
     void open() { line("namespace {} {{", space_of(file_.space)); }
     void close() { line("}}  // namespace {}\n", space_of(file_.space)); }
@@ -490,10 +511,31 @@ private:
         line("        return {};\n    }}", o.out.empty() ? "{}" : "result_");
     }
 
-    void dispatch_operation(Declaration const& owner, Operation const& o, std::size_t number) {
-        (void)owner;
+    void dispatch_operation(Declaration const& d, Operation const& o, std::size_t number) {
+        if (granted_max_of(o.in) != 0) {
+            line("        case {}: return dispatch_{}_{}(self, body_, reply_, handles_);", number,
+                 snake(d.name), o.name);
+            return;
+        }
         line("        case {}: {{", number);
+        dispatch_body(o);
+    }
+
+    /// Operations with granted arguments stand alone: the others do not pay for their registers.
+    void granted_operation(Declaration const& d, Operation const& o) {
+        line("[[gnu::noinline]] inline ::nemesis::invocation::Served dispatch_{}_{}(",
+             snake(d.name), o.name);
+        line("        {}& self, std::span<std::byte const> body_,", d.name);
+        line("        [[maybe_unused]] std::span<std::byte> reply_,");
+        line("        ::nemesis::invocation::HandleTable* handles_) {{");
+        dispatch_body(o);
+        line("");
+    }
+
+    void dispatch_body(Operation const& o) {
         auto const places = places_of(o.in);
+        if (granted_max_of(o.in) != 0)
+            line("            ::nemesis::invocation::GrantedCall const granted_(handles_);");
         line("            ::nemesis::marshal::Reader r_(body_, handles_);");
         std::string call;
         for (Field const& f : o.in) {
@@ -569,6 +611,9 @@ private:
             proxy_operation(*all[i].owner, *all[i].operation, i);
         line("\nprivate:\n    Transport* transport_;\n    std::uint32_t object_;");
         line("    ::nemesis::Instant until_ = ::nemesis::Instant::never();\n}};\n");
+        for (auto const& [owner, o] : all) {
+            if (granted_max_of(o->in) != 0) granted_operation(d, *o);
+        }
         line("/// Serves one call on an object. As invocation::Dispatch.");
         line(
             "inline ::nemesis::invocation::Served dispatch_{}(void* object_, std::uint16_t "
@@ -580,8 +625,7 @@ private:
         line("    (void)body_, (void)reply_, (void)handles_;");
         line("#if defined(__cpp_exceptions)\n    try {{\n#endif");
         line("    switch (operation_) {{");
-        for (std::size_t i = 0; i < all.size(); ++i)
-            dispatch_operation(*all[i].owner, *all[i].operation, i);
+        for (std::size_t i = 0; i < all.size(); ++i) dispatch_operation(d, *all[i].operation, i);
         line("        default: break;\n    }}");
         line("#if defined(__cpp_exceptions)\n    }} catch (...) {{");
         line(
@@ -613,10 +657,11 @@ private:
 
     void info(Declaration const& d, std::string const& lower,
               std::vector<OwnedOperation> const& all) {
-        std::uint64_t request = 0, reply = 0;
+        std::uint64_t request = 0, reply = 0, granted = 0;
         for (auto const& o : all) {
             request = std::max(request, body_max(o.operation->in));
             reply = std::max(reply, body_max(o.operation->out));
+            granted = std::max(granted, granted_max_of(o.operation->in));
         }
         line("inline void* failing_{}(::nemesis::invocation::Failure failure_) {{", lower);
         line("    using F_ = ::nemesis::invocation::Failure;");
@@ -643,7 +688,9 @@ private:
         line("    .description = {}_description,", lower);
         line("    .base = {},", d.base ? "&" + cpp_name(*d.base) + "::info" : "nullptr");
         line("    .dispatch = &dispatch_{0}, .make_proxy = &make_{0}_proxy,", lower);
-        line("    .proxy_bytes = sizeof({}Proxy<>), .failing = &failing_{},\n}};", d.name, lower);
+        line("    .proxy_bytes = sizeof({}Proxy<>), .failing = &failing_{},", d.name, lower);
+        if (granted != 0) line("    .granted_max = {},", granted);
+        line("}};");
     }
 
     File const& file_;

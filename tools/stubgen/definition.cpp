@@ -78,6 +78,8 @@ Layout layout_of(Type const& type) {
         }
         case Kind::Handle:
             return {16, 8, 0, 24, 1};
+        case Kind::Granted:
+            return {8, 8, 0, 32, 1};
         case Kind::Named:
             return layout_of(*type.target);
     }
@@ -101,6 +103,14 @@ Places places_of(std::vector<Field> const& fields) {
     return places;
 }
 
+std::uint64_t granted_max_of(std::vector<Field> const& fields) {
+    std::uint64_t sum = 0;
+    for (Field const& f : fields) {
+        if (f.type && f.type->kind == Kind::Granted) sum += f.type->bound;
+    }
+    return sum;
+}
+
 std::string canonical_type(Type const& type) {
     static constexpr char const* words[] = {"bool", "u8",  "u16", "u32", "u64", "i8",
                                             "i16",  "i32", "i64", "f32", "f64"};
@@ -110,6 +120,8 @@ std::string canonical_type(Type const& type) {
             return "string<" + bound + ">";
         case Kind::Bytes:
             return "bytes<" + bound + ">";
+        case Kind::Granted:
+            return "granted<" + bound + ">";
         case Kind::Sequence:
             return "sequence<" + canonical_type(*type.item) + "," + bound + ">";
         case Kind::Array:

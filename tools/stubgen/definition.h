@@ -30,6 +30,8 @@ struct Mistake {
 /// The largest body, and the most room that the decoded arguments of an operation may take.
 inline constexpr std::uint64_t body_bytes_max = 64 * 1024;
 inline constexpr std::uint64_t decoded_bytes_max = 32 * 1024;
+/// The granted arguments of an operation together.
+inline constexpr std::uint64_t granted_bytes_max = 1024 * 1024;
 inline constexpr unsigned nesting_max = 8;
 inline constexpr std::size_t operations_max = 1024;
 
@@ -53,6 +55,7 @@ enum class Kind {
     Array,
     Optional,
     Handle,
+    Granted,
     Named,
 };
 
@@ -60,7 +63,7 @@ enum class Kind {
 struct Type {
     Kind kind = Kind::Bool;
     Place place;
-    std::uint64_t bound = 0;     ///< of string, bytes, sequence; count of an array
+    std::uint64_t bound = 0;     ///< of string, bytes, granted, sequence; count of an array
     std::shared_ptr<Type> item;  ///< of sequence, array, optional
     std::string name;            ///< of a handle's interface, or of a named type, as written
     Declaration const* target = nullptr;  ///< what the name means, after the checker
@@ -156,6 +159,8 @@ struct Places {
 };
 Places places_of(std::vector<Field> const& fields);
 
+/// The most bytes of the granted ones among these arguments.
+std::uint64_t granted_max_of(std::vector<Field> const& fields);
 /// Whether numbers of that kind can be read in place.
 bool is_number(Kind kind);
 /// The type in the language's own words, names qualified.

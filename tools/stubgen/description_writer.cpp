@@ -59,6 +59,9 @@ private:
             case Kind::Bytes:
                 code(TypeCode::Bytes);
                 return number(t.bound, 4);
+            case Kind::Granted:
+                code(TypeCode::Granted);
+                return number(t.bound, 4);
             case Kind::Sequence:
                 code(TypeCode::Sequence);
                 number(t.bound, 4);

@@ -489,9 +489,9 @@ private:
                 wrong(t->place, quoted(word) + " without a maximum; write " + std::string(word) +
                                     "<MAXIMUM>");
         };
-        auto const bound = [&](std::string_view what) {
+        auto const bound = [&](std::string_view what, std::uint64_t most = body_bytes_max) {
             auto const at = place();
-            t->bound = number(what, body_bytes_max);
+            t->bound = number(what, most);
             if (t->bound == 0) wrong(at, "0 as " + std::string(what) + "; it is at least 1");
             expect(">", "after " + std::string(what));
         };
@@ -501,6 +501,9 @@ private:
         } else if (accept("bytes")) {
             bounded(Kind::Bytes, "bytes");
             bound("the most bytes");
+        } else if (accept("granted")) {
+            bounded(Kind::Granted, "granted");
+            bound("the most bytes", granted_bytes_max);
         } else if (accept("sequence")) {
             bounded(Kind::Sequence, "sequence");
             t->item = type(depth + 1);

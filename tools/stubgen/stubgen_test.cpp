@@ -60,7 +60,7 @@ TEST(Mistakes, AreSaidWithTheirPlaceAndARemedy) {
          "a.if:2:21: '70000' is too large: the most bytes is at most 65536"},
         {"namespace n;\nrecord R { a: sequence<array<u64, 1000>, 100>; }",
          "a.if:2:15: takes up to 800008 bytes; a message has at most 65536: make the maximum "
-         "smaller, or grant a stretch"},
+         "smaller, or make it an argument granted<MAXIMUM>"},
         {"namespace n;\nrecord R { a: R; }",
          "a.if:2:15: 'R' contains itself; only handles may refer back"},
         {"namespace n;\nrecord R { a: S; }\nrecord S { a: u8; }",
@@ -97,7 +97,27 @@ TEST(Mistakes, AreSaidWithTheirPlaceAndARemedy) {
          "allowed: make the maxima smaller, or several calls"},
         {in_interface("f(a: bytes<40000>, b: bytes<40000>);"),
          "a.if:5:1: the arguments of 'f' take up to 80016 bytes; a message has at most 65536: make "
-         "the maxima smaller, or grant a stretch"},
+         "the maxima smaller, or an argument granted<MAXIMUM>"},
+        {in_interface("f(data: granted);"),
+         "a.if:5:9: 'granted' without a maximum; write granted<MAXIMUM>"},
+        {in_interface("f(data: granted<2000000>);"),
+         "a.if:5:17: '2000000' is too large: the most bytes is at most 1048576"},
+        {in_interface("f(a: granted<1000000>, b: granted<1000000>);"),
+         "a.if:5:1: the granted arguments of 'f' have up to 2000000 bytes together; at most "
+         "1048576 "
+         "are allowed: make the maxima smaller"},
+        {in_interface("f() -> (data: granted<1000>);"),
+         "a.if:5:15: granted memory here; it can only be an argument by itself, of an operation "
+         "with a reply: take bytes<MAXIMUM>"},
+        {in_interface("announce f(data: granted<1000>);"),
+         "a.if:5:18: granted memory here; it can only be an argument by itself, of an operation "
+         "with a reply: take bytes<MAXIMUM>"},
+        {in_interface("f(all: optional<granted<1000>>);"),
+         "a.if:5:17: granted memory here; it can only be an argument by itself, of an operation "
+         "with a reply: take bytes<MAXIMUM>"},
+        {"namespace n;\nrecord R { a: granted<1000>; }",
+         "a.if:2:15: granted memory here; it can only be an argument by itself, of an operation "
+         "with a reply: take bytes<MAXIMUM>"},
         {in_interface("f(a: optional<optional<optional<optional<optional<optional<optional<"
                       "optional<optional<u8>>>>>>>>>);"),
          "a.if:5:87: a type nested more than 8 deep; declare a record for the inner part"},
