@@ -164,7 +164,7 @@ public:
     Result<std::uint64_t, BinderError> find(std::string_view name) override;
     Result<DescribeResult, BinderError> describe(std::uint64_t number) override;
     Result<Asked, BinderError> bind(std::uint64_t number, Identity const& identity,
-                                    std::uint32_t slots) override;
+                                    std::uint32_t slots, std::uint32_t granted_bytes) override;
     Result<std::uint64_t, BinderError> reverse(std::uint64_t number, Shape const& shape) override;
     Result<std::optional<ClientEnd>, BinderError> collect(std::uint64_t number) override;
     Result<Notice, BinderError> next() override;
@@ -410,15 +410,16 @@ Shape told(BindingShape const& shape) {
     said.slots = shape.slots;
     said.request_bytes = shape.request_bytes;
     said.reply_bytes = shape.reply_bytes;
+    said.granted_bytes = shape.granted_bytes;
     return said;
 }
 
 Result<std::uint64_t, BinderError> Connection::offer(std::string_view name,
                                                      Identity const& identity,
                                                      Limits const& limits) {
-    auto const made =
-        service_->table.offer(party_, name, identity_of(identity), limits.clients,
-                              {limits.slots, limits.request_bytes, limits.reply_bytes});
+    auto const made = service_->table.offer(
+        party_, name, identity_of(identity), limits.clients,
+        {limits.slots, limits.request_bytes, limits.reply_bytes, limits.granted_bytes});
     if (!made) return fail(error_of(made.error()));
     return *made;
 }
@@ -446,16 +447,17 @@ Result<Binder::DescribeResult, BinderError> Connection::describe(std::uint64_t n
     return r;
 }
 Result<Asked, BinderError> Connection::bind(std::uint64_t number, Identity const& identity,
-                                            std::uint32_t slots) {
+                                            std::uint32_t slots, std::uint32_t granted_bytes) {
     auto& table = service_->table;
-    auto const made = table.bind(party_, number, {identity.hash_low, identity.hash_high}, slots);
+    auto const made =
+        table.bind(party_, number, {identity.hash_low, identity.hash_high}, slots, granted_bytes);
     if (made) return Asked::make_binding(*made);
     if (made.error() != BinderFailure::Mismatch) return fail(error_of(made.error()));
     return Asked::make_mismatch(told((*table.describe(number))->identity));
 }
 Result<std::uint64_t, BinderError> Connection::reverse(std::uint64_t number, Shape const& shape) {
     auto const made = service_->table.reverse(
-        party_, number, {shape.slots, shape.request_bytes, shape.reply_bytes});
+        party_, number, {shape.slots, shape.request_bytes, shape.reply_bytes, shape.granted_bytes});
     if (!made) return fail(error_of(made.error()));
     return *made;
 }

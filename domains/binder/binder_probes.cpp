@@ -60,11 +60,11 @@ void interfaces_differ() {
     if (!expect(offer.has_value(), "no offer")) return;
     expect(b.offer("differing", identity(1, 3), limits()).error() == binder::BinderError::NameTaken,
            "a name twice");
-    auto const asked = b.bind(*offer, identity(2, 4), 16);
+    auto const asked = b.bind(*offer, identity(2, 4), 16, 0);
     expect(asked && asked->tag == binder::Asked::Tag::Mismatch && asked->mismatch.version == 3 &&
                asked->mismatch.hash_low == 1,
            "the other interface is not told");
-    auto const same = b.bind(*offer, identity(1, 9), 16);
+    auto const same = b.bind(*offer, identity(1, 9), 16, 0);
     if (expect(same && same->tag == binder::Asked::Tag::Binding, "the hash alone counts")) {
         // The offer's clients are counted, and each side's release counts once.
         auto const notice = b.next();
@@ -73,8 +73,8 @@ void interfaces_differ() {
                    !b.release(same->binding),
                "two sides, two releases");
     }
-    for (int i = 0; i < 4; ++i) (void)b.bind(*offer, identity(1, 3), 16);
-    auto const fifth = b.bind(*offer, identity(1, 3), 16);
+    for (int i = 0; i < 4; ++i) (void)b.bind(*offer, identity(1, 3), 16, 0);
+    auto const fifth = b.bind(*offer, identity(1, 3), 16, 0);
     expect(!fifth && fifth.error() == binder::BinderError::TooMany, "more clients than offered");
     for (;;) {
         auto const notice = b.next();
@@ -104,6 +104,7 @@ void random_operations() {
                 auto l = limits();
                 if (random.below(4) == 0) l.slots = static_cast<std::uint32_t>(random.next());
                 if (random.below(4) == 0) l.reply_bytes = static_cast<std::uint32_t>(random.next());
+                if (random.below(2) == 0) l.granted_bytes = 4096u << random.below(12);
                 auto const made = b.offer({name, random.below(2)}, identity(random.below(2), 1), l);
                 one(made);
                 if (made) place = *made;
@@ -120,7 +121,8 @@ void random_operations() {
                 break;
             case 4: {
                 auto const made =
-                    b.bind(number, identity(random.below(2), 1), 1u << random.below(8));
+                    b.bind(number, identity(random.below(2), 1), 1u << random.below(8),
+                           random.below(4) == 0 ? 4096u << random.below(6) : 0u);
                 one(made);
                 if (made && made->tag == binder::Asked::Tag::Binding) place = made->binding;
                 break;
@@ -228,6 +230,29 @@ void servers_die(std::string_view server_argument, char mode, std::uint64_t kill
     expect(status(client).state == 2 && status(client).exit_code == 0x600,
            "the client did not come through", status(client).exit_code, killed);
     sys::domain_destroy(client);
+}
+
+/// Clients that name ranges by hand and write into what is read, beside one that grants as it
+/// should; each is killed in the middle.
+void hostile_grants(std::uint64_t kills) {
+    auto const server = party("bound_server0", "gwork");
+    auto const friendly = party("bound_client1", "g2 work");
+    std::uint64_t frames = 0;
+    Random random(kSeed + 2);
+    for (std::uint64_t i = 0; i < kills && !has_failed; ++i) {
+        auto const hostile = party("bound_client0", "y1 work");
+        if (!expect(hostile != 0, "no hostile domain", i)) return;
+        Thread::sleep_until(now() + Duration::us(200) + Duration::ns(random.between(0, 800'000)));
+        expect(status(hostile).state == 1, "it was not refused, or refused wrongly",
+               status(hostile).exit_code, i);
+        sys::domain_destroy(hostile);
+        expect(status(server).state == 1 && status(friendly).state == 1, "one was harmed",
+               status(server).exit_code, status(friendly).exit_code);
+        if (i == 3) frames = frames_settled();
+        if (i > 3) expect_frames(frames, i);
+    }
+    sys::domain_destroy(server);
+    sys::domain_destroy(friendly);
 }
 
 /// Domains that write nonsense into their connection, others that bind and call beside them.
@@ -372,6 +397,11 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("binder.server_dies", [&] { servers_die("iwork", 'd', kills); });
     probe("binder.server_without_donation_dies", [&] { servers_die("iwork", 'a', kills); });
     probe("binder.server_with_worker_dies", [&] { servers_die("wwork", 'd', kills); });
+    probe("binder.granting_client_dies", [&] { clients_die("gwork", "g1 work", kills); });
+    probe("binder.granting_client_of_worker_dies", [&] { clients_die("vwork", "g1 work", kills); });
+    probe("binder.server_dies_while_reading", [&] { servers_die("gwork", 'g', kills); });
+    probe("binder.worker_dies_while_reading", [&] { servers_die("vwork", 'g', kills); });
+    probe("binder.hostile_grants", [&] { hostile_grants(kills); });
     probe("binder.hostile_parties", [&] { hostile_parties(kills); });
     probe("binder.flooded_server", flooded_server);
     probe("binder.sleeper_wakes_during_call", sleeper_wakes_during_call);

@@ -110,7 +110,8 @@ Result<std::uint64_t, BinderFailure> Bindings::offer(std::uint32_t party, std::s
                                                      invocation::BindingShape const& shape) {
     auto& p = parties_[party];
     if (name.size() > offer_name_max || clients_max == 0 || !shape.is_valid() ||
-        shape.client_bytes() > limits_.ring_bytes || shape.server_bytes() > limits_.ring_bytes) {
+        shape.client_ring_bytes() > limits_.ring_bytes ||
+        shape.server_bytes() > limits_.ring_bytes) {
         return fail(BinderFailure::OutOfRange);
     }
     for (char const c : name) {
@@ -188,7 +189,8 @@ Result<OfferRecord const*, BinderFailure> Bindings::describe(std::uint64_t numbe
 
 Result<std::uint64_t, BinderFailure> Bindings::bind(std::uint32_t party, std::uint64_t number,
                                                     invocation::InterfaceHash const& hash,
-                                                    std::uint32_t slots) {
+                                                    std::uint32_t slots,
+                                                    std::uint32_t granted_bytes) {
     auto* o = find_offer(number);
     if (o == nullptr) return fail(BinderFailure::NoSuchOffer);
     if (!policy.may_bind(name_of(*o), parties_[party].subject))
@@ -198,6 +200,8 @@ Result<std::uint64_t, BinderFailure> Bindings::bind(std::uint32_t party, std::ui
     if (o->clients >= o->clients_max) return fail(BinderFailure::TooMany);
     auto shape = o->shape;
     if (slots < shape.slots) shape.slots = slots;
+    if (granted_bytes < shape.granted_bytes) shape.granted_bytes = granted_bytes;
+    if (!shape.is_valid()) return fail(BinderFailure::OutOfRange);
     auto* const b = TRY(make(party, o->party, shape));
     b->offer = number;
     ++o->clients;
@@ -211,7 +215,8 @@ Result<std::uint64_t, BinderFailure> Bindings::reverse(std::uint32_t party, std:
         of->state != BindingRecord::State::Bound)
         return fail(BinderFailure::NoSuchBinding);
     if (!shape.is_valid() || shape.slots > limits_.reverse_slots ||
-        shape.request_bytes > limits_.reverse_body || shape.reply_bytes > limits_.reverse_body)
+        shape.request_bytes > limits_.reverse_body || shape.reply_bytes > limits_.reverse_body ||
+        shape.granted_bytes != 0)
         return fail(BinderFailure::OutOfRange);
     if (of->reversed) return fail(BinderFailure::TooMany);
     auto* const b = TRY(make(party, of->client, shape));

@@ -30,7 +30,7 @@ using DomainNumber = std::uint64_t;  ///< abi::DomainId
 struct BindingLimits {
     std::uint32_t offers = 64;
     std::uint32_t bindings = 4096;        ///< as client, and as many as server
-    std::uint32_t pages = 16 * 1024;      ///< of rings and their tables, on either side
+    std::uint32_t pages = 16 * 1024;      ///< of rings, areas and their tables, on either side
     std::uint32_t ring_bytes = 1u << 20;  ///< of one ring
     std::uint32_t reverse_body = 4096;    ///< longest body, either way, of a reverse binding
     std::uint32_t reverse_slots = 16;
@@ -152,10 +152,11 @@ public:
     Result<void, BinderFailure> withdraw(std::uint32_t party, std::uint64_t offer);
     Result<std::uint64_t, BinderFailure> find(std::uint32_t party, std::string_view name) const;
     Result<OfferRecord const*, BinderFailure> describe(std::uint64_t offer) const;
-    /// Also errors: Mismatch, then `describe` tells what is offered.
+    /// Also errors: Mismatch, then `describe` tells what is offered. granted_bytes: the area for
+    /// granted arguments, part of the client's stretch, at most as large as offered
     Result<std::uint64_t, BinderFailure> bind(std::uint32_t party, std::uint64_t offer,
                                               invocation::InterfaceHash const& hash,
-                                              std::uint32_t slots);
+                                              std::uint32_t slots, std::uint32_t granted_bytes = 0);
     /// A binding the other way: `party` is the server of `binding`, and its client is to serve.
     /// For handles to the client's objects. One at a time for each binding.
     /// errors: NoSuchBinding (not its server, or nobody is bound), TooMany, NoRoom, OutOfRange

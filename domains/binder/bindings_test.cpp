@@ -19,7 +19,8 @@ using invocation::InterfaceIdentity;
 
 class Maker final : public RingMaker {
 public:
-    Result<Rings, Failure> make(std::uint64_t, std::uint64_t) override {
+    Result<Rings, Failure> make(std::uint64_t request_bytes, std::uint64_t) override {
+        last_request_bytes = request_bytes;
         if (alive.size() >= room) return fail(Failure::NoMemory);
         Rings const r{++last, last + 1'000'000, 4};
         alive.insert(r.requests);
@@ -33,7 +34,7 @@ public:
     void ring_bell(std::uint32_t bell) override { bells.push_back(bell); }
 
     std::set<std::uint64_t> alive;
-    std::uint64_t last = 0;
+    std::uint64_t last = 0, last_request_bytes = 0;
     std::size_t room = 1'000'000;
     std::pair<DomainNumber, bool> last_offer{};
     std::vector<std::uint32_t> bells;
@@ -111,6 +112,38 @@ TEST_F(BinderTable, ADifferentHashIsAMismatchAndCostsNothing) {
     EXPECT_EQ(table.bind(client, o, {8, 0}, 4).error(), BinderFailure::Mismatch);
     EXPECT_EQ(table.bind(client, o, {7, 1}, 4).error(), BinderFailure::Mismatch);
     EXPECT_TRUE(maker.alive.empty());
+}
+
+TEST_F(BinderTable, TheGrantedAreaIsAsLargeAsBothSidesSay) {
+    InterfaceIdentity id;
+    id.hash.low = 7;
+    constexpr std::uint32_t page = 4096, most = invocation::granted_bytes_max;
+    for (auto const bad : {page + 1, most + page, 0xffff'f000u})
+        EXPECT_EQ(table.offer(server, "x", id, 10, BindingShape{16, 64, 64, bad}).error(),
+                  BinderFailure::OutOfRange);
+    auto const o = *table.offer(server, "x", id, 10, BindingShape{16, 64, 64, 4 * page});
+    for (auto const bad : {page - 1, page + 8, 4 * page - 1})
+        EXPECT_EQ(table.bind(client, o, {7, 0}, 4, bad).error(), BinderFailure::OutOfRange) << bad;
+    EXPECT_TRUE(maker.alive.empty());
+    for (auto const good : {0u, page, 4 * page}) {
+        auto const b = table.bind(client, o, {7, 0}, 4, good);
+        ASSERT_TRUE(b.has_value());
+        auto const notice = table.next(server);
+        EXPECT_EQ(notice.record->shape.granted_bytes, good);
+        EXPECT_EQ(maker.last_request_bytes, notice.record->shape.client_bytes());
+    }
+    for (auto const more : {4 * page + 1, 5 * page, most, 0xffff'ffffu}) {
+        ASSERT_TRUE(table.bind(client, o, {7, 0}, 4, more).has_value());
+        EXPECT_EQ(table.next(server).record->shape.granted_bytes, 4 * page);
+    }
+    // The way back has none.
+    auto const b = *table.bind(client, o, {7, 0}, 4, page);
+    (void)table.next(server);
+    ASSERT_TRUE(table.accept(server, b, 9) && table.collect(client, b));
+    EXPECT_EQ(table.reverse(server, b, BindingShape{4, 64, 64, page}).error(),
+              BinderFailure::OutOfRange);
+    EXPECT_TRUE(table.reverse(server, b, BindingShape{4, 64, 64}).has_value());
+    EXPECT_TRUE(table.check_invariants());
 }
 
 TEST_F(BinderTable, LimitsHold) {

@@ -12,12 +12,19 @@
 //      0.1 ms of each; exits with 0x600 and how many us that one came late at most
 //   c  so many times: two threads call for long, one behind the other, and a third takes both calls
 //      back after 1 ms each; exits with 0x600
+//   g  grants pieces of all sizes to a Digest without end, several at a time; when that server has
+//   died,
+//      binds anew; exits with 0x600 after so many bindings
+//   y  binds to a Digest, and for ever names ranges by hand that are and are not its own, and
+//   writes
+//      into them while they are read
 //   h  computes for ever
 //   x  writes nonsense into its connection to the binder, and rings, for ever
 // Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed.
 #include <new>
 
 #include "domains/binder/session.h"
+#include "domains/calls/digest.if.h"
 #include "domains/calls/work.if.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/channel.h"
@@ -35,9 +42,9 @@ alignas(binder::Bound) std::byte bound_memory[sizeof(binder::Bound)];
 
 /// Binds, and waits for an offer of that name if there is none.
 void bind(binder::Session& session, binder::Bound& bound, std::string_view name,
-          std::uint32_t slots) {
+          std::uint32_t slots, InterfaceInfo const& info = calls::Work::info) {
     for (auto const end = now() + Duration::ms(200);;) {
-        auto const done = session.bind_named(bound, name, calls::Work::info, slots, end);
+        auto const done = session.bind_named(bound, name, info, slots, end);
         if (done) return;
         auto const why = done.error();
         if ((why != Failure::Unreachable && why != Failure::PeerDead) || now() > end)
@@ -190,6 +197,73 @@ struct LongCall {
     sys::exit(0x600);
 }
 
+/// Grants until a call fails.
+Failure grant(binder::Bound& bound, Random& random) {
+    auto& client = bound.client();
+    calls::DigestProxy<CallClient> digest(client);
+    auto const fill = [&](std::span<std::byte> bytes) {
+        std::uint64_t sum = 0;
+        for (std::size_t at = 0; at + 8 <= bytes.size(); at += 8) {
+            auto const word = random.next();
+            __builtin_memcpy(bytes.data() + at, &word, 8);
+            sum += word;
+        }
+        return sum;
+    };
+    for (;;) {
+        if (client.granted_taken() != 0) sys::exit(0xbad);
+        auto const one = client.take_granted(random.between(8, 32'768));
+        auto const first = client.take_granted(random.between(8, 8'192));
+        auto const second = client.take_granted(random.between(8, 8'192));
+        if (!one || !first || !second) {
+            auto const& failed = !one ? one : !first ? first : second;
+            return failed.error();
+        }
+        auto const expected = fill(one->bytes());
+        auto const both = fill(first->bytes()) + fill(second->bytes());
+        auto const sum = digest.sum(one->view());
+        if (!sum) return static_cast<Failure>(sum.error());
+        if (*sum != expected) sys::exit(0xbad);
+        auto const sum_both = digest.sum_both(first->view(), 1, second->view());
+        if (!sum_both) return static_cast<Failure>(sum_both.error());
+        if (*sum_both != both) sys::exit(0xbad);
+        auto const readable = digest.readable();
+        if (!readable) return static_cast<Failure>(readable.error());
+        if (*readable) sys::exit(0xbad);
+    }
+}
+
+[[noreturn]] void ranges_by_hand(binder::Session& session, std::string_view name) {
+    auto& bound = *new (bound_memory) binder::Bound;
+    bind(session, bound, name, 16, calls::Digest::info);
+    auto& client = bound.client();
+    std::uint64_t const size = bound.shape().granted_bytes;
+    auto const area = session.end_of(bound).outgoing.subspan(bound.shape().granted_at());
+    Random random(7);
+    for (;;) {
+        auto const some = [&] {
+            auto const word = static_cast<std::uint32_t>(random.next());
+            return random.below(4) == 0 ? word : static_cast<std::uint32_t>(word % (size + 64));
+        };
+        auto const offset = some(), length = some();
+        for (std::uint64_t at = 0; at < size; at += 512)
+            area[at] = static_cast<std::byte>(random.next());
+        auto const out = client.begin(8);
+        if (!out) sys::exit(0x100 + static_cast<std::uint64_t>(out.error()));
+        std::uint32_t const words[] = {offset, length};
+        __builtin_memcpy(out->body.data(), words, sizeof(words));
+        auto const in = client.call(*out, {0, 0}, sizeof(words), Instant::never());
+        if (!in) sys::exit(0x100 + static_cast<std::uint64_t>(in.error()));
+        auto const status = in->status;
+        client.done(*in);
+        bool const inside = length == 0
+                                ? offset == 0
+                                : offset <= size && length <= size - offset && length <= 65'536;
+        if (status != (inside ? 0 : static_cast<std::uint16_t>(Failure::BadMessage)))
+            sys::exit(0xbad);
+    }
+}
+
 [[noreturn]] void nonsense(std::uint64_t seed) {
     auto const* calls = find_channel("binder");
     if (calls == nullptr) sys::exit(9);
@@ -229,7 +303,18 @@ extern "C" void nem_main(abi::Environment const& env) {
         jobs(session, count, name, env.arguments[0] == 'p');
     if (env.arguments[0] == 't') jobs_beside_sleeper(session, count, name);
     if (env.arguments[0] == 'c') cancelled(session, count, name);
+    if (env.arguments[0] == 'y') ranges_by_hand(session, name);
     auto& bound = *new (bound_memory) binder::Bound;
+    if (env.arguments[0] == 'g') {
+        Random random(count);
+        for (std::uint64_t i = 0; i < count; ++i) {
+            bind(session, bound, name, 16, calls::Digest::info);
+            auto const why = grant(bound, random);
+            if (why != Failure::PeerDead) sys::exit(0x300 + static_cast<std::uint64_t>(why));
+            session.unbind(bound);
+        }
+        sys::exit(0x600);
+    }
     for (std::uint64_t i = 0; i < count; ++i) {
         bind(session, bound, name, 16);
         bound.client().set_donation(env.arguments[0] != 'a');

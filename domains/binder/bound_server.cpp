@@ -1,8 +1,10 @@
-// bound_server: offers one Work by the binder and serves whoever binds to it.
-// Argument: 'i' in place or 'w' by a worker, then the offer's name.
+// bound_server: offers one Work, or one Digest, by the binder and serves whoever binds to it.
+// Argument: 'i' in place or 'w' by a worker; 'g' and 'v' the same with a Digest, which reads what
+// it is granted; then the offer's name.
 #include <new>
 
 #include "domains/binder/session.h"
+#include "domains/calls/digest_object.h"
 #include "domains/calls/work_object.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/memory/pages.h"
@@ -15,9 +17,11 @@ using namespace nemesis::invocation;
 /// All that lives as long as the domain: no destructors are ever run.
 struct Everything {
     calls::WorkObject object;
+    calls::DigestObject digest;
     Backlog backlog;
     binder::Session session;
-    binder::Offered offered{static_cast<calls::Work*>(&object), calls::Work::info, backlog};
+    binder::Offered work{static_cast<calls::Work*>(&object), calls::Work::info, backlog};
+    binder::Offered digests{static_cast<calls::Digest*>(&digest), calls::Digest::info, backlog};
     Thread server;
 };
 alignas(Everything) std::byte memory[sizeof(Everything)];
@@ -28,13 +32,15 @@ extern "C" void nem_main(abi::Environment const& env) {
     auto& all = *new (memory) Everything;
     if (!all.session.open()) sys::exit(9);
     std::string_view const name = env.arguments + 1;
+    auto const how = env.arguments[0];
     auto const mode =
-        env.arguments[0] == 'w' ? CallServer::Mode::Workers : CallServer::Mode::InPlace;
+        how == 'w' || how == 'v' ? CallServer::Mode::Workers : CallServer::Mode::InPlace;
+    auto& offer = how == 'g' || how == 'v' ? all.digests : all.work;
     if (mode == CallServer::Mode::Workers) all.object.backlog = &all.backlog;
     // The name of one that has just died may be taken for a moment yet.
     for (auto const end = now() + Duration::ms(50);;) {
         auto const offered =
-            all.session.offer(all.offered, {.name = name, .clients_max = 4096, .mode = mode});
+            all.session.offer(offer, {.name = name, .clients_max = 4096, .mode = mode});
         if (offered) break;
         if (offered.error() != Failure::Busy || now() > end)
             sys::exit(0x200 + static_cast<std::uint64_t>(offered.error()));

@@ -53,7 +53,16 @@ Failure refused(std::string_view what, BinderError why) {
 /// Calls in flight on a way back, at most.
 constexpr std::uint32_t reverse_slots = 4;
 
-BindingShape shape_of(Shape const& s) { return {s.slots, s.request_bytes, s.reply_bytes}; }
+BindingShape shape_of(Shape const& s) {
+    return {s.slots, s.request_bytes, s.reply_bytes, s.granted_bytes};
+}
+
+/// As much as whole pages, of what may be asked for.
+std::uint32_t granted_pages(std::uint64_t bytes) {
+    return bytes >= granted_bytes_max
+               ? granted_bytes_max
+               : BindingShape::granted_pages(static_cast<std::uint32_t>(bytes));
+}
 
 }  // namespace
 
@@ -126,20 +135,23 @@ void Session::drop_rings(std::int64_t (&stretches)[2]) {
 
 Result<void, Failure> Session::bind(Bound& bound, std::uint64_t offer, InterfaceInfo const& info,
                                     std::uint32_t slots, Instant until) {
-    return bind_wanted(bound, offer, {identity_of(info), info.request_max, info.reply_max, slots},
-                       until);
+    auto const granted = bound.granted_wanted_ != 0 ? bound.granted_wanted_ : info.granted_max;
+    return bind_wanted(
+        bound, offer,
+        {identity_of(info), info.request_max, info.reply_max, slots, granted_pages(granted)},
+        until);
 }
 
 Result<void, Failure> Session::bind_described(Bound& bound, std::uint64_t offer, Instant until) {
     auto const said = binder_.describe(offer);
     if (!said) return fail(failure_of(said.error()));
-    return bind_wanted(bound, offer, {said->identity, 8, 0, 4}, until);
+    return bind_wanted(bound, offer, {said->identity, 8, 0, 4, 0}, until);
 }
 
 Result<void, Failure> Session::bind_wanted(Bound& bound, std::uint64_t offer, Wanted const& wanted,
                                            Instant until) {
     if (bound.is_bound()) unbind(bound);
-    auto const asked = binder_.bind(offer, wanted.identity, wanted.slots);
+    auto const asked = binder_.bind(offer, wanted.identity, wanted.slots, wanted.granted);
     if (!asked) return fail(refused(wanted.identity.name.view(), asked.error()));
     if (asked->tag == Asked::Tag::Mismatch) {
         char text[256];
@@ -279,6 +291,9 @@ Result<void, Failure> Session::offer(Offered& offered, Offered::Options const& o
     auto const& info = *offered.info_;
     limits.request_bytes = info.request_max < question ? question : info.request_max;
     limits.reply_bytes = info.reply_max < piece ? piece : info.reply_max;
+    constexpr std::uint64_t calls = 4;
+    limits.granted_bytes = granted_pages(options.granted_bytes != 0 ? options.granted_bytes
+                                                                    : calls * info.granted_max);
     offering_.lock();
     auto const made = binder_.offer(options.name, identity_of(*offered.info_), limits);
     if (made) {
@@ -367,7 +382,7 @@ void Session::advance(ServedClient& client) {
             if (end && !*end) return;  // the bell rings when there is an answer
             if (end) {
                 auto const done =
-                    complete(back.bound, **end, {{}, reverse_body, reverse_body, reverse_slots});
+                    complete(back.bound, **end, {{}, reverse_body, reverse_body, reverse_slots, 0});
                 back.has_failed = !done;
                 if (done) back.bound.client_.set_handles(&client.handles);
                 back.is_connected = done.has_value();

@@ -97,6 +97,11 @@ public:
     bool is_bound() const { return binding_ != 0; }
     /// Whether calls fail because the server is gone: unbind, and bind anew.
     bool is_dead() const { return client_.is_dead(); }
+    /// How much room for granted arguments the next bind asks for: whole pages are made of it, paid
+    /// from this domain's limit at the binder; shape() says how much the server has allowed.
+    /// Without: as much as one call of the interface takes. units: bytes, at most
+    /// invocation::granted_bytes_max
+    void want_granted(std::uint32_t bytes) { granted_wanted_ = bytes; }
     /// What was agreed. requires: is_bound()
     invocation::BindingShape const& shape() const { return shape_; }
     /// The domain that serves it. requires: is_bound()
@@ -126,6 +131,7 @@ private:
     invocation::Import imports_[imports_max];
     invocation::ConnectionHandles handles_;
     bool flush_later_ = false;
+    std::uint32_t granted_wanted_ = 0;
     std::uint64_t binding_ = 0;
     std::uint64_t server_ = 0;              ///< its domain
     std::int64_t stretches_[2] = {-1, -1};  ///< accepted: requests, replies
@@ -179,6 +185,8 @@ public:
         std::string_view name = {};  ///< in the binder; empty: found by its number only
         std::uint32_t clients_max = 64;
         std::uint32_t slots = 16;
+        /// Most room for granted arguments that a client can have; 0: four calls' worth.
+        std::uint32_t granted_bytes = 0;
         invocation::CallServer::Mode mode = invocation::CallServer::Mode::InPlace;
         PerClient per_client = {};  ///< none: all have the object of the constructor
         /// Handles of clients' objects are taken, and can be called, but not by operations that
@@ -259,7 +267,7 @@ private:
     /// What a client wants. units: bytes
     struct Wanted {
         Identity identity;
-        std::uint32_t request_max = 0, reply_max = 0, slots = 0;
+        std::uint32_t request_max = 0, reply_max = 0, slots = 0, granted = 0;
     };
     Result<void, Failure> bind_wanted(Bound& bound, std::uint64_t offer, Wanted const& wanted,
                                       Instant until);
