@@ -127,7 +127,8 @@ void life();        // domain_create_destroy, idle_memory
 void decisions();   // sched_decision_n10
 void spawning();    // spawn_cached, spawn_cold
 void naming();      // resolve_local, resolve_mounted
-void idc();         // maillon_overhead, idc_call_0, idc_call_64, idc_call_4096, idc_stream_b16
+void idc();         // maillon_overhead, idc_call_0, idc_call_64, idc_call_4096, idc_stream_b16,
+                    // idc_pieces_64k, idc_granted_64k
 void crowd();       // everything with 10,000 domains
 // Jobs that ask for all that was promised:
 void guarantees_full();     // of 99.5 % of the processor

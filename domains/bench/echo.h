@@ -18,6 +18,12 @@ public:
             sum += data.read<std::uint64_t>(at).value_or(0);
         return sum;
     }
+    Result<std::uint64_t, EchoError> lend(invocation::GrantedView const& data) override {
+        std::uint64_t sum = 0;
+        for (std::uint64_t at = 0; at < data.size(); at += 512)
+            sum += data.load<std::uint64_t>(at).value_or(0);
+        return sum;
+    }
     Result<void, EchoError> note(std::array<std::uint64_t, 8> const& value) override {
         ++count_;
         sum_ += value[0];

@@ -30,6 +30,7 @@ public:
         return value;
     }
     Result<std::uint64_t, EchoError> take(ByteView) override { return 0; }
+    Result<std::uint64_t, EchoError> lend(GrantedView const&) override { return 0; }
     Result<void, EchoError> note(std::array<std::uint64_t, 8> const&) override { return {}; }
     Result<NotedResult, EchoError> noted() override { return NotedResult{}; }
     std::uint64_t calls = 0;
@@ -96,6 +97,35 @@ void measure(std::string_view metric, F&& call) {
     report({.metric = metric, .root_writes_hundredths = writes, .crossings = 4});
 }
 
+/// 64 KiB to the server: in pieces that are copied, and filled and granted in place.
+void large(CallClient& client, EchoProxy<CallClient>& echo) {
+    constexpr std::uint32_t kBytes = 65536, kPiece = 4096;
+    static std::byte data[kBytes];
+    auto const fill = [](std::span<std::byte> to) {
+        for (std::uint32_t i = 0; i < kBytes; ++i) to[i] = static_cast<std::byte>(i / 512);
+    };
+    fill(data);
+    std::uint64_t expected = 0;
+    for (std::uint64_t at = 0; at < kBytes; at += 512)
+        expected += ByteView(data).read<std::uint64_t>(at).value_or(0);
+    measure("idc_pieces_64k", [&] {
+        std::uint64_t sum = 0;
+        for (std::uint32_t at = 0; at < kBytes; at += kPiece) {
+            auto const part = echo.take(ByteView(std::span(data).subspan(at, kPiece)));
+            if (!part) require(false, "take");
+            sum += *part;
+        }
+        if (sum != expected) require(false, "pieces");
+    });
+    auto const buffer = client.take_granted(kBytes);
+    require(buffer.has_value(), "no room to grant");
+    fill(buffer->bytes());
+    measure("idc_granted_64k", [&] {
+        auto const sum = echo.lend(buffer->view());
+        if (!sum || *sum != expected) require(false, "lend");
+    });
+}
+
 void stream(CallClient& client, EchoProxy<CallClient>& echo) {
     constexpr std::uint32_t kBatch = 16;
     std::array<std::uint64_t, 8> value{1};
@@ -149,6 +179,7 @@ void idc() {
         auto const sum = echo.take(ByteView(data));
         if (!sum || *sum != 0x1C1C'1C1C'1C1C'1C1Cull) require(false, "take");
     });
+    large(client, echo);
     stream(client, echo);
 }
 

@@ -15,7 +15,8 @@ GROUPS = {
                512, 120),
     "interrupts": (("irq_to_domain", "irq_noted"), 512, 120),
     "decisions": (("sched_decision_n10",), 512, 120),
-    "idc": (("maillon_overhead", "idc_call_0", "idc_call_64", "idc_call_4096", "idc_stream_b16"),
+    "idc": (("maillon_overhead", "idc_call_0", "idc_call_64", "idc_call_4096", "idc_pieces_64k",
+             "idc_granted_64k", "idc_stream_b16"),
             512, 120),
     "life": (("domain_create_destroy", "idle_memory"), 512, 120),
     "naming": (("resolve_local", "names_resolve_each", "resolve_mounted"), 512, 300),
@@ -54,7 +55,7 @@ MORE = {
     "timers_fpu": "domain bench_fpu_hog { image bench_fpu_hog fpu spare weight 1 memory 1MiB }\n",
     "idc": "domain bench_server { image bench_server spare weight 1 memory 1MiB slots 4 "
            "endpoints 16 }\n"
-           "channel bench.calls -> bench_server.calls { slots 16 of 8KiB }\n"
+           "channel bench.calls -> bench_server.calls { slots 16 of 16KiB }\n"
            "channel bench_server.replies -> bench.replies { slots 16 of 8KiB }\n",
     "throw": "domain bench_throw {{ image bench_throw fpu contract 50ms/100ms memory 16MiB "
              "stack 256KiB privileges {{ kps control_machine report }} argument \"{argument}\" }}\n",

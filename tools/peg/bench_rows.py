@@ -32,6 +32,8 @@ LIMITS = {
     "idc_call_0": (410, "max"),
     "idc_call_64": (520, "max"),
     "idc_call_4096": (1000, "max"),
+    "idc_pieces_64k": (),  # 64 KiB as 16 calls; beside them one with the memory granted
+    "idc_granted_64k": (),
     "idc_stream_b16": (90, "max"),
     "rpc_null": (12_000, "median"),
     "rpc_null_call": (),  # either node's part
