@@ -2,10 +2,8 @@
 // Argument: 'm' and how often, at random instants ("m40"); or 'w': once, from home 0 to home 1 with
 // a pause between taking and settling, and ends, with 0x601, when that has begun.
 // Exits with 0x600, or 0xbad'0000 and the line where something was not as it must be.
-#include <new>
-
-#include "domains/names/names_client.h"
 #include "domains/names/service.h"
+#include "domains/parties/client.h"
 #include "domains/services/migrant.if.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/clock.h"
@@ -16,29 +14,16 @@ namespace {
 
 using namespace nemesis;
 
-constexpr std::uint64_t space_bytes = 16 * 1024;
 constexpr std::uint64_t pause_ns = 20'000'000;
-
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
 
 using Handle = name_service::ServiceHandle<services::Migrant, services::MigrantProxy>;
 constexpr std::string_view paths[] = {"global/services/home0", "global/services/home1"};
 
-/// All that lives as long as the domain: no destructors are ever run.
-struct Client {
-    explicit Client(names::NameSpace const& own) : space(own) {}
-    binder::Session session;
-    name_service::SystemNames system{session};
-    names::NameSpace space;
+struct Client : parties::Client {
+    using parties::Client::Client;
     Handle homes[2] = {{space, session, paths[0]}, {space, session, paths[1]}};
     Thread second;
 };
-alignas(Client) std::byte client_memory[sizeof(Client)];
 
 void move_often(Client& client, std::uint64_t count) {
     Random random(20261124);
@@ -74,15 +59,9 @@ void watch(Client& client) {
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
-    auto* const memory = static_cast<std::byte*>(pages::take(space_bytes / abi::kPageSize));
     auto* const stack = pages::take(8);
-    CHECK(memory != nullptr && stack != nullptr, 0);
-    auto const space = names::NameSpace::create({memory, space_bytes}, 1);
-    CHECK(space.has_value(), 0);
-    auto& client = *new (client_memory) Client(*space);
-    CHECK(client.session.open().has_value(), 0);
-    CHECK(client.space.make_directory("global").has_value(), 0);
-    CHECK(client.space.mount("global", client.system).has_value(), 0);
+    CHECK(stack != nullptr, 0);
+    auto& client = parties::open_client<Client>();
     if (env.arguments[0] == 'm') {
         std::uint64_t count = 0;
         for (auto const* at = env.arguments + 1; *at >= '0' && *at <= '9'; ++at)

@@ -7,10 +7,8 @@
 // all are of calls that were not made, but then. After the last move each thread makes 50 entries
 // more. Exits with 0x600'0000 and how many errors there were, or 0xbad'0000 and the line where
 // something was not as it must be.
-#include <new>
-
-#include "domains/names/names_client.h"
 #include "domains/names/service.h"
+#include "domains/parties/client.h"
 #include "domains/services/ledger.if.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
@@ -21,22 +19,10 @@ namespace {
 using namespace nemesis;
 using invocation::Failure;
 
-constexpr std::uint64_t space_bytes = 16 * 1024;
 constexpr std::uint64_t entries_at_the_end = 50;
 
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
-
-/// All that lives as long as the domain: no destructors are ever run.
-struct Client {
-    explicit Client(names::NameSpace const& own) : space(own) {}
-    binder::Session session;
-    name_service::SystemNames system{session};
-    names::NameSpace space;
+struct Client : parties::Client {
+    using parties::Client::Client;
     name_service::ServiceHandle<services::Ledger, services::LedgerProxy> book{
         space, session, "global/services/ledger"};
     std::uint8_t number = 0;
@@ -45,7 +31,6 @@ struct Client {
     std::uint64_t errors = 0, entries = 0;
     Thread second;
 };
-alignas(Client) std::byte client_memory[sizeof(Client)];
 
 void write_until_the_last(Client& client, std::uint8_t writer) {
     std::uint64_t moves = 0, failed = 0, left = entries_at_the_end, deaths = 0;
@@ -92,19 +77,13 @@ void write_until_the_last(Client& client, std::uint8_t writer) {
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
-    auto* const memory = static_cast<std::byte*>(pages::take(space_bytes / abi::kPageSize));
     auto* const stack = pages::take(4);
-    CHECK(memory != nullptr && stack != nullptr, 0);
-    auto const space = names::NameSpace::create({memory, space_bytes}, 1);
-    CHECK(space.has_value(), 0);
-    auto& client = *new (client_memory) Client(*space);
+    CHECK(stack != nullptr, 0);
+    auto& client = parties::open_client<Client>();
     client.number = static_cast<std::uint8_t>(env.arguments[0] - '0');
     client.kills = env.arguments[1] == 'k';
     for (auto const* at = env.arguments + 2; *at >= '0' && *at <= '9'; ++at)
         client.moves = client.moves * 10 + static_cast<std::uint64_t>(*at - '0');
-    CHECK(client.session.open().has_value(), 0);
-    CHECK(client.space.make_directory("global").has_value(), 0);
-    CHECK(client.space.mount("global", client.system).has_value(), 0);
     CHECK(client.second.start(
               [](void* self) {
                   auto& all = *static_cast<Client*>(self);

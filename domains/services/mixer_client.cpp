@@ -6,13 +6,10 @@
 // gives the connection back, looks whether it has as many endpoints as at first, and exits with
 // 0x600'0000 and how many errors there were. Exits with 0xbad'0000 and the line where something
 // was not as it must be.
-#include <new>
-
-#include "domains/names/names_client.h"
 #include "domains/names/service.h"
+#include "domains/parties/client.h"
 #include "domains/services/mixer.if.h"
 #include "libnemesis/clock.h"
-#include "libnemesis/log/log.h"
 #include "libnemesis/memory/pages.h"
 
 namespace {
@@ -20,28 +17,15 @@ namespace {
 using namespace nemesis;
 using invocation::Failure;
 
-constexpr std::uint64_t space_bytes = 16 * 1024;
 constexpr std::uint64_t calls_at_the_end = 50;
 
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
-
-/// All that lives as long as the domain: no destructors are ever run.
-struct Client {
-    explicit Client(names::NameSpace const& own) : space(own) {}
-    binder::Session session;
-    name_service::SystemNames system{session};
-    names::NameSpace space;
+struct Client : parties::Client {
+    using parties::Client::Client;
     name_service::ServiceHandle<services::Mixer, services::MixerProxy> mixer{
         space, session, "global/services/mixer"};
     std::uint64_t errors = 0;
     Thread second;
 };
-alignas(Client) std::byte client_memory[sizeof(Client)];
 
 void call_until_the_last(Client& client) {
     std::uint64_t life = 0, failed = 0, left = calls_at_the_end;
@@ -80,15 +64,9 @@ std::uint64_t endpoints_used() {
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const&) {
-    auto* const memory = static_cast<std::byte*>(pages::take(space_bytes / abi::kPageSize));
     auto* const stack = pages::take(4);
-    CHECK(memory != nullptr && stack != nullptr, 0);
-    auto const space = names::NameSpace::create({memory, space_bytes}, 1);
-    CHECK(space.has_value(), 0);
-    auto& client = *new (client_memory) Client(*space);
-    CHECK(client.session.open().has_value(), 0);
-    CHECK(client.space.make_directory("global").has_value(), 0);
-    CHECK(client.space.mount("global", client.system).has_value(), 0);
+    CHECK(stack != nullptr, 0);
+    auto& client = parties::open_client<Client>();
     auto const before = endpoints_used();
     CHECK(client.second.start(
               [](void* self) { call_until_the_last(*static_cast<Client*>(self)); }, &client,

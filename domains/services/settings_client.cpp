@@ -9,34 +9,24 @@
 //   o  there is no agent   h  it is of another interface   b  it is broken   s  it is a stranger's
 //   d  the service dies and comes back: what its second life says is never mixed with the first's
 // Exits with 0x600, or 0xbad'0000 and the line where something was not as it must be.
-#include <new>
-
-#include "domains/names/names_client.h"
+#include "domains/parties/client.h"
 #include "domains/services/agent.h"
 #include "domains/services/settings.if.h"
 #include "libnemesis/base/hash.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
-#include "libnemesis/memory/pages.h"
 
 namespace {
 
 using namespace nemesis;
 using invocation::Failure;
+using parties::check;
 using services::AgentLoader;
 using services::SettingsError;
 
-constexpr std::uint64_t space_bytes = 16 * 1024;
 constexpr auto lease = Duration::ms(10);  ///< the service's
 /// What a thread may wait for the processor, and a read take, at most.
 constexpr auto delay_max = Duration::us(500);
-
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
 
 template <typename T>
 T value_of(Result<T, SettingsError> const& result, std::uint64_t line) {
@@ -47,15 +37,10 @@ T value_of(Result<T, SettingsError> const& result, std::uint64_t line) {
 
 using Handle = name_service::ServiceHandle<services::Settings, services::SettingsProxy>;
 
-/// All that lives as long as the domain: no destructors are ever run.
-struct Client {
-    explicit Client(names::NameSpace const& own) : space(own) {}
-    binder::Session session;
-    name_service::SystemNames system{session};
-    names::NameSpace space;
+struct Client : parties::Client {
+    using parties::Client::Client;
     Handle plain{space, session, "global/services/settings"};
 };
-alignas(Client) std::byte client_memory[sizeof(Client)];
 
 std::uint64_t asked_count = 0;  ///< how often the policy was asked
 bool accept(void*, services::OfferedAgent const& agent) {
@@ -207,14 +192,7 @@ void run(Client& client, char mode) {
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
-    auto* const memory = static_cast<std::byte*>(pages::take(space_bytes / abi::kPageSize));
-    CHECK(memory != nullptr, 0);
-    auto const space = names::NameSpace::create({memory, space_bytes}, 1);
-    CHECK(space.has_value(), 0);
-    auto& client = *new (client_memory) Client(*space);
-    CHECK(client.session.open().has_value(), 0);
-    CHECK(client.space.make_directory("global").has_value(), 0);
-    CHECK(client.space.mount("global", client.system).has_value(), 0);
+    auto& client = parties::open_client<Client>();
     run(client, env.arguments[0]);
     sys::exit(0x600);
 }

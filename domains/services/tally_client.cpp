@@ -9,15 +9,12 @@
 //   x  NUMBER times in turn a service that lies about its code: an error of the call, and nothing
 //      is left here
 // Exits with 0x600, or 0xbad'0000 and the line where something was not as it must be.
-#include <new>
-
-#include "domains/names/names_client.h"
+#include "domains/parties/client.h"
 #include "domains/services/object_fetcher.h"
 #include "domains/services/tally_object.h"
 #include "libnemesis/activation/domain_status.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/log/log.h"
-#include "libnemesis/memory/pages.h"
 
 namespace {
 
@@ -26,26 +23,11 @@ using invocation::Failure;
 using services::Tally;
 using services::TallyError;
 
-constexpr std::uint64_t space_bytes = 16 * 1024;
 constexpr std::uint64_t first_sum = 7'000;  ///< of the service's objects
-
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
 
 using Handle = name_service::ServiceHandle<Tally, services::TallyProxy>;
 
-/// All that lives as long as the domain: no destructors are ever run.
-struct Client {
-    explicit Client(names::NameSpace const& own) : space(own) {}
-    binder::Session session;
-    name_service::SystemNames system{session};
-    names::NameSpace space;
-};
-alignas(Client) std::byte client_memory[sizeof(Client)];
+using parties::Client;
 
 /// The last image that was asked about.
 std::uint64_t asked_bytes = 0;
@@ -60,7 +42,7 @@ bool refuse(void*, std::span<std::byte const> image) {
 
 template <typename T>
 std::uint64_t value_of(T const& result, std::uint64_t line) {
-    check(result.has_value(), line, result ? 0 : static_cast<std::uint64_t>(result.error()));
+    parties::check(result.has_value(), line, result ? 0 : static_cast<std::uint64_t>(result.error()));
     return *result;
 }
 #define VALUE(result) value_of(result, __LINE__)
@@ -197,14 +179,7 @@ void lied_to(Client& client, std::uint64_t count) {
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
-    auto* const memory = static_cast<std::byte*>(pages::take(space_bytes / abi::kPageSize));
-    CHECK(memory != nullptr, 0);
-    auto const space = names::NameSpace::create({memory, space_bytes}, 1);
-    CHECK(space.has_value(), 0);
-    auto& client = *new (client_memory) Client(*space);
-    CHECK(client.session.open().has_value(), 0);
-    CHECK(client.space.make_directory("global").has_value(), 0);
-    CHECK(client.space.mount("global", client.system).has_value(), 0);
+    auto& client = parties::open_client<Client>();
     std::uint64_t number = 0;
     for (auto const* at = env.arguments + 1; *at >= '0' && *at <= '9'; ++at)
         number = number * 10 + static_cast<std::uint64_t>(*at - '0');
