@@ -42,7 +42,8 @@ bool refuse(void*, std::span<std::byte const> image) {
 
 template <typename T>
 std::uint64_t value_of(T const& result, std::uint64_t line) {
-    parties::check(result.has_value(), line, result ? 0 : static_cast<std::uint64_t>(result.error()));
+    parties::check(result.has_value(), line,
+                   result ? 0 : static_cast<std::uint64_t>(result.error()));
     return *result;
 }
 #define VALUE(result) value_of(result, __LINE__)
