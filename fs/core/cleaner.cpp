@@ -78,25 +78,11 @@ void Store::clean() {
     wake();
 }
 
-/// Segments that guaranteed recordings fill in thirty-two rounds: a pass has to end before them.
-u64 Store::recorded_ahead() const {
-    u64 n = 0;
-    for (u32 i = 0; i < options_.media_streams && guaranteed_ > 0; ++i) {
-        MediaSession const& s = sessions_[i];
-        if (s.used && s.guaranteed && !s.playing) n += s.load.segments * 32;
-    }
-    u64 const most = superblock_.segments / 8;
-    return n < most ? n : most;
-}
-
 Task Store::clean_task() {
     for (;;) {
         if (health_ == Health::ReadOnly || health_ == Health::Stopped || unmount_wanted_) co_return;
-        u64 const percent = superblock_.segments * options_.reserve_percent / 100;
-        u64 const reserve =
-            percent > options_.reserve_segments ? percent : options_.reserve_segments;
         bool const low = options_.clean_automatically &&
-                         segments_free_ < 2 * reserve + 4 + recorded_ahead() &&
+                         segments_free_ < 2 * reserved() + 4 + recorded_ahead_ &&
                          garbage_entries() > useless_garbage_ + 64;
         if (!clean_wanted_ && !low) {
             co_await changed();
@@ -380,12 +366,11 @@ u32 Store::score_for_space(u32 count, u64 from, u64 to) {
         }
         blocks = 0;
     }
-    u64 const percent = superblock_.segments * options_.reserve_percent / 100;
-    u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
     u64 const entries = root_[old_garbage_file].size / sizeof(Record);
     u64 const part = superblock_.segments / 20;
     u64 const more = part < 8 ? 8 : part < 24 ? part : 24;
-    u64 const goal = (reserve + more) * segment_blocks * (to - from) / (entries > 0 ? entries : 1);
+    u64 const goal =
+        (reserved() + more) * segment_blocks * (to - from) / (entries > 0 ? entries : 1);
     u64 sum = 0;
     for (u32 n = score_max; n-- > 0;) {
         sum += gain[n];
@@ -522,7 +507,9 @@ Task Store::add_victim(u64 segment, DeadBlocks dead) {
     u32 const rows = SegmentEntry{segments_[segment]}.rows();
     u64 const birth = SegmentEntry{segments_[segment]}.birth();
     u32 const start = candidate_count_;
+    scratch_wanted_ = true;
     while (scratch_used_) co_await changed();
+    scratch_wanted_ = false;
     scratch_used_ = true;
     Summary& s = pending_[0];
     u32 row = 0;
@@ -574,10 +561,8 @@ Task Store::finish_victims() {
     if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
     for (u32 i = 0; i < victim_count_; ++i) free_segment(victims_[i]);
     victim_count_ = candidate_count_ = 0;
-    u64 const percent = superblock_.segments * options_.reserve_percent / 100;
-    u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
     while (pending_free_count_ > 0 &&
-           (pending_free_count_ > pending_free_max / 2 || segments_free_ < reserve)) {
+           (pending_free_count_ > pending_free_max / 2 || segments_free_ < reserved())) {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         want_checkpoint();
         co_await changed();

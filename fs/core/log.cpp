@@ -16,18 +16,36 @@ constexpr u64 freeing_flag = u64{1} << 5;   // in memory only: free after the ne
 
 }  // namespace
 
+/// Segments that only deletion and cleaning may use.
+u64 Store::reserved() const {
+    u64 const percent = superblock_.segments * options_.reserve_percent / 100;
+    return percent > options_.reserve_segments ? percent : options_.reserve_segments;
+}
+
+/// Segments that nobody but guaranteed recordings takes, for they cannot wait for a cleaning pass
+/// to end: half of what they fill while one is under way.
+u64 Store::kept_for_recordings() const { return recorded_ahead_ / 2; }
+
+/// Whether that many more blocks leave `kept` segments free.
+bool Store::leaves_free(u64 blocks, u64 kept) const {
+    u64 const dirty = dirty_user_ + dirty_system_ + blocks;
+    return segments_free_ >= dirty / 100 + 3 + kept;
+}
+
 /// Whether an operation that needs this many blocks has room. `freeing`: it may use the reserve,
 /// but not the half that a cleaning pass works with, as long as one is under way or has a prospect.
 bool Store::space_for(u64 blocks, bool freeing) const {
-    u64 const dirty = dirty_user_ + dirty_system_ + blocks;
-    u64 const need = dirty / 100 + 3;
-    u64 const percent = superblock_.segments * options_.reserve_percent / 100;
-    u64 const reserve = percent > options_.reserve_segments ? percent : options_.reserve_segments;
+    if (!freeing) return leaves_free(blocks, reserved() + kept_for_recordings());
     bool const prospect =
         options_.clean_automatically && (cleaning_ || clean_wanted_ || pending_free_count_ > 0 ||
                                          garbage_entries() > useless_garbage_ + 64);
-    u64 const kept = prospect ? reserve / 2 : 0;
-    return segments_free_ >= need + (freeing ? kept : reserve);
+    return leaves_free(blocks, prospect ? reserved() / 2 : 0);
+}
+
+/// The same for that many segments of a recording.
+bool Store::space_to_record(u64 segments, bool guaranteed) const {
+    u64 const kept = guaranteed ? 0 : kept_for_recordings();
+    return leaves_free(segments * segment_blocks, reserved() + kept);
 }
 
 /// Whether a changing operation may start now; false: it waits.
@@ -515,8 +533,7 @@ Statistics Store::statistics() const {
     Statistics s = statistics_;
     s.segments = superblock_.segments;
     s.segments_free = segments_free_;
-    u64 const percent = superblock_.segments * options_.reserve_percent / 100;
-    s.segments_reserved = percent > options_.reserve_segments ? percent : options_.reserve_segments;
+    s.segments_reserved = reserved() + kept_for_recordings();
     s.pnodes = pnode_count_;
     return s;
 }

@@ -49,13 +49,17 @@ bool Store::admit(Request& r, StreamShape const* shape, RoundLoad* load) {
 
 void Store::recount_guarantees() {
     guaranteed_ = 0;
+    recorded_ahead_ = 0;
     admitted_ = RoundLoad{};
     for (u32 i = 0; i < options_.media_streams; ++i) {
         MediaSession const& s = sessions_[i];
         if (!s.used || !s.guaranteed) continue;
         ++guaranteed_;
         admitted_ = admitted_ + s.load;
+        if (!s.playing) recorded_ahead_ += s.load.segments * recorded_rounds;
     }
+    u64 const most = superblock_.segments / 8;
+    if (recorded_ahead_ > most) recorded_ahead_ = most;
     for (u32 d = 0; d < disks; ++d) next_io(d);
 }
 

@@ -8,10 +8,10 @@
 namespace nemesis::fs {
 
 /// Checks every row of the segment; mends single bad blocks, and gives a disk that is being rebuilt
-/// its column.
+/// its column. A cleaning pass goes first: who waits for space waits for it.
 Task Store::check_segment(u64 segment, bool* good) {
     *good = true;
-    while (scratch_used_) co_await changed();
+    while (scratch_used_ || scratch_wanted_) co_await changed();
     scratch_used_ = true;
     u64 const value = segments_[segment];
     SegmentEntry const e{value};
@@ -120,7 +120,7 @@ Task Store::scrub_task() {
         if (health_ != Health::Mounted || unmount_wanted_) break;
         SegmentEntry const e{segments_[scrub_cursor_]};
         bool const open = scrub_cursor_ == head_[0].segment || scrub_cursor_ == head_[1].segment;
-        if (open && (partials_in_flight_ > 0 || scratch_used_)) {
+        if (open && (partials_in_flight_ > 0 || scratch_used_ || scratch_wanted_)) {
             co_await changed();
             continue;
         }

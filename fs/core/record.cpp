@@ -184,10 +184,10 @@ void Store::hurry(MediaSession& s) {
 }
 
 /// The stream's next segment: of its run, of a new run, or a single one where no run is free.
-u64 Store::next_segment(MediaStream& m) {
+u64 Store::next_segment(MediaSession const& s, MediaStream& m) {
     if (m.run_next == m.run_end) {
         u32 const run = options_.media_run;
-        bool const room = run > 1 && space_for(u64{run} * segment_blocks, false);
+        bool const room = run > 1 && space_to_record(run, s.guaranteed);
         m.run_next = room ? allocate_run(run) : no_segment;
         if (m.run_next == no_segment) {
             m.run_next = allocate_segment();
@@ -219,13 +219,13 @@ bool Store::place_block(MediaSession& s, MediaStream& m, u8 const* data) {
             if (free) b = &buffers_[i];
         }
         if (!b) return false;
-        if (!space_for(256, false)) {
+        if (!space_to_record(1, s.guaranteed)) {
             if (!space_may_come()) s.error = Error::NoSpace;
             return false;
         }
         b->used = b->building = true;
         m.buffer = b;
-        m.segment = next_segment(m);
+        m.segment = next_segment(s, m);
         m.birth = group_ + 1;
         m.row = m.blocks = m.named = m.pieces = 0;
     }

@@ -121,7 +121,7 @@ struct DirectoryItem {
 struct Statistics {
     u64 segments = 0;
     u64 segments_free = 0;
-    u64 segments_reserved = 0;  // what only deletion and cleaning may use
+    u64 segments_reserved = 0;  // for deletion, cleaning and guaranteed recordings only
     u64 pnodes = 0;
     u64 blocks_written = 0;   // all that went to data columns, since mount
     u64 data_blocks = 0;      // of these: data of files and directories, not moved by the cleaner

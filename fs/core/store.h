@@ -464,7 +464,7 @@ private:
     bool take_bytes(MediaSession& s, MediaStream& m, u8 const* data, u64 bytes, u64* taken);
     bool place_block(MediaSession& s, MediaStream& m, u8 const* data);
     void hurry(MediaSession& s);
-    u64 next_segment(MediaStream& m);
+    u64 next_segment(MediaSession const& s, MediaStream& m);
     void seal_piece(MediaSession& s, MediaStream& m, bool final);
     void drop_buffer(SegmentBuffer& b);
     Task write_piece(MediaSession& s, SegmentBuffer& b, u64 segment, u32 row, u32 rows);
@@ -546,7 +546,11 @@ private:
         DiskStatus status[disks];
     };
     bool may_change(Request const& r) const;
+    u64 reserved() const;
+    u64 kept_for_recordings() const;
+    bool leaves_free(u64 blocks, u64 kept) const;
     bool space_for(u64 blocks, bool freeing) const;
+    bool space_to_record(u64 segments, bool guaranteed) const;
     u64 allocate_segment();
     static constexpr u64 no_segment = ~u64{0};
     u64 allocate_run(u32 segments);
@@ -611,7 +615,6 @@ private:
     void carry(u64 segment, DeadBlocks dead, u64 group);
     void free_segment(u64 segment);
     u64 garbage_entries() const;
-    u64 recorded_ahead() const;
     static constexpr u32 score_max = 256;
     u32 score(SegmentEntry e, u32 garbage_blocks) const;
     u32 score_for_space(u32 count, u64 from, u64 to);
@@ -634,7 +637,8 @@ private:
     u8* zero_block_ = nullptr;
     u8* scratch_ = nullptr;  // a segment with its parity: recovery, rebuild, scrub, cleaning
     bool scratch_used_ = false;
-    u8* spare_blocks_ = nullptr;  // four blocks for each reconstruction at once
+    bool scratch_wanted_ = false;  // by the cleaner, before rebuild and scrub
+    u8* spare_blocks_ = nullptr;   // four blocks for each reconstruction at once
     static constexpr u32 reconstructions_max = 16;
     bool spare_used_[reconstructions_max] = {};
     u8* superblock_out_ = nullptr;
@@ -760,8 +764,10 @@ private:
     Instant media_round_end_ = Instant::never();
     Instant media_look_ = Instant::never();  // when slow disks are looked for
     bool play_task_runs_ = false;
-    u32 guaranteed_ = 0;    // sessions
-    RoundLoad admitted_{};  // what they ask of a round
+    u32 guaranteed_ = 0;                        // sessions
+    RoundLoad admitted_{};                      // what they ask of a round
+    static constexpr u64 recorded_rounds = 32;  // in which a cleaning pass should end
+    u64 recorded_ahead_ = 0;  // segments that guaranteed recordings fill in so many rounds
 
     // Open files.
     struct Held {

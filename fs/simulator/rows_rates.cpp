@@ -1,8 +1,9 @@
 // Row 7: guaranteed rates. A store on disks with a clock is filled with films; as many streams as
-// are admitted play them, each client taking its frames at their times and comparing them; one more
-// is refused. Beside them a client writes, reads and deletes files without a pause, and the store
-// is cleaned. Then a disk fails, is rebuilt, and another one becomes fifty times slower. Nothing
-// that was promised may be late, at the server or at a client.
+// are admitted play them or are recorded, each client taking its frames at their times and
+// comparing them; one more is refused. Beside them clients write, read and shorten files without a
+// pause, so that the store is full and cleaned again and again. Then a disk fails, is rebuilt, and
+// another one becomes fifty times slower. Nothing that was promised may be late, at the server or
+// at a client.
 
 #include <algorithm>
 #include <chrono>
@@ -21,7 +22,7 @@ constexpr u32 films = 4;
 constexpr u32 film_frames = 40 * 25;
 constexpr u64 disk_segments = 640;
 constexpr u32 reserve_percent = 10;  // of each round, for files, cleaning and rebuilding
-constexpr u32 recorders = 2;
+constexpr u32 file_clients = 24;
 constexpr u32 recording_frames = 20 * 25;  // then it is deleted, and the next one begins
 
 struct Drive {
@@ -31,6 +32,7 @@ struct Drive {
     Duration round;  // in which a stream of 0.5 MB/s takes as many
     u64 streams_least;
     u32 percent_least;  // of brute force
+    u32 recorders;
 };
 
 /// What a client knows of the picture.
@@ -73,6 +75,14 @@ struct Recorder {
     Instant again;
 };
 
+/// A client of files.
+struct FileClient {
+    Request request;
+    std::vector<u8> data = std::vector<u8>(200'000, 'f');
+    u64 step = 0;
+    bool asking = false;
+};
+
 class Rates {
 public:
     Rates(Drive const& drive, u64 seed, Duration length)
@@ -101,6 +111,7 @@ private:
     void step_to(Instant limit);
     void players_ask();
     void files_ask();
+    void file_ask(FileClient& client);
     void recorders_ask();
     void recorder_next(Recorder& r);
     u64 brute_force();
@@ -117,12 +128,9 @@ private:
     std::vector<std::unique_ptr<Player>> players_;
     std::vector<std::unique_ptr<Recorder>> recorders_;
     u64 recorded_ = 0;  // frames
-    Request file_;
-    std::vector<u8> file_data_ = std::vector<u8>(200'000, 'f');
+    std::vector<FileClient> file_clients_ = std::vector<FileClient>(file_clients);
     std::vector<u64> files_;
-    bool file_busy_ = false;
     u64 file_operations_ = 0;
-    u64 file_step_ = 0;
     std::string problem_;
     u64 late_clients_ = 0;
     Duration worst_wait_;
@@ -305,40 +313,45 @@ void Rates::recorders_ask() {
     }
 }
 
-/// The client of files: writes, reads and shortens one after the other, always one on its way.
+/// Every client of files writes, reads and shortens one after the other, one always on its way.
 void Rates::files_ask() {
-    if (file_busy_ && !file_.done) return;
-    if (file_busy_) {
+    for (FileClient& client : file_clients_) file_ask(client);
+}
+
+void Rates::file_ask(FileClient& f) {
+    if (f.asking && !f.request.done) return;
+    if (f.asking) {
         ++file_operations_;
-        if (file_.error != Error::None && file_.error != Error::NoSpace) {
-            problem_ = "files: error " + std::to_string(static_cast<int>(file_.error));
+        if (f.request.error != Error::None && f.request.error != Error::NoSpace) {
+            problem_ = "files: error " + std::to_string(static_cast<int>(f.request.error));
         }
     }
-    file_ = Request{};
-    file_.pnode = files_[random_.below(files_.size())];
-    file_.buffer = file_data_.data();
-    switch (++file_step_ % 4) {
+    f.request = Request{};
+    Request& q = f.request;
+    q.pnode = files_[random_.below(files_.size())];
+    q.buffer = f.data.data();
+    switch (++f.step % 4) {
         case 0:
-            file_.op = Op::Truncate;
-            file_.client = 1;
-            file_.sequence = ++c_->sequence;
+            q.op = Op::Truncate;
+            q.client = 1;
+            q.sequence = ++c_->sequence;
             break;
         case 1:
-            file_.op = Op::Read;
-            file_.length = file_data_.size();
+            q.op = Op::Read;
+            q.length = f.data.size();
             break;
         case 2:
-            file_.op = file_step_ % 64 == 2 ? Op::Fsync : Op::GetAttributes;
+            q.op = f.step % 64 == 2 ? Op::Fsync : Op::GetAttributes;
             break;
         default:
-            file_.op = Op::Write;
-            file_.client = 1;
-            file_.sequence = ++c_->sequence;
-            file_.length = 1 + random_.below(file_data_.size());
+            q.op = Op::Write;
+            q.client = 1;
+            q.sequence = ++c_->sequence;
+            q.length = 1 + random_.below(f.data.size());
             break;
     }
-    file_busy_ = true;
-    m_->store().submit(file_);
+    f.asking = true;
+    m_->store().submit(q);
 }
 
 void Rates::step_to(Instant limit) {
@@ -436,7 +449,7 @@ std::string Rates::run() {
         if (c_->lookup("f" + std::to_string(i), &a) != Error::None) return "lookup";
         files_.push_back(a.pnode);
     }
-    for (u32 i = 0; i < recorders; ++i) {
+    for (u32 i = 0; i < drive_.recorders; ++i) {
         auto r = std::make_unique<Recorder>();
         r->name = "recording" + std::to_string(i);
         recorders_.push_back(std::move(r));
@@ -466,7 +479,7 @@ std::string Rates::run() {
         "\n %s: %llu streams of 0.5 MB/s admitted (%u of them recorded), one more refused "
         "(%llu bytes/s fit), %llu by brute force (%.0f %%); rounds of %.1f s, shown after "
         "4 rounds (%.1f s) at most, buffers of %llu MiB, %u %% of a round kept for others",
-        drive_.name, static_cast<unsigned long long>(admitted), recorders,
+        drive_.name, static_cast<unsigned long long>(admitted), drive_.recorders,
         static_cast<unsigned long long>(fitting), static_cast<unsigned long long>(sustained),
         100.0 * static_cast<double>(admitted) / static_cast<double>(sustained),
         static_cast<double>(drive_.round.ns()) / 1e9, static_cast<double>(drive_.round.ns()) * 4e-9,
@@ -514,13 +527,15 @@ RowResult row_rates(RowOptions const& o) {
          1,
          Duration::ms(1900),
          10,
-         60},
+         60,
+         2},
         {"7200 rpm, 150 MB/s",
          {true, Duration::us(8333), Duration::ms(1), Duration::ms(16), 150'000'000},
          2,
          Duration::ms(3800),
          200,
-         60},
+         60,
+         10},
     };
     RowResult result;
     result.passed = true;

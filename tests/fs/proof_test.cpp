@@ -46,7 +46,10 @@ TEST(StorageProof, row_8_recovery) {
     if (share == 1) holds(8);
 }
 TEST(StorageProof, row_7_guaranteed_rates) {
-    if (share == 1) holds(7, {.seed = 1, .count = 300});
+    if (share == 1) holds(7, {.seed = 1, .count = 600});
+}
+TEST(StorageProof, row_7_an_hour) {
+    if (share == 1) holds(7, {.seed = 2, .count = 3600});
 }
 // The seed whose stores have records of no kind of garbage, and a garbage file larger than the
 // store.
