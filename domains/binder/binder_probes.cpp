@@ -3,7 +3,8 @@
 //
 // Makes a binder of its own, and servers and clients that are introduced to it. Prints
 // "[     OK ] name" or "[ FAILED ] name: ..." and ends the machine.
-// Argument: kills of each kind, then bindings at a time ("60 200").
+// Argument: kills of each kind, bindings at a time, a seed ("60 200 1"). Without bindings only the
+// probes that kill are run.
 #include "domains/calls/work.if.h"
 #include "domains/parties/party.h"
 #include "libnemesis/base/random.h"
@@ -14,6 +15,7 @@ using namespace nemesis;
 using namespace nemesis::parties;
 
 constexpr std::uint64_t kSeed = 20260102;
+std::uint64_t seed = 0;  ///< of the kills
 /// As parties::party, of few frames.
 abi::DomainId party(std::string_view program, std::string_view arguments,
                     std::uint32_t bindings = 8, std::uint32_t weight = 100,
@@ -42,14 +44,20 @@ binder::Limits limits() {
     return l;
 }
 
-/// Frames are missing, or there are too many: says what the binder thinks there is.
-void expect_frames(std::uint64_t wanted, std::uint64_t which) {
-    if (wait_for([&] { return frames_free() == wanted; })) return;
-    auto const counts = link().binder().counts();
-    if (counts)
-        log::line("parties ", counts->parties, ", offers ", counts->offers, ", bindings ",
-                  counts->bindings);
-    failed("frames are missing", wanted - frames_free(), which);
+/// A client binds to what `server_argument` has made, calls it and unbinds. How many endpoints the
+/// server has in use then, or 0: it went wrong.
+std::uint64_t verified(std::string_view server_argument, std::uint64_t which) {
+    bool const grants = server_argument[0] == 'g' || server_argument[0] == 'v';
+    Argument const argument(grants ? 'w' : 'v', 0, "work");
+    auto const id = party("bound_client1", std::string_view(argument));
+    if (!expect(id != 0, "no client that verifies", which)) return 0;
+    auto const ended = wait_for([&] { return !lives(id); });
+    auto const code = status(id).exit_code;
+    sys::domain_destroy(id);
+    if (!expect(ended && code > kDone && code < kDone + 256, "the next binding does not serve",
+                code, which))
+        return 0;
+    return code - kDone;
 }
 
 // ---- what the creator sees when it is a party itself ----
@@ -176,14 +184,18 @@ void introduced_for_nothing() {
 
 // ---- deaths ----
 
-/// A server that stays; clients that are killed while they bind and call.
+/// A server that stays; clients that are killed while they bind and call. After each: the binder
+/// and the server have what they had before, and the next client is served.
 void clients_die(std::string_view server_argument, std::string_view client_argument,
                  std::uint64_t kills) {
-    Random random(kSeed);
+    // The first ones may leave tables behind that later ones use again.
+    constexpr std::uint64_t first = 4;
+    Random random(kSeed + seed);
     auto const server = party("bound_server0", server_argument);
     if (!expect(server != 0, "no server")) return;
-    std::uint64_t frames = 0;
-    for (std::uint64_t i = 0; i < kills && !has_failed; ++i) {
+    Account before;
+    std::uint64_t endpoints = 0;
+    for (std::uint64_t i = 0; i < kills + first && !has_failed; ++i) {
         auto const client = party("bound_client0", client_argument);
         if (!expect(client != 0, "no client", i)) return;
         Thread::sleep_until(now() + Duration::ns(random.between(0, 300'000)));
@@ -191,10 +203,18 @@ void clients_die(std::string_view server_argument, std::string_view client_argum
                i);
         sys::domain_destroy(client);
         expect(status(server).state == 1, "the server ended", status(server).exit_code, i);
-        // The first ones may leave tables behind that later ones use again.
-        if (i == 3) frames = frames_settled();
-        if (i > 3) expect_frames(frames, i);
+        if (i >= first) expect_account(before, i);
+        auto const used = verified(server_argument, i);
+        if (i + 1 == first) {
+            before = Account::settled();
+            endpoints = used;
+        }
+        if (i >= first)
+            expect(used == endpoints, "endpoints of the server are left", used - endpoints, i);
     }
+    log::line("killed ", running, " ", kills, " clients: endpoints of the server ", endpoints,
+              " before and after");
+    before.say();
     // It serves as ever.
     auto const last = party("bound_client0", client_argument);
     Thread::sleep_until(now() + Duration::ms(2));
@@ -207,15 +227,13 @@ void clients_die(std::string_view server_argument, std::string_view client_argum
 /// Servers of one name that are killed while a client binds and calls: each call that fails says
 /// PeerDead, and the next binding serves.
 void servers_die(std::string_view server_argument, char mode, std::uint64_t kills) {
-    Random random(kSeed + 1);
-    char argument[24] = {mode};
-    std::size_t n = 1;
-    for (auto d = std::uint64_t{1'000'000}; d != 0; d /= 10)
-        argument[n++] = static_cast<char>('0' + kills / d % 10);
-    __builtin_memcpy(argument + n, " work", 5);
-    auto const client = party("bound_client0", {argument, n + 5});
+    constexpr std::uint64_t first = 8;
+    Random random(kSeed + 1 + seed);
+    Argument const argument(mode, kills, "work");
+    auto const client = party("bound_client0", std::string_view(argument));
     if (!expect(client != 0, "no client")) return;
-    std::uint64_t frames = 0, killed = 0;
+    Account before;
+    std::uint64_t killed = 0;
     while (status(client).state == 1 && killed < 20 * kills && !has_failed) {
         auto const server = party("bound_server0", server_argument);
         if (!expect(server != 0, "no server", killed)) return;
@@ -224,11 +242,13 @@ void servers_die(std::string_view server_argument, char mode, std::uint64_t kill
                killed);
         sys::domain_destroy(server);
         ++killed;
-        if (killed == 8) frames = frames_settled();
-        if (killed > 8 && status(client).state == 1) expect_frames(frames, killed);
+        if (killed == first) before = Account::settled();
+        if (killed > first && status(client).state == 1) expect_account(before, killed);
     }
-    expect(status(client).state == 2 && status(client).exit_code == 0x600,
+    expect(status(client).state == 2 && status(client).exit_code == kDone,
            "the client did not come through", status(client).exit_code, killed);
+    log::line("killed ", running, " ", killed, " servers, ", kills, " of them bound to");
+    before.say();
     sys::domain_destroy(client);
 }
 
@@ -237,8 +257,8 @@ void servers_die(std::string_view server_argument, char mode, std::uint64_t kill
 void hostile_grants(std::uint64_t kills) {
     auto const server = party("bound_server0", "gwork");
     auto const friendly = party("bound_client1", "g2 work");
-    std::uint64_t frames = 0;
-    Random random(kSeed + 2);
+    Account before;
+    Random random(kSeed + 2 + seed);
     for (std::uint64_t i = 0; i < kills && !has_failed; ++i) {
         auto const hostile = party("bound_client0", "y1 work");
         if (!expect(hostile != 0, "no hostile domain", i)) return;
@@ -248,8 +268,8 @@ void hostile_grants(std::uint64_t kills) {
         sys::domain_destroy(hostile);
         expect(status(server).state == 1 && status(friendly).state == 1, "one was harmed",
                status(server).exit_code, status(friendly).exit_code);
-        if (i == 3) frames = frames_settled();
-        if (i > 3) expect_frames(frames, i);
+        if (i == 3) before = Account::settled();
+        if (i > 3) expect_account(before, i);
     }
     sys::domain_destroy(server);
     sys::domain_destroy(friendly);
@@ -259,7 +279,7 @@ void hostile_grants(std::uint64_t kills) {
 void hostile_parties(std::uint64_t kills) {
     auto const server = party("bound_server0", "iwork");
     auto const friendly = party("bound_client1", "d2 work");
-    std::uint64_t frames = 0;
+    Account before;
     for (std::uint64_t i = 0; i < kills && !has_failed; ++i) {
         char argument[8] = {'x', static_cast<char>('0' + i / 10 % 10),
                             static_cast<char>('0' + i % 10)};
@@ -271,8 +291,8 @@ void hostile_parties(std::uint64_t kills) {
                status(server).exit_code, status(friendly).exit_code);
         expect(link().binder().describe(0).error() == binder::BinderError::NoSuchOffer,
                "the binder does not answer");
-        if (i == 3) frames = frames_settled();
-        if (i > 3) expect_frames(frames, i);
+        if (i == 3) before = Account::settled();
+        if (i > 3) expect_account(before, i);
     }
     sys::domain_destroy(server);
     sys::domain_destroy(friendly);
@@ -384,15 +404,20 @@ extern "C" void nem_main(abi::Environment const& env) {
     char const* at = env.arguments;
     auto const kills = number(at);
     auto const bindings = number(at);
+    seed = number(at);
+    bool const only_kills = bindings == 0;
     auto const before = frames_free();
     binder::BinderOptions options;
     options.parties = 64;
     options.bindings = static_cast<std::uint32_t>(bindings + 100);
     options.frames = 4096 + bindings * 5;
     start_binder(options);
-    probe("binder.interfaces_differ", interfaces_differ);
-    probe("binder.random_operations", random_operations);
+    if (!only_kills) {
+        probe("binder.interfaces_differ", interfaces_differ);
+        probe("binder.random_operations", random_operations);
+    }
     probe("binder.client_dies", [&] { clients_die("iwork", "d1 work", kills); });
+    probe("binder.client_without_donation_dies", [&] { clients_die("iwork", "a1 work", kills); });
     probe("binder.client_of_worker_dies", [&] { clients_die("wwork", "d1 work", kills); });
     probe("binder.server_dies", [&] { servers_die("iwork", 'd', kills); });
     probe("binder.server_without_donation_dies", [&] { servers_die("iwork", 'a', kills); });
@@ -401,12 +426,14 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("binder.granting_client_of_worker_dies", [&] { clients_die("vwork", "g1 work", kills); });
     probe("binder.server_dies_while_reading", [&] { servers_die("gwork", 'g', kills); });
     probe("binder.worker_dies_while_reading", [&] { servers_die("vwork", 'g', kills); });
-    probe("binder.hostile_grants", [&] { hostile_grants(kills); });
-    probe("binder.hostile_parties", [&] { hostile_parties(kills); });
-    probe("binder.flooded_server", flooded_server);
-    probe("binder.sleeper_wakes_during_call", sleeper_wakes_during_call);
-    probe("binder.calls_cancelled", calls_cancelled);
-    probe("binder.many_bindings", [&] { many_bindings(bindings); });
+    if (!only_kills) {
+        probe("binder.hostile_grants", [&] { hostile_grants(kills); });
+        probe("binder.hostile_parties", [&] { hostile_parties(kills); });
+        probe("binder.flooded_server", flooded_server);
+        probe("binder.sleeper_wakes_during_call", sleeper_wakes_during_call);
+        probe("binder.calls_cancelled", calls_cancelled);
+        probe("binder.many_bindings", [&] { many_bindings(bindings); });
+    }
     // Leaves a few behind, which later introductions would replace.
     probe("binder.introduced_for_nothing", introduced_for_nothing);
     probe("binder.ends_with_everything", [&] {

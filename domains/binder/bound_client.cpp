@@ -18,14 +18,18 @@
 //   y  binds to a Digest, and for ever names ranges by hand that are and are not its own, and
 //   writes
 //      into them while they are read
+//   v  binds, calls each operation and unbinds; w the same with a Digest. Exits with 0x600 and how
+//      many endpoints the server has in use while this client is bound to what it holds
 //   h  computes for ever
 //   x  writes nonsense into its connection to the binder, and rings, for ever
-// Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed.
+// Exits with 0xbad when a result is wrong, with 0x100 and the failure when binding failed, with
+// 0xe00 and a number when so many endpoints of a binding that is over are still in use.
 #include <new>
 
 #include "domains/binder/session.h"
 #include "domains/calls/digest.if.h"
 #include "domains/calls/work.if.h"
+#include "domains/parties/server.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/channel.h"
 #include "libnemesis/clock.h"
@@ -53,11 +57,11 @@ void bind(binder::Session& session, binder::Bound& bound, std::string_view name,
     }
 }
 
-/// Calls until one fails.
-Failure call(binder::Bound& bound) {
+/// Calls until one fails, or so many times; None: none has.
+Failure call(binder::Bound& bound, std::uint64_t rounds = UINT64_MAX) {
     calls::WorkProxy<CallClient> work(bound.client());
     char text[200];
-    for (std::uint64_t i = 0;; ++i) {
+    for (std::uint64_t i = 0; i < rounds; ++i) {
         auto const sum = work.add(i, 3 * i);
         if (!sum) return static_cast<Failure>(sum.error());
         if (*sum != 4 * i) sys::exit(0xbad);
@@ -68,6 +72,7 @@ Failure call(binder::Bound& bound) {
         if (i % 8 != 0) continue;
         if (auto const spun = work.spin(2'000); !spun) return static_cast<Failure>(spun.error());
     }
+    return Failure::None;
 }
 
 void many(binder::Session& session, std::uint64_t count, std::string_view name) {
@@ -197,8 +202,8 @@ struct LongCall {
     sys::exit(0x600);
 }
 
-/// Grants until a call fails.
-Failure grant(binder::Bound& bound, Random& random) {
+/// Grants until a call fails, or so many times; None: none has.
+Failure grant(binder::Bound& bound, Random& random, std::uint64_t rounds = UINT64_MAX) {
     auto& client = bound.client();
     calls::DigestProxy<CallClient> digest(client);
     auto const fill = [&](std::span<std::byte> bytes) {
@@ -210,7 +215,7 @@ Failure grant(binder::Bound& bound, Random& random) {
         }
         return sum;
     };
-    for (;;) {
+    for (; rounds != 0; --rounds) {
         if (client.granted_taken() != 0) sys::exit(0xbad);
         auto const one = client.take_granted(random.between(8, 32'768));
         auto const first = client.take_granted(random.between(8, 8'192));
@@ -231,6 +236,28 @@ Failure grant(binder::Bound& bound, Random& random) {
         if (!readable) return static_cast<Failure>(readable.error());
         if (*readable) sys::exit(0xbad);
     }
+    return Failure::None;
+}
+
+/// The next binding after somebody's death serves as ever; how many endpoints the server has.
+[[noreturn]] void verify(binder::Session& session, std::string_view name, bool grants) {
+    auto& bound = *new (bound_memory) binder::Bound;
+    bind(session, bound, name, 16, grants ? calls::Digest::info : calls::Work::info);
+    Random random(1);
+    auto const why = grants ? grant(bound, random, 2) : call(bound, 2);
+    if (why != Failure::None) sys::exit(0x300 + static_cast<std::uint64_t>(why));
+    session.unbind(bound);
+    bind(session, bound, parties::HoldingsName(name).view(), 4, parties::Holdings::info);
+    parties::HoldingsProxy<CallClient> holdings(bound.client());
+    auto const used = parties::endpoints_settled(holdings);
+    if (!used) sys::exit(0x400);
+    sys::exit(0x600 + *used);
+}
+
+/// requires: nothing is bound any more
+void nothing_left(std::uint32_t endpoints_before) {
+    auto const used = parties::endpoints_used();
+    if (used != endpoints_before) sys::exit(0xe00 + used - endpoints_before);
 }
 
 [[noreturn]] void ranges_by_hand(binder::Session& session, std::string_view name) {
@@ -304,7 +331,10 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (env.arguments[0] == 't') jobs_beside_sleeper(session, count, name);
     if (env.arguments[0] == 'c') cancelled(session, count, name);
     if (env.arguments[0] == 'y') ranges_by_hand(session, name);
+    if (env.arguments[0] == 'v' || env.arguments[0] == 'w')
+        verify(session, name, env.arguments[0] == 'w');
     auto& bound = *new (bound_memory) binder::Bound;
+    auto const before = parties::endpoints_used();
     if (env.arguments[0] == 'g') {
         Random random(count);
         for (std::uint64_t i = 0; i < count; ++i) {
@@ -312,6 +342,7 @@ extern "C" void nem_main(abi::Environment const& env) {
             auto const why = grant(bound, random);
             if (why != Failure::PeerDead) sys::exit(0x300 + static_cast<std::uint64_t>(why));
             session.unbind(bound);
+            nothing_left(before);
         }
         sys::exit(0x600);
     }
@@ -321,6 +352,7 @@ extern "C" void nem_main(abi::Environment const& env) {
         auto const why = call(bound);
         if (why != Failure::PeerDead) sys::exit(0x300 + static_cast<std::uint64_t>(why));
         session.unbind(bound);
+        nothing_left(before);
     }
     sys::exit(0x600);
 }

@@ -1,11 +1,12 @@
 // bound_server: offers one Work, or one Digest, by the binder and serves whoever binds to it.
 // Argument: 'i' in place or 'w' by a worker; 'g' and 'v' the same with a Digest, which reads what
-// it is granted; then the offer's name.
+// it is granted; then the offer's name. What it holds is offered as "NAME.holdings".
 #include <new>
 
 #include "domains/binder/session.h"
 #include "domains/calls/digest_object.h"
 #include "domains/calls/work_object.h"
+#include "domains/parties/server.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/memory/pages.h"
 
@@ -22,6 +23,7 @@ struct Everything {
     binder::Session session;
     binder::Offered work{static_cast<calls::Work*>(&object), calls::Work::info, backlog};
     binder::Offered digests{static_cast<calls::Digest*>(&digest), calls::Digest::info, backlog};
+    parties::OfferedHoldings holdings{backlog};
     Thread server;
 };
 alignas(Everything) std::byte memory[sizeof(Everything)];
@@ -35,17 +37,10 @@ extern "C" void nem_main(abi::Environment const& env) {
     auto const how = env.arguments[0];
     auto const mode =
         how == 'w' || how == 'v' ? CallServer::Mode::Workers : CallServer::Mode::InPlace;
-    auto& offer = how == 'g' || how == 'v' ? all.digests : all.work;
+    auto& offered = how == 'g' || how == 'v' ? all.digests : all.work;
     if (mode == CallServer::Mode::Workers) all.object.backlog = &all.backlog;
-    // The name of one that has just died may be taken for a moment yet.
-    for (auto const end = now() + Duration::ms(50);;) {
-        auto const offered =
-            all.session.offer(offer, {.name = name, .clients_max = 4096, .mode = mode});
-        if (offered) break;
-        if (offered.error() != Failure::Busy || now() > end)
-            sys::exit(0x200 + static_cast<std::uint64_t>(offered.error()));
-        Thread::sleep_until(now() + Duration::us(20));
-    }
+    parties::offer(all.session, offered, {.name = name, .clients_max = 4096, .mode = mode});
+    all.holdings.offer_for(all.session, name);
     auto* const stack = pages::take(4);
     if (stack == nullptr ||
         !all.server.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },

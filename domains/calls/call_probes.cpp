@@ -2,7 +2,8 @@
 // instruction. The other must come to know, and not a frame may be missing afterwards. Then a
 // client whose server lies.
 //
-// Prints "[     OK ] name" or "[ FAILED ] name: ..." and ends the machine. Argument: kills a probe.
+// Prints "[     OK ] name" or "[ FAILED ] name: ..." and ends the machine. Argument: kills a probe,
+// a seed ("170 1").
 #include "domains/calls/work.if.h"
 #include "domains/manager/manager.h"
 #include "libnemesis/activation/domain_status.h"
@@ -21,6 +22,7 @@ namespace {
 using namespace nemesis;
 
 constexpr std::uint64_t kSeed = 20260101;
+std::uint64_t seed = 0;  ///< of the kills
 std::uint32_t failures = 0, passes = 0;
 
 auto const shape = [] { return invocation::BindingShape::of(calls::Work::info); };
@@ -107,7 +109,7 @@ Pair make(std::string_view client_argument, std::string_view server_argument) {
 /// Kills client or server `kills` times, each at another instruction.
 void kill_one(std::string_view name, bool client_dies, std::string_view client_argument,
               std::string_view server_argument, std::uint64_t kills) {
-    Random random(kSeed + (client_dies ? 1 : 0));
+    Random random(kSeed + seed + (client_dies ? 1 : 0));
     std::int64_t frames = 0;
     for (std::uint64_t i = 0; i < kills; ++i) {
         auto const pair = make(client_argument, server_argument);
@@ -149,6 +151,7 @@ void kill_one(std::string_view name, bool client_dies, std::string_view client_a
         }
     }
     ++passes;
+    log::line("killed ", name, " ", kills, ": frames free ", frames, " before and after");
     log::line("[     OK ] ", name);
 }
 
@@ -210,9 +213,15 @@ void server_lies(std::string_view name, std::string_view argument) {
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
-    std::uint64_t kills = 0;
-    for (char const* c = env.arguments; *c >= '0' && *c <= '9'; ++c)
-        kills = kills * 10 + static_cast<std::uint64_t>(*c - '0');
+    char const* at = env.arguments;
+    auto const number = [&] {
+        std::uint64_t n = 0;
+        while (*at == ' ') ++at;
+        for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + static_cast<std::uint64_t>(*at - '0');
+        return n;
+    };
+    auto const kills = number();
+    seed = number();
     kill_one("calls.server_dies_donated", false, "d", "i", kills);
     kill_one("calls.client_dies_donated", true, "d", "i", kills);
     kill_one("calls.server_dies", false, "a", "i", kills);

@@ -5,13 +5,17 @@
 //   c  all kinds of handles, with the vaults "vault" and "other"; exits with 0x600
 //   l  the same with "vault" without end; nothing of the one before may be left when it begins
 //   d  as l, and comes through NUMBER deaths of the vault; exits with 0x600
+//   v  the same with "vault" once; exits with 0x600 and how many endpoints the vault has in use
+//      while this client is bound to what it holds
 //   h  holds tokens of the vault's, the vault holds one of its own, and both are asked for ever
 //   x  handles and releases of anybody's making, for ever
+// Exits with 0xe00 and a number when so many endpoints of a binding that is over are still in use.
 // Exits with 0xbad'0000 and the line where something was not as it must be.
 #include <new>
 
 #include "domains/binder/session.h"
 #include "domains/handles/vault.if.h"
+#include "domains/parties/server.h"
 #include "libnemesis/base/random.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/invocation/held.h"
@@ -68,9 +72,10 @@ User& make_user() {
     return user;
 }
 
-void bind(User& user, binder::Bound& bound, std::string_view name) {
+void bind(User& user, binder::Bound& bound, std::string_view name,
+          InterfaceInfo const& info = vault::Vault::info) {
     for (auto const end = now() + Duration::ms(300);;) {
-        auto const done = user.session.bind_named(bound, name, vault::Vault::info, 16, end);
+        auto const done = user.session.bind_named(bound, name, info, 16, end);
         if (done) return;
         CHECK(now() < end &&
               (done.error() == Failure::Unreachable || done.error() == Failure::PeerDead));
@@ -162,6 +167,7 @@ void everything(User& user) {
 }
 
 [[noreturn]] void rounds(User& user, std::uint64_t deaths) {
+    auto const before = parties::endpoints_used();
     for (std::uint64_t died = 0;;) {
         bind(user, user.vault, "vault");
         Vault vault(user.vault.client());
@@ -179,8 +185,22 @@ void everything(User& user) {
             break;
         }
         user.session.unbind(user.vault);
+        if (auto const used = parties::endpoints_used(); used != before)
+            sys::exit(0xe00 + used - before);
         if (++died == deaths) sys::exit(0x600);
     }
+}
+
+/// Nobody's death has left anything at the vault; how many endpoints it has.
+[[noreturn]] void verify(User& user) {
+    bind(user, user.vault, "vault");
+    CHECK(round(user, 5).has_value());
+    user.session.unbind(user.vault);
+    bind(user, user.vault, parties::HoldingsName("vault").view(), parties::Holdings::info);
+    parties::HoldingsProxy<CallClient> holdings(user.vault.client());
+    auto const used = parties::endpoints_settled(holdings);
+    CHECK(used.has_value());
+    sys::exit(0x600 + *used);
 }
 
 /// Has tokens that others may want.
@@ -256,6 +276,8 @@ extern "C" void nem_main(abi::Environment const& env) {
         case 'l':
         case 'd':
             rounds(user, env.arguments[0] == 'd' ? number : 0);
+        case 'v':
+            verify(user);
         case 'h':
             hold(user);
         case 'x':

@@ -1,9 +1,10 @@
 // vault_server: offers a Vault, with one object for each client and a worker.
-// Argument: the offer's name.
+// Argument: the offer's name. What it holds is offered as "NAME.holdings".
 #include <new>
 
 #include "domains/binder/session.h"
 #include "domains/handles/vault.if.h"
+#include "domains/parties/server.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/invocation/held.h"
 #include "libnemesis/log/log.h"
@@ -136,6 +137,7 @@ struct Server {
     Backlog backlog;
     binder::Session session;
     binder::Offered offered{nullptr, vault::Vault::info, backlog};
+    parties::OfferedHoldings holdings{backlog};
     Thread notices;
 };
 
@@ -149,19 +151,15 @@ extern "C" void nem_main(abi::Environment const& env) {
     tokens = server.token_objects;
     clients = server.client_objects;
     if (!server.session.open()) sys::exit(9);
-    for (auto const end = now() + Duration::ms(50);;) {
-        auto const offered = server.session.offer(
-            server.offered, {.name = env.arguments,
-                             .clients_max = clients_max,
-                             .mode = CallServer::Mode::Workers,
-                             .per_client = {open_client, close_client, nullptr},
-                             .takes_handles = true,
-                             .unreferenced = {unreferenced, nullptr}});
-        if (offered) break;
-        if (offered.error() != Failure::Busy || now() > end)
-            sys::exit(0x200 + static_cast<std::uint64_t>(offered.error()));
-        Thread::sleep_until(now() + Duration::us(20));
-    }
+    std::string_view const name = env.arguments;
+    parties::offer(server.session, server.offered,
+                   {.name = name,
+                    .clients_max = clients_max,
+                    .mode = CallServer::Mode::Workers,
+                    .per_client = {open_client, close_client, nullptr},
+                    .takes_handles = true,
+                    .unreferenced = {unreferenced, nullptr}});
+    server.holdings.offer_for(server.session, name);
     if (!server.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
                               &server.session,
                               {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))

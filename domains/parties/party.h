@@ -54,6 +54,35 @@ inline abi::DomainId party(std::string_view program, std::string_view arguments,
     return manager::start(*child) ? child->id : 0;
 }
 
+/// What must be as before when somebody has died: frames of the machine, places at the binder.
+struct Account {
+    std::uint64_t frames = 0;
+    std::uint32_t known = 0, offers = 0, bindings = 0;
+    friend bool operator==(Account const&, Account const&) = default;
+
+    static Account now() {
+        auto const counts = link().binder().counts();
+        if (!counts) return {};
+        return {frames_free(), counts->parties, counts->offers, counts->bindings};
+    }
+    static Account settled() {
+        (void)frames_settled();
+        return now();
+    }
+    void say() const {
+        log::line("frames free ", frames, ", parties ", known, ", offers ", offers, ", bindings ",
+                  bindings);
+    }
+};
+
+/// Waits until all is as it was, or fails and says what is there.
+inline void expect_account(Account const& wanted, std::uint64_t which) {
+    if (wait_for([&] { return Account::now() == wanted; })) return;
+    wanted.say();
+    Account::now().say();
+    failed("something is left, or missing", wanted.frames - frames_free(), which);
+}
+
 /// "LETTER NUMBER WORD" as an argument.
 struct Argument {
     char bytes[40];

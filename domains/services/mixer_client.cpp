@@ -8,6 +8,7 @@
 // was not as it must be.
 #include "domains/names/service.h"
 #include "domains/parties/client.h"
+#include "domains/parties/holdings.h"
 #include "domains/services/mixer.if.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/memory/pages.h"
@@ -54,20 +55,13 @@ void call_until_the_last(Client& client) {
     }
 }
 
-std::uint64_t endpoints_used() {
-    std::uint64_t used = 0;
-    for (std::uint32_t n = 0; n < dib().endpoint_count; ++n)
-        used += sys::endpoint_state(n) != static_cast<std::int64_t>(abi::EndpointState::Free);
-    return used;
-}
-
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const&) {
     auto* const stack = pages::take(4);
     CHECK(stack != nullptr, 0);
     auto& client = parties::open_client<Client>();
-    auto const before = endpoints_used();
+    auto const before = parties::endpoints_used();
     CHECK(client.second.start(
               [](void* self) { call_until_the_last(*static_cast<Client*>(self)); }, &client,
               {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "second"}),
@@ -76,6 +70,6 @@ extern "C" void nem_main(abi::Environment const&) {
     client.second.join();
     client.mixer.forget();
     // One more is the connection to the name server.
-    CHECK(endpoints_used() == before + 1, endpoints_used() - before);
+    CHECK(parties::endpoints_used() == before + 1, parties::endpoints_used() - before);
     sys::exit(0x600'0000 + client.errors);
 }
