@@ -1,8 +1,9 @@
-// The agent: one operation on its way at a time, a log of those that may have to be sent again, and
-// the replay of that log after a restart of the server.
+// The agent: one operation on its way at a time, a log of those that may have to be sent again, the
+// replay of that log after a restart of the server, and when what was read may be used again.
 
 #include "fs/agent/agent.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace nemesis::fs {
@@ -14,11 +15,15 @@ constexpr u64 end_of_replay = ~u64{0};  // number of REPLAYED and of its PONG
 
 std::size_t Agent::memory_needed(AgentOptions const& o) {
     return o.files * sizeof(File) + o.log_operations * sizeof(Entry) + o.log_bytes +
-           message_bytes_max + 256;
+           message_bytes_max + AgentCache::memory_needed(o.cache) + 256;
 }
 
 Agent::Agent(Arena& arena, AgentPort& port, AgentOptions options, u64 agent, u64 incarnation)
-    : port_(port), options_(options), agent_(agent), incarnation_(incarnation) {
+    : port_(port),
+      options_(options),
+      agent_(agent),
+      incarnation_(incarnation),
+      cache_(arena, options.cache) {
     files_ = arena.carve<File>(options.files);
     log_ = arena.carve<Entry>(options.log_operations);
     bytes_ = arena.carve<u8>(options.log_bytes);
@@ -161,9 +166,8 @@ void Agent::send_read() {
     m.session = session_;
     m.number = read_number_;
     m.file = files_[r.file].ref;
-    m.offset = r.offset;
-    u64 const most = message_data_max;
-    m.count = r.length < most ? r.length : most;
+    m.offset = asked_offset(r);
+    m.count = asked_count(r);
     port_.send(out_, build_message(out_, m, r.name));
 }
 
@@ -193,7 +197,8 @@ void Agent::send_outstanding() {
 
 // --- requests ------------------------------------------------------------------------------------
 
-void Agent::submit(AgentRequest& r) {
+void Agent::submit(AgentRequest& r, Instant now) {
+    look_at(now);
     r.done = false;
     r.error = Error::None;
     r.count = 0;
@@ -215,6 +220,13 @@ void Agent::finish(AgentRequest& r, Error error) {
 }
 
 void Agent::go() {
+    // What is cached is right whatever the server does, as long as the lease lasts.
+    while (!reading_ && reads_ && answer_from_cache(*reads_)) {
+        AgentRequest& r = *reads_;
+        reads_ = r.next;
+        if (!reads_) reads_end_ = &reads_;
+        finish(r, r.error);
+    }
     if (state_ != State::Active) return;
     bool waits = false;
     while (changes_ && !changing_ && !waits) {
@@ -238,7 +250,9 @@ void Agent::go() {
     if (fresh) send_outstanding();
     if (!reading_ && reads_) {
         reading_ = true;
+        read_in_lease_ = lease_lasts();
         ++read_number_;
+        ++statistics_.asked;
         send_read();
     }
 }
@@ -315,6 +329,7 @@ void Agent::finish_change(Error error, u64 count, u64 size, FileRef result) {
     changing_ = false;
     acknowledged_ = e.message.number;
     if (error == Error::None) {
+        effective_ = acknowledged_;
         e.acknowledged = e.answered = true;
         if (e.result != no_handle) files_[e.result].ref = result;
         drop_durable();
@@ -340,7 +355,8 @@ void Agent::finish_change(Error error, u64 count, u64 size, FileRef result) {
 
 // --- receiving -----------------------------------------------------------------------------------
 
-void Agent::receive(u8 const* bytes, u32 length) {
+void Agent::receive(u8 const* bytes, u32 length, Instant now) {
+    look_at(now);
     Received r;
     if (!read_message(bytes, length, &r)) return;
     Message const& m = r.header;
@@ -353,9 +369,21 @@ void Agent::receive(u8 const* bytes, u32 length) {
     durable_up_to(m.durable);
     switch (m.kind) {
         case MessageKind::Unknown:
+            void_cache();
             if (state_ != State::Greeting) greet();
             break;
+        case MessageKind::Recall:
+            ++statistics_.recalls;
+            if (m.number > recalled_) recalled_ = m.number;
+            cache_.drop(m.file.pnode);
+            send(MessageKind::Recalled, m.number);
+            break;
         case MessageKind::Pong:
+            // The lease runs from the sending: the server counts from the receipt.
+            if (m.number == ping_number_ && ping_number_ != 0) {
+                Instant const until = ping_sent_ + (lease_ - lease_ / lease_margin_part);
+                if (until > lease_until_ && until > now_) lease_until_ = until;
+            }
             if (m.number == end_of_replay && state_ == State::Ending) {
                 state_ = State::Active;
                 send_outstanding();
@@ -380,9 +408,12 @@ void Agent::welcome(Message const& m) {
         return;
     }
     session_ = m.session;
+    void_cache();
+    recalled_ = 0;
+    ping_number_ = 0;
     volatile_ = (m.flags & message_volatile) != 0;
-    if (m.lease_ns > 0) lease_ = Duration::ns(m.lease_ns);
-    ping_at_ = now_ + lease_ / 3;
+    lease_ = Duration::ns(std::clamp<i64>(m.lease_ns, 1'000'000, 3'600'000'000'000));
+    ping_at_ = now_;
     reading_ = false;
     replayed_ = 0;
     durable_up_to(m.durable);
@@ -459,11 +490,13 @@ void Agent::answer(Message const& m) {
             files_[e.result].ref = m.result;
         }
         e.answered = true;
+        effective_ = m.number;
         ++replayed_;
         drop_durable();
         replay();
     } else if (state_ == State::Active && changing_) {
         if (m.number != entry(log_count_ - 1).message.number) return;
+        if (error == Error::None) apply_to_cache(entry(log_count_ - 1), m);
         finish_change(error, m.count, m.size, m.result);
     }
 }
@@ -481,27 +514,195 @@ void Agent::content(Received const& received) {
     AgentRequest& r = *reads_;
     reads_ = r.next;
     if (!reads_) reads_end_ = &reads_;
+    if (may_keep(m)) keep(r, received);
     r.type = m.type;
     r.size = m.size;
+    r.mode = m.mode;
+    r.links = m.links;
+    r.end = r.op == Op::ReadDirectory && (m.flags & message_end);
     if (error == Error::None && r.op == Op::Lookup) {
         r.result = take_file(m.result);
         if (r.result == no_handle) error = Error::TooManyOpen;
     }
-    if (error == Error::None && received.header.data_length > 0) {
-        r.count = m.data_length < r.length ? m.data_length : r.length;
-        std::memcpy(r.buffer, received.data, r.count);
+    // More may have been asked for than the application wants: whole blocks.
+    u64 const skip = r.offset - asked_offset(r);
+    if (error == Error::None && m.data_length > skip) {
+        r.count = m.data_length - skip < r.length ? m.data_length - skip : r.length;
+        std::memcpy(r.buffer, received.data + skip, r.count);
     }
     finish(r, error);
+}
+
+// --- what is cached ------------------------------------------------------------------------------
+
+/// Time goes on. A lease that has ended takes all copies with it, before anything else is done.
+void Agent::look_at(Instant now) {
+    if (now > now_) now_ = now;
+    if (lease_until_ != Instant{} && !lease_lasts()) {
+        ++statistics_.voided;
+        void_cache();
+    }
+}
+
+void Agent::void_cache() {
+    lease_until_ = Instant{};
+    read_in_lease_ = false;
+    cache_.clear();
+}
+
+/// Reads ask for whole blocks, so that they can be kept.
+u64 Agent::asked_offset(AgentRequest const& r) {
+    return r.op == Op::Read ? r.offset / block_bytes * block_bytes : r.offset;
+}
+
+u64 Agent::asked_count(AgentRequest const& r) {
+    u64 const most = message_data_max;
+    u64 const wanted = (r.length < most ? r.length : most) + (r.offset - asked_offset(r));
+    u64 const whole =
+        r.op == Op::Read ? (wanted + block_bytes - 1) / block_bytes * block_bytes : wanted;
+    return whole < most ? whole : most;
+}
+
+/// True: the answer is in `r`.
+bool Agent::answer_from_cache(AgentRequest& r) {
+    if (!lease_lasts() || !sound(r)) return false;
+    FileRef const file = files_[r.file].ref;
+    FileFacts facts;
+    switch (r.op) {
+        case Op::Lookup: {
+            FileRef found;
+            AgentCache::Found const f = cache_.lookup(file, r.name, &found, &r.type);
+            if (f == AgentCache::Found::Unknown) return false;
+            if (f == AgentCache::Found::Absent) {
+                ++statistics_.absences;
+                r.error = Error::NoEntry;
+                return true;
+            }
+            ++statistics_.names;
+            r.result = take_file(found);
+            if (r.result == no_handle) r.error = Error::TooManyOpen;
+            return true;
+        }
+        case Op::GetAttributes:
+            if (!cache_.facts(file, &facts)) return false;
+            ++statistics_.attributes;
+            break;
+        case Op::Read:
+            if (!cache_.read(file, r.offset, r.length, r.buffer, &r.count, &facts)) return false;
+            ++statistics_.data;
+            break;
+        case Op::ReadDirectory:
+            if (!cache_.list(file, r.offset, r.buffer, r.length, &r.count, &r.end)) return false;
+            ++statistics_.listings;
+            return true;
+        default:
+            return false;
+    }
+    r.type = facts.type;
+    r.size = facts.size;
+    r.mode = facts.mode;
+    r.links = facts.links;
+    return true;
+}
+
+/// Whether what a CONTENT says will stay right until it is recalled.
+bool Agent::may_keep(Message const& m) const {
+    // A recall that was sent after it may have come before it; it may lack what this agent has
+    // changed meanwhile, or have already what its next ANSWER would put into it once more, over
+    // what others have done since; and the server has forgotten who has what, if the lease has
+    // ended.
+    bool const older = m.applied < effective_;
+    bool const newer = changing_ && m.applied >= number_;
+    return m.lease_ns > 0 && m.serial >= recalled_ && !older && !newer && read_in_lease_ &&
+           lease_lasts();
+}
+
+void Agent::keep(AgentRequest const& r, Received const& received) {
+    Message const& m = received.header;
+    Error const error = static_cast<Error>(m.error);
+    FileRef const file = files_[r.file].ref;
+    FileFacts const facts{m.type, m.mode, m.links, m.size};
+    switch (r.op) {
+        case Op::Lookup:
+            if (error == Error::NoEntry) cache_.keep_name(file, r.name, {}, PnodeType::Free, 0);
+            if (error == Error::None && m.result.pnode != 0) {
+                cache_.keep_name(file, r.name, m.result, m.type, m.offset);
+            }
+            break;
+        case Op::GetAttributes:
+            if (error == Error::None) cache_.keep_facts(file, facts);
+            break;
+        case Op::Read:
+            if (error != Error::None) break;
+            cache_.keep_data(file, facts, asked_offset(r), received.data, m.data_length);
+            break;
+        case Op::ReadDirectory:
+            if (error != Error::None) break;
+            cache_.keep_listing(file, r.offset, received.data, m.data_length,
+                                (m.flags & message_end) != 0);
+            break;
+        default:
+            break;
+    }
+}
+
+/// An own operation that has succeeded changes the copies by what it means.
+void Agent::apply_to_cache(Entry const& e, Message const& m) {
+    u8 const* const p = bytes_ + e.at;
+    Message const& asked = e.message;
+    Name const name{reinterpret_cast<char const*>(p), asked.name_length};
+    Name const name2{name.text + name.length, asked.name2_length};
+    FileRef const file = files_[e.file].ref;
+    FileRef const file2 = e.file2 == no_handle ? FileRef{} : files_[e.file2].ref;
+    switch (asked.op) {
+        case Op::Create:
+            cache_.named(file, name, m.result, asked.type, m.offset);
+            break;
+        case Op::Link:
+            cache_.named(file, name, file2, m.type, m.offset);
+            cache_.changed(file2, {m.type, m.mode, m.links, m.size});
+            break;
+        case Op::Unlink:
+        case Op::Rmdir:
+            cache_.unnamed(file, name);
+            cache_.drop(m.result.pnode);
+            break;
+        case Op::Rename:
+            cache_.drop(m.file2.pnode);
+            cache_.drop(m.result.pnode);
+            if (asked.flags & rename_exchange) {
+                cache_.drop(file.pnode);
+                cache_.drop(file2.pnode);
+            } else if (m.offset != 0) {  // else both names stand for one file, and stay
+                cache_.unnamed(file, name);
+                cache_.named(file2, name2, m.result, m.type, m.offset);
+            }
+            break;
+        case Op::Write:
+            cache_.written(file, {m.type, m.mode, m.links, m.size}, asked.offset,
+                           p + name.length + name2.length,
+                           m.count < asked.data_length ? m.count : asked.data_length);
+            break;
+        case Op::Truncate:
+            cache_.truncated(file, asked.offset);
+            break;
+        case Op::Punch:
+            cache_.punched(file, asked.offset, asked.count);
+            break;
+        default:
+            break;
+    }
 }
 
 // --- time ----------------------------------------------------------------------------------------
 
 void Agent::advance(Instant now) {
-    now_ = now;
+    look_at(now);
     if (now_ >= retry_at_) send_outstanding();
     if (state_ != State::Greeting && now_ >= ping_at_) {
         ping_at_ = now_ + lease_ / 3;
-        send(MessageKind::Ping, 0);
+        ping_sent_ = now_;
+        send(MessageKind::Ping, ++ping_number_);
     }
 }
 
@@ -509,6 +710,7 @@ Instant Agent::next_deadline() const {
     bool const waits = state_ != State::Active || changing_ || reading_ || sync_;
     Instant t = waits ? retry_at_ : Instant::never();
     if (state_ != State::Greeting && ping_at_ < t) t = ping_at_;
+    if (lease_until_ != Instant{} && lease_until_ < t) t = lease_until_;
     return t;
 }
 
@@ -523,6 +725,7 @@ void Agent::check_invariants() const {
         ASSERT(files_[e.file].pins > 0);
         before = e.message.number;
     }
+    cache_.check_invariants();
 }
 
 }  // namespace nemesis::fs

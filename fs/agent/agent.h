@@ -1,17 +1,20 @@
 #pragma once
 // Agent: the client half of the file server, on a client's machine. It keeps a copy of what
 // applications change until the server says that it is on disk, and replays it after the server's
-// crash. Rules: docs/formats/fs_agent.md; model: tests/model/agent.pml.
+// crash, and copies of what it has read as long as the server promises that they are right. Rules:
+// docs/formats/fs_agent.md; model: tests/model/agent.pml.
 //
 // Protocol of use: construct, start(); then submit() requests, hand over what the network brings
-// (receive) and time (advance, at next_deadline() at the latest). Messages leave through the port.
-// Nothing in here waits, reads a clock or allocates after construction.
+// (receive) and time (advance, at next_deadline() at the latest). Each is told what time it is, by
+// a clock of this machine that never goes back: a copy is used only while its lease lasts. Messages
+// leave through the port. Nothing in here waits, reads a clock or allocates after construction.
 //
 // Invariants (check_invariants): the log holds, in order, what was acknowledged and is not known to
 // be durable, or made a file whose number is not known since a restart, and at its end at most one
 // operation that is not acknowledged; a message names files by what their handles mean when it is
-// sent.
+// sent; nothing is cached without a lease.
 
+#include "fs/agent/cache.h"
 #include "fs/agent/message.h"
 #include "fs/core/arena.h"
 #include "libnemesis/base/units.h"
@@ -24,6 +27,23 @@ struct AgentOptions {
     u32 log_operations = 256;
     u32 log_bytes = 4 << 20;  // names and data of the operations in the log
     u32 files = 1024;         // handles
+    CacheSizes cache;
+};
+
+/// Of a lease an agent uses all but this part: so much two clocks may differ in their speed.
+inline constexpr i64 lease_margin_part = 16;
+
+/// What was answered from copies and what the server was asked for. units: requests
+struct AgentStatistics {
+    u64 names = 0;
+    u64 absences = 0;  // of names
+    u64 attributes = 0;
+    u64 data = 0;
+    u64 listings = 0;
+    u64 asked = 0;
+    u64 recalls = 0;
+    u64 voided = 0;  // leases that have ended with copies
+    u64 hits() const { return names + absences + attributes + data + listings; }
 };
 
 /// A file as an application names it; what it means to the server may change in a replay.
@@ -39,7 +59,7 @@ struct AgentRequest {
     Name name;
     Name name2;
     PnodeType type = PnodeType::File;  // Create; result of Lookup and GetAttributes
-    u16 mode = 0644;
+    u16 mode = 0644;                   // Create; result of GetAttributes
     u32 flags = 0;
     u64 offset = 0;
     u64 length = 0;
@@ -48,6 +68,8 @@ struct AgentRequest {
     FileHandle result = no_handle;  // of Create and Lookup; given back by forget()
     u64 count = 0;
     u64 size = 0;
+    u32 links = 0;
+    bool end = false;  // ReadDirectory: there are no more entries
     Error error = Error::None;
     bool done = false;
     void (*completed)(AgentRequest&) = nullptr;
@@ -75,10 +97,10 @@ public:
     static std::size_t memory_needed(AgentOptions const& options);
 
     void start(Instant now);
-    void receive(u8 const* bytes, u32 length);
+    void receive(u8 const* bytes, u32 length, Instant now);
     void advance(Instant now);
     Instant next_deadline() const;
-    void submit(AgentRequest& request);
+    void submit(AgentRequest& request, Instant now);
     /// The application does not use the handle any more.
     void forget(FileHandle file);
 
@@ -89,6 +111,8 @@ public:
     bool is_volatile() const { return volatile_; }
     bool active() const { return state_ == State::Active; }
     FileRef ref(FileHandle file) const { return files_[file].ref; }
+    AgentStatistics const& statistics() const { return statistics_; }
+    AgentCache const& cache() const { return cache_; }
     void check_invariants() const;
 
 private:
@@ -134,6 +158,15 @@ private:
     void replay();
     void answer(Message const& m);
     void content(Received const& r);
+    void look_at(Instant now);
+    void void_cache();
+    bool lease_lasts() const { return now_ < lease_until_; }
+    bool answer_from_cache(AgentRequest& r);
+    bool may_keep(Message const& m) const;
+    void keep(AgentRequest const& r, Received const& received);
+    void apply_to_cache(Entry const& e, Message const& m);
+    static u64 asked_offset(AgentRequest const& r);
+    static u64 asked_count(AgentRequest const& r);
 
     AgentPort& port_;
     AgentOptions const options_;
@@ -144,6 +177,9 @@ private:
     Instant retry_at_;
     Instant ping_at_;
     Duration lease_ = Duration::s(10);
+    Instant lease_until_;  // what is cached may be used before this
+    Instant ping_sent_;    // of the last one
+    u64 ping_number_ = 0;
     u64 session_ = 0;
     u64 durable_ = 0;
     u64 acknowledged_ = 0;
@@ -159,6 +195,11 @@ private:
     AgentRequest* reads_ = nullptr;
     AgentRequest** reads_end_ = &reads_;
     bool reading_ = false;
+    bool read_in_lease_ = false;  // the lease has lasted since it was sent
+    u64 effective_ = 0;  // the last own operation that was acknowledged and changed something
+    u64 recalled_ = 0;   // the newest recall's serial
+    AgentCache cache_;
+    AgentStatistics statistics_;
 
     File* files_ = nullptr;
     Entry* log_ = nullptr;

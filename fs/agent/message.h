@@ -1,5 +1,5 @@
 #pragma once
-// The messages between agents and the file server: docs/formats/fs_agent.md, version 1.
+// The messages between agents and the file server: docs/formats/fs_agent.md, version 2.
 //
 // A message is a header, the first name, the second name and the data, in one piece of memory. Both
 // sides build with build_message() and take nothing from a message but by read_message(), which
@@ -39,8 +39,9 @@ struct FileRef {
 };
 
 inline constexpr u64 message_magic = 0x544E'4547'4153'4650;  // "PFSAGENT"
-inline constexpr u16 message_version = 1;
+inline constexpr u16 message_version = 2;
 inline constexpr u32 message_volatile = 1u << 31;  // in `flags`, from the server
+inline constexpr u32 message_end = 1;              // in `flags` of what ReadDirectory yields
 inline constexpr u32 message_data_max = 64 * 1024;
 
 /// The header. shape: 176 bytes, little endian
@@ -72,7 +73,7 @@ struct Message {
     u16 name_length = 0;
     u16 name2_length = 0;
     u32 data_length = 0;
-    u32 zero2 = 0;
+    u32 links = 0;
 };
 static_assert(sizeof(Message) == 176);
 inline constexpr u32 message_bytes_max = sizeof(Message) + 2 * name_max + message_data_max;

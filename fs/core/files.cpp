@@ -387,6 +387,7 @@ bool Store::op_lookup(Request& r) {
         if (found == Found::Pending) return false;
         if (found == Found::No) return finish(r, Error::NoEntry);
         number = e.pnode;
+        r.count = e.key;
     }
     Pnode* p = live_pnode(r, number);
     if (!p) return false;
@@ -494,6 +495,7 @@ bool Store::op_create(Request& r) {
     if (type == PnodeType::Directory) ++d->nlink;
     stamp(*d, true);
     fill(r.attributes, *p);
+    r.count = key;
     return finish(r, Error::None);
 }
 
@@ -532,6 +534,7 @@ bool Store::op_link(Request& r) {
     ++p->nlink;
     stamp(*p, false);
     fill(r.attributes, *p);
+    r.count = key;
     return finish(r, Error::None);
 }
 
@@ -752,6 +755,7 @@ bool Store::op_rename(Request& r) {
     a = pnode_for_write(r.pnode);
     b = pnode_for_write(r.pnode2);
     ASSERT(m && a && b);
+    r.count = o ? to.key : key;
     if (o) {
         patch(to, moved_number, m->type);
     } else {
@@ -824,6 +828,7 @@ bool Store::op_read_directory(Request& r) {
         // What is there already is a good answer; the rest comes with the next call.
         if (found == Found::Pending && at > 0 && fault_ == Error::None) break;
         if (found == Found::Pending) return false;
+        if (found == Found::No) r.flags = 1;
         if (found == Found::No || !add(e.pnode, e.key, e.type, e.name)) break;
     }
     r.count = at;
@@ -839,6 +844,7 @@ bool Store::op_read(Request& r) {
     u64 const size = p->tree.size;
     u64 end = r.offset + r.length;
     if (end > size || end < r.offset) end = size;
+    fill(r.attributes, *p);
     if (r.offset >= end) {
         r.count = 0;
         return finish(r, Error::None);
@@ -943,6 +949,7 @@ bool Store::op_write(Request& r) {
         if (end > p->tree.size) p->tree.size = end;
         p->mode &= ~06000u & 0xFFFF;
         stamp(*p, true);
+        fill(r.attributes, *p);
         r.progress += end - from;
         r.count = r.progress;
     }

@@ -157,7 +157,8 @@ struct Request {
     Op op = Op::Statistics;
     PnodeType type = PnodeType::File;  // Create
     u16 mode = 0;
-    u32 flags = 0;     // Rename, SetXattr; SetMask for SetAttributes
+    u32 flags = 0;     // Rename, SetXattr; SetMask for SetAttributes; result of ReadDirectory: 1 if
+                       // there are no more entries
     u64 client = 0;    // 0: no order is kept with other requests
     u64 sequence = 0;  // of the client, rising
     Credentials who;
@@ -181,7 +182,9 @@ struct Request {
         attributes;  // result; input of SetAttributes (uid, gid, mode, times) and Create (rdev)
 
     Error error = Error::None;
-    u64 count = 0;  // bytes read, written or filled
+    // Bytes read, written or filled; Lookup, Create, Link and Rename: cookie of the entry, 0: none
+    // was looked for, or changed.
+    u64 count = 0;
     bool done = false;
     void (*completed)(Request&) = nullptr;
     void* context = nullptr;

@@ -24,16 +24,19 @@ u64 dirty_blocks_max(ServerOptions const& o) {
 
 std::size_t Server::memory_needed(ServerOptions const& o) {
     return o.sessions * (sizeof(Session) + 2 * lane_bytes) + o.touched * sizeof(Touched) +
-           message_bytes_max + 256;
+           o.holdings * sizeof(Holding) + message_bytes_max + 256;
 }
 
 Server::Server(Arena& arena, Store& store, ServerPort& port, ServerOptions options)
     : store_(store), port_(port), options_(options), dirty_max_(dirty_blocks_max(options)) {
     sessions_ = arena.carve<Session>(options.sessions);
     touched_ = arena.carve<Touched>(options.touched);
+    holdings_ = arena.carve<Holding>(options.holdings);
     out_ = arena.carve<u8>(message_bytes_max);
     u8* lanes = arena.carve<u8>(std::size_t{options.sessions} * 2 * lane_bytes);
     ASSERT(!arena.exhausted());
+    ASSERT(options.sessions <= 64);
+    ASSERT(options.holdings >= ways);
     for (u32 i = 0; i < options.sessions; ++i) {
         Session& s = *new (&sessions_[i]) Session();
         s.change.bytes = lanes + std::size_t{i} * 2 * lane_bytes;
@@ -41,6 +44,7 @@ Server::Server(Arena& arena, Store& store, ServerPort& port, ServerOptions optio
         s.change.server = s.read.server = this;
     }
     for (u32 i = 0; i < options.touched; ++i) touched_[i] = Touched{};
+    for (u32 i = 0; i < options.holdings; ++i) holdings_[i] = Holding{};
 }
 
 void Server::start(Instant now) {
@@ -96,6 +100,8 @@ void Server::hello(Message const& m) {
         }
         if (!s) return;
     }
+    end_lease(*s);  // the incarnation before is dead, and its copies with it
+    s->serial = 0;
     s->used = true;
     s->agent = m.agent;
     s->incarnation = m.incarnation;
@@ -154,7 +160,10 @@ void Server::send(Session const& s, Message m, u8 const* data, u32 length) {
     m.incarnation = s.incarnation;
     m.session = s.id;
     m.durable = s.durable;
-    m.applied = s.applied;
+    if (m.kind != MessageKind::Content) {
+        m.applied = s.applied;
+        m.serial = s.serial;
+    }
     if (!options_.ups) m.flags |= message_volatile;
     port_.send(s.agent, out_, build_message(out_, m, {}, {}, data, length));
 }
@@ -184,6 +193,8 @@ void Server::receive(u8 const* bytes, u32 length) {
         send_unknown(m);
         return;
     }
+    if (m.kind == MessageKind::Recalled) recalled(*s, m.number);
+    if (refused(*s)) return;
     s->heard = now_;
     s->flushed_since = false;
     Message reply;
@@ -229,7 +240,9 @@ void Server::fill(Lane& lane, Received const& r) {
     lane.name2 = {text + r.header.name_length, r.header.name2_length};
     lane.data = lane.bytes + names;
     lane.keys = 0;
-    lane.found[0] = lane.found[1] = 0;
+    lane.found[0] = lane.found[1] = FileRef{};
+    lane.found_type = PnodeType::Free;
+    lane.granted = false;
     lane.asked = false;
     lane.step = Step::Acquire;
     keys_of(lane);
@@ -257,18 +270,18 @@ void Server::take_read(Session& s, Received const& r) {
 
 // --- what is touched -----------------------------------------------------------------------------
 
-void Server::add(Lane& lane, u64 pnode, u64 name, bool writes) {
+void Server::add(Lane& lane, FileRef file, u64 name, bool writes) {
     ASSERT(lane.keys < keys_max);
-    lane.key[lane.keys++] = {pnode, name, writes};
+    lane.key[lane.keys++] = {file.pnode, name, file.generation, writes};
 }
 
 /// What is known to be touched before anything is looked up.
 void Server::keys_of(Lane& lane) {
     Message const& m = lane.message;
-    u64 const directory = m.file.pnode;
+    FileRef const directory = m.file;
     switch (m.op) {
         case Op::Link:
-            add(lane, m.file2.pnode, 0, true);
+            add(lane, m.file2, 0, true);
             [[fallthrough]];
         case Op::Create:
         case Op::Unlink:
@@ -278,9 +291,9 @@ void Server::keys_of(Lane& lane) {
             break;
         case Op::Rename:
             add(lane, directory, 0, false);
-            add(lane, m.file2.pnode, 0, false);
+            add(lane, m.file2, 0, false);
             add(lane, directory, hash_of(lane.name), true);
-            add(lane, m.file2.pnode, hash_of(lane.name2), true);
+            add(lane, m.file2, hash_of(lane.name2), true);
             // One after the other: each may want the directory that the other moves into.
             add(lane, tree, renaming, true);
             break;
@@ -306,10 +319,7 @@ bool Server::acquire(Session const& s, Lane& lane, u32 from) {
         if (t.group == 0 || t.agent == s.agent) continue;
         for (u32 k = from; k < lane.keys; ++k) {
             Key const& key = lane.key[k];
-            if (t.key.pnode != key.pnode || (!t.key.writes && !key.writes)) continue;
-            bool const all = (key.name == all_names && t.key.name != 0) ||
-                             (t.key.name == all_names && key.name != 0);
-            if (t.key.name != key.name && !all) continue;
+            if (!t.key.meets(key) || (!t.key.writes && !key.writes)) continue;
             if (t.group != in_progress) want_flush();
             return false;
         }
@@ -335,15 +345,15 @@ void Server::release(Session const& s, Lane& lane, bool keep) {
     for (u32 i = 0; i < touched_end_; ++i) {
         Touched& t = touched_[i];
         if (t.group != in_progress || t.lane != &lane) continue;
-        bool const lock = t.key.pnode == tree && t.key.name == renaming;
+        bool const lock = t.key.pnode == tree.pnode && t.key.name == renaming;
         t.group = keep && t.key.writes && !lock ? lane.group : 0;
         t.lane = nullptr;
     }
-    u64 const made = lane.request.attributes.pnode;
+    Attributes const& made = lane.request.attributes;
     if (keep && lane.message.op == Op::Create) {
         u32 at = 0;
         while (touched_[at].group != 0) ++at;
-        touched_[at] = {{made, 0, true}, s.agent, lane.group, nullptr};
+        touched_[at] = {{made.pnode, 0, made.generation, true}, s.agent, lane.group, nullptr};
         if (at >= touched_end_) touched_end_ = at + 1;
     }
 }
@@ -371,8 +381,11 @@ bool Server::find_victims(Lane& lane) {
     if (lane.request.error == Error::None) {
         Attributes const& a = lane.request.attributes;
         bool const directory = a.type == PnodeType::Directory;
-        add(lane, a.pnode, 0, true);
-        if (directory && (second || m.op == Op::Rmdir)) add(lane, a.pnode, all_names, true);
+        lane.found[second ? 1 : 0] = {a.pnode, a.generation, 0};
+        if (!second) lane.found_type = a.type;
+        FileRef const file{a.pnode, a.generation, 0};
+        add(lane, file, 0, true);
+        if (directory && (second || m.op == Op::Rmdir)) add(lane, file, all_names, true);
         if (directory && m.op == Op::Rename) add(lane, tree, 0, true);
     }
     if (m.op == Op::Rename && !second) {
@@ -396,7 +409,7 @@ bool Server::progress(Session& s, Lane& lane, bool change) {
             }
             if (!acquire(s, lane, 0)) return false;
             bool const victims = op == Op::Unlink || op == Op::Rmdir || op == Op::Rename;
-            lane.step = victims ? Step::Find : Step::Execute;
+            lane.step = victims ? Step::Find : change ? Step::Recall : Step::Execute;
             break;
         }
         case Step::Find:
@@ -404,7 +417,7 @@ bool Server::progress(Session& s, Lane& lane, bool change) {
             u32 const keys = names_of(op);
             bool const asked = lane.asked;
             if (find_victims(lane)) {
-                lane.step = lane.keys > keys ? Step::AcquireFound : Step::Execute;
+                lane.step = lane.keys > keys ? Step::AcquireFound : Step::Recall;
             } else {
                 return before != lane.step || asked != lane.asked;
             }
@@ -412,6 +425,11 @@ bool Server::progress(Session& s, Lane& lane, bool change) {
         }
         case Step::AcquireFound:
             if (!acquire(s, lane, names_of(op))) return false;
+            lane.step = Step::Recall;
+            break;
+        case Step::Recall:
+            // No new copies are granted meanwhile: the keys are this lane's.
+            if (!all_recalled(s, lane)) return false;
             lane.step = Step::Execute;
             break;
         case Step::Execute:
@@ -457,6 +475,12 @@ void Server::execute(Session& s, Lane& lane, bool change) {
             Lane& l = *static_cast<Lane*>(done.context);
             l.group = l.server->store_.group() + 1;
         };
+    } else {
+        // What the agent is told of the read's age holds from here on, whatever is done until the
+        // answer is sent.
+        lane.granted = grant(s, lane);
+        lane.applied = s.applied;
+        lane.serial = s.serial;
     }
     store_.submit(r);
 }
@@ -466,6 +490,37 @@ void Server::note_pending(Session& s, u64 group) {
                                               s.pending_count == pending_max);
     if (!same) ++s.pending_count;
     s.pending[s.pending_count - 1] = {s.applied, group};
+}
+
+/// What the agent has to know for its copies.
+void Server::tell_meaning(Message& m, Lane const& lane) {
+    Attributes const& a = lane.request.attributes;
+    switch (m.op) {
+        case Op::Create:
+            m.result = {a.pnode, a.generation, 0};
+            m.offset = lane.request.count;
+            break;
+        case Op::Link:
+            m.offset = lane.request.count;
+            [[fallthrough]];
+        case Op::Write:
+            m.type = a.type;
+            m.mode = a.mode;
+            m.links = a.nlink;
+            break;
+        case Op::Unlink:
+        case Op::Rmdir:
+            m.result = lane.found[0];
+            break;
+        case Op::Rename:
+            m.result = lane.found[0];
+            m.file2 = lane.found[1];
+            m.type = lane.found_type;
+            m.offset = lane.request.count;
+            break;
+        default:
+            break;
+    }
 }
 
 void Server::finish_change(Session& s, Lane& lane) {
@@ -485,9 +540,7 @@ void Server::finish_change(Session& s, Lane& lane) {
     m.error = static_cast<u32>(r.error);
     m.count = r.count;
     m.size = r.attributes.size;
-    if (good && lane.message.op == Op::Create) {
-        m.result = {r.attributes.pnode, r.attributes.generation, 0};
-    }
+    if (good) tell_meaning(m, lane);
     s.answer = m;
     s.has_answer = true;
     send(s, m);
@@ -503,13 +556,128 @@ void Server::finish_read(Session& s, Lane& lane) {
     m.error = static_cast<u32>(r.error);
     bool const good = r.error == Error::None;
     bool const data = good && (m.op == Op::Read || m.op == Op::ReadDirectory);
-    if (good && !data) {
+    if (good && m.op == Op::ReadDirectory) {
+        m.flags = r.flags & message_end;
+    } else if (good) {
         m.result = {r.attributes.pnode, r.attributes.generation, 0};
         m.type = r.attributes.type;
-        if (m.op == Op::GetAttributes) m.size = r.attributes.size;
+        m.mode = r.attributes.mode;
+        m.links = r.attributes.nlink;
+        m.size = r.attributes.size;
     }
-    m.count = r.count;
+    if (m.op == Op::Lookup) {
+        m.offset = r.count;
+    } else {
+        m.count = r.count;
+    }
+    m.applied = lane.applied;
+    m.serial = lane.serial;
+    m.lease_ns = lane.granted ? options_.lease.ns() : 0;
     send(s, m, r.buffer, data ? static_cast<u32>(r.count) : 0);
+}
+
+// --- who has copies ------------------------------------------------------------------------------
+
+/// The file's entry; `insert`: or a free one, and if there is none, one whose copies are recalled
+/// so that there will be.
+Server::Holding* Server::holding(u64 pnode, bool insert) {
+    u64 const sets = options_.holdings / ways;
+    Holding* const set = holdings_ + pnode * 0x9E37'79B9'7F4A'7C15 % sets * ways;
+    Holding* free = nullptr;
+    for (u32 i = 0; i < ways; ++i) {
+        if (set[i].sessions == 0) {
+            free = &set[i];
+        } else if (set[i].pnode == pnode) {
+            return &set[i];
+        }
+    }
+    if (!insert) return nullptr;
+    if (free) {
+        free->pnode = pnode;
+        return free;
+    }
+    Holding const& old = set[hand_++ % ways];
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        if (old.sessions >> i & 1) recall(sessions_[i], old.pnode);
+    }
+    return nullptr;
+}
+
+/// Whether the session may keep what the lane is about to read. It is a holder from now on.
+bool Server::grant(Session& s, Lane const& lane) {
+    u64 const pnode = lane.message.file.pnode;
+    if (grace_ || !s.replay_ended || refused(s)) return false;
+    // Its answer to the recall would be taken for the end of what it is given now.
+    for (u32 i = 0; i < s.recall_count; ++i) {
+        if (s.recall[i].pnode == pnode) return false;
+    }
+    for (u32 i = 0; i < touched_end_; ++i) {
+        Touched const& t = touched_[i];
+        bool const changes = t.group == in_progress && t.agent != s.agent && t.key.writes;
+        if (changes && t.key.pnode == pnode) return false;
+    }
+    Holding* const h = holding(pnode, true);
+    if (!h) return false;
+    h->sessions |= u64{1} << (&s - sessions_);
+    s.holds = true;
+    return true;
+}
+
+void Server::recall(Session& s, u64 pnode) {
+    for (u32 i = 0; i < s.recall_count; ++i) {
+        if (s.recall[i].pnode == pnode) return;
+    }
+    if (s.recall_count == recalls_max) return;  // asked for again when one is answered
+    Recall& r = s.recall[s.recall_count++];
+    r = {pnode, ++s.serial, now_, now_};
+    ++recalls_made_;
+    send_recall(s, r);
+}
+
+void Server::send_recall(Session& s, Recall& r) {
+    r.sent = now_;
+    Message m;
+    m.kind = MessageKind::Recall;
+    m.number = r.serial;
+    m.file.pnode = r.pnode;
+    send(s, m);
+}
+
+/// Whether nobody else has a copy of what the lane changes; those who have are asked for it.
+bool Server::all_recalled(Session const& s, Lane const& lane) {
+    u64 const own = u64{1} << (&s - sessions_);
+    bool all = true;
+    for (u32 k = 0; k < lane.keys; ++k) {
+        Key const& key = lane.key[k];
+        Holding const* const h =
+            key.writes && key.pnode != tree.pnode ? holding(key.pnode, false) : nullptr;
+        if (!h || (h->sessions & ~own) == 0) continue;
+        all = false;
+        for (u32 i = 0; i < options_.sessions; ++i) {
+            if (h->sessions & ~own & u64{1} << i) recall(sessions_[i], key.pnode);
+        }
+    }
+    return all;
+}
+
+void Server::recalled(Session& s, u64 serial) {
+    for (u32 i = 0; i < s.recall_count; ++i) {
+        if (s.recall[i].serial != serial) continue;
+        if (Holding* const h = holding(s.recall[i].pnode, false)) {
+            h->sessions &= ~(u64{1} << (&s - sessions_));
+        }
+        for (u32 k = i + 1; k < s.recall_count; ++k) s.recall[k - 1] = s.recall[k];
+        --s.recall_count;
+        return;
+    }
+}
+
+/// Nothing of the session's copies is used any more.
+void Server::end_lease(Session& s) {
+    u64 const own = u64{1} << (&s - sessions_);
+    for (u32 i = 0; s.holds && i < options_.holdings; ++i) holdings_[i].sessions &= ~own;
+    s.holds = false;
+    s.recall_count = 0;
 }
 
 // --- what is durable -----------------------------------------------------------------------------
@@ -538,12 +706,14 @@ void Server::tell_durable() {
 }
 
 void Server::end_grace() {
-    bool all = now_ - started_ >= options_.lease;
+    // Who has replayed has begun a session of this life, and so has none of the copies of the one
+    // before. Those of the others end with their leases.
+    bool all = true;
     for (u32 i = 0; i < members_; ++i) {
         Session const* s = session_of(member_[i].client);
         all = all && s && s->replay_ended;
     }
-    if (all || now_ - started_ >= options_.absent_max) grace_ = false;
+    if (all || now_ - started_ >= grace_max()) grace_ = false;
 }
 
 // --- time ----------------------------------------------------------------------------------------
@@ -586,23 +756,33 @@ void Server::advance(Instant now) {
     now_ = now;
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session& s = sessions_[i];
-        // Its agent may be gone, and this the only copy.
-        if (s.used && !s.flushed_since && now_ - s.heard >= options_.lease) {
+        if (!s.used) continue;
+        if (now_ - s.heard >= options_.lease) {
+            if (s.holds) end_lease(s);
+            // Its agent may be gone, and this the only copy.
+            if (!s.flushed_since && s.pending_count > 0) want_flush();
             s.flushed_since = true;
-            if (s.pending_count > 0) want_flush();
+        }
+        for (u32 k = 0; k < s.recall_count; ++k) {
+            if (now_ - s.recall[k].sent >= options_.recall_again) send_recall(s, s.recall[k]);
         }
     }
     run();
 }
 
 Instant Server::next_deadline() const {
-    Instant t = grace_ ? started_ + (now_ - started_ < options_.lease ? options_.lease
-                                                                      : options_.absent_max)
-                       : Instant::never();
+    Instant t = grace_ ? started_ + grace_max() : Instant::never();
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session const& s = sessions_[i];
-        if (s.used && !s.flushed_since && s.heard + options_.lease < t)
+        if (!s.used) continue;
+        if ((!s.flushed_since || s.holds) && s.heard + options_.lease < t) {
             t = s.heard + options_.lease;
+        }
+        for (u32 k = 0; k < s.recall_count; ++k) {
+            if (s.recall[k].sent + options_.recall_again < t) {
+                t = s.recall[k].sent + options_.recall_again;
+            }
+        }
     }
     return t;
 }

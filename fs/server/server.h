@@ -1,7 +1,8 @@
 #pragma once
 // Server: the server half of the agent protocol, over one store. It executes what agents ask,
-// acknowledges from memory, tells what is durable, and after a restart lets the agents replay.
-// Rules: docs/formats/fs_agent.md; model: tests/model/agent.pml.
+// acknowledges from memory, tells what is durable, recalls what agents have cached before it
+// changes, and after a restart lets the agents replay. Rules: docs/formats/fs_agent.md; model:
+// tests/model/agent.pml.
 //
 // Protocol of use: mount the store, construct, start(); then hand over what the network brings
 // (receive) and time (advance); after each completion of the store's disks call run(). The server
@@ -10,7 +11,8 @@
 //
 // Invariants: an agent's operations are executed one at a time, in order, each once; a key in the
 // table of what is touched belongs to one agent if any entry of it writes; nothing is said to be
-// durable whose group is not on all live disks.
+// durable whose group is not on all live disks; nothing is changed while another agent may have a
+// copy of it and a lease.
 
 #include "fs/agent/message.h"
 #include "fs/core/store.h"
@@ -20,7 +22,9 @@ namespace nemesis::fs {
 /// Sizes, delays and the power supply.
 struct ServerOptions {
     u32 sessions = 32;
-    u32 touched = 4096;  // keys of operations that are not durable
+    u32 touched = 4096;   // keys of operations that are not durable
+    u32 holdings = 4096;  // files of which agents have copies; a multiple of 8
+    Duration recall_again = Duration::ms(200);
     Duration lease = Duration::s(10);
     Duration absent_max = Duration::s(60);  // how long a restarted server waits for an agent
     bool ups = false;
@@ -54,18 +58,37 @@ public:
     bool halted() const { return halting_ && store_.health() == Health::Stopped; }
     /// Still waiting for agents to replay.
     bool grace() const { return grace_; }
+    /// Recalls that have been sent, once each.
+    u64 recalls() const { return recalls_made_; }
 
 private:
+    static constexpr u64 all_names = ~u64{0};
     struct Key {  // of what an operation touches
         u64 pnode = 0;
-        u64 name = 0;  // 0: the file itself; all_names: every entry of the directory
+        u64 name = 0;        // 0: the file itself; all_names: every entry of the directory
+        u32 generation = 0;  // of the pnode: another life of it is another file; 0: any
         bool writes = false;
+        /// Whether both are about the same thing.
+        bool meets(Key const& o) const {
+            bool const lives = generation == 0 || o.generation == 0 || generation == o.generation;
+            bool const all =
+                (name == all_names && o.name != 0) || (o.name == all_names && name != 0);
+            return pnode == o.pnode && lives && (name == o.name || all);
+        }
     };
-    static constexpr u64 all_names = ~u64{0};
-    static constexpr u64 tree = ~u64{0};  // as a pnode: where directories are
-    static constexpr u64 renaming = 1;    // of `tree`: while a rename is on its way
+    static constexpr FileRef tree{~u64{0}, 0, 0};  // as a file: where directories are
+    static constexpr u64 renaming = 1;             // of `tree`: while a rename is on its way
     static constexpr u32 keys_max = 12;
-    enum class Step : u8 { Idle, Acquire, Find, FindSecond, AcquireFound, Execute, Executing };
+    enum class Step : u8 {
+        Idle,
+        Acquire,
+        Find,
+        FindSecond,
+        AcquireFound,
+        Recall,
+        Execute,
+        Executing,
+    };
     /// One operation, or one read, of a session on its way.
     struct Lane {
         Step step = Step::Idle;
@@ -76,14 +99,32 @@ private:
         u8* data = nullptr;
         Key key[keys_max];
         u32 keys = 0;
-        u64 found[2] = {};
+        FileRef found[2];  // what the names stand for
+        PnodeType found_type = PnodeType::Free;
         bool asked = false;  // `request` is the store's
+        // Of a read, when it was handed to the store: how far its session was.
+        bool granted = false;
+        u64 applied = 0;
+        u64 serial = 0;
         Request request;
         Server* server = nullptr;
         u64 group = 0;  // that will hold the operation
     };
     enum class Joining : u8 { No, Mark, Flush };
     static constexpr u32 pending_max = 8;
+    static constexpr u32 recalls_max = 16;
+    static constexpr u32 ways = 8;
+    /// A file or directory, and the sessions that may have copies of it.
+    struct Holding {
+        u64 pnode = 0;
+        u64 sessions = 0;  // bits; 0: free
+    };
+    struct Recall {  // that has no answer
+        u64 pnode = 0;
+        u64 serial = 0;
+        Instant made;
+        Instant sent;
+    };
     struct Session {
         bool used = false;
         u64 agent = 0;
@@ -104,6 +145,10 @@ private:
             u64 group;
         } pending[pending_max];  // operations up to `number` are in groups up to `group`
         u32 pending_count = 0;
+        bool holds = false;  // it may have copies
+        u64 serial = 0;      // recalls sent
+        Recall recall[recalls_max];
+        u32 recall_count = 0;
         Lane change;
         Lane read;
     };
@@ -124,7 +169,7 @@ private:
     void fill(Lane& lane, Received const& r);
     bool progress(Session& s, Lane& lane, bool change);
     bool find_victims(Lane& lane);
-    void add(Lane& lane, u64 pnode, u64 name, bool writes);
+    void add(Lane& lane, FileRef file, u64 name, bool writes);
     void keys_of(Lane& lane);
     bool acquire(Session const& s, Lane& lane, u32 from);
     void release(Session const& s, Lane& lane, bool keep);
@@ -136,7 +181,23 @@ private:
     void send(Session const& s, Message m, u8 const* data = nullptr, u32 length = 0);
     void send_unknown(Message const& to);
     void want_flush() { flush_wanted_ = true; }
+    Holding* holding(u64 pnode, bool insert);
+    bool grant(Session& s, Lane const& lane);
+    void recall(Session& s, u64 pnode);
+    void send_recall(Session& s, Recall& r);
+    bool all_recalled(Session const& s, Lane const& lane);
+    void recalled(Session& s, u64 serial);
+    void end_lease(Session& s);
+    /// It does not give back what it was asked for: its lease runs out.
+    bool refused(Session const& s) const {
+        return s.recall_count > 0 && now_ - s.recall[0].made >= options_.lease;
+    }
     void end_grace();
+    /// How long a restarted server waits for agents that say nothing: their leases end, too.
+    Duration grace_max() const {
+        return options_.absent_max > options_.lease ? options_.absent_max : options_.lease;
+    }
+    static void tell_meaning(Message& m, Lane const& lane);
     static u64 hash_of(Name name);
 
     Store& store_;
@@ -157,6 +218,9 @@ private:
     Session* sessions_ = nullptr;
     Touched* touched_ = nullptr;
     u32 touched_end_ = 0;  // all behind are free
+    Holding* holdings_ = nullptr;
+    u64 recalls_made_ = 0;
+    u32 hand_ = 0;  // which way of a full set has to go
     u8* out_ = nullptr;
 };
 

@@ -34,6 +34,10 @@ std::string bytes_of(AgentStep const& s) {
     return text;
 }
 
+std::string facts_text(bool directory, u32 links, u64 size) {
+    return (directory ? "d" : "f") + std::to_string(links) + " " + std::to_string(size);
+}
+
 AgentOracle::AgentOracle() {
     auto s = std::make_shared<State>();
     s->files[0] = {true, 2, nullptr, 0};
@@ -139,6 +143,20 @@ bool AgentOracle::apply(State& s, AgentStep const& step, AgentOutcome* outcome) 
             if (!file()) return false;
             std::string const& text = *s.files[step.file].data;
             if (step.offset < text.size()) outcome->data = text.substr(step.offset, step.length);
+            return true;
+        }
+        case Op::GetAttributes: {
+            if (!s.files.contains(step.file)) return false;
+            File const& f = s.files[step.file];
+            outcome->data = facts_text(f.directory, f.links, f.directory ? 0 : f.data->size());
+            return true;
+        }
+        case Op::ReadDirectory: {
+            if (!directory(step.file)) return false;
+            for (auto it = s.names.lower_bound({step.file, ""});
+                 it != s.names.end() && it->first.first == step.file; ++it) {
+                outcome->data += it->first.second + (directory(it->second) ? "/ " : " ");
+            }
             return true;
         }
         default:
@@ -259,7 +277,8 @@ bool AgentOracle::done(u32 agent, AgentOutcome const& outcome) {
     std::map<u64, NodeRef> left;
     for (NodeRef const& n : nodes_) {
         AgentOutcome const& o = n->outcome[agent];
-        if (!n->effective[agent] || o.good != outcome.good || o.data != outcome.data ||
+        if (!n->effective[agent] || o.good != outcome.good ||
+            (!outcome.partial && o.data != outcome.data) ||
             (step_[agent].op == Op::Lookup && o.good && o.found != outcome.found)) {
             continue;
         }

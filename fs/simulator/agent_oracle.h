@@ -42,8 +42,12 @@ std::string bytes_of(AgentStep const& s);
 struct AgentOutcome {
     bool good = false;
     u32 found = 0;     // Lookup: number of the file
-    std::string data;  // Read
+    std::string data;  // Read; GetAttributes: facts_text(); ReadDirectory: names, '/' if one is a
+                       // directory, ' ', in their order
+    bool partial = false;  // only the error is known for certain
 };
+/// What is compared of a file's attributes.
+std::string facts_text(bool directory, u32 links, u64 size);
 
 /// The states that the messages allow; see above.
 class AgentOracle {

@@ -40,6 +40,8 @@ public:
     std::string run();
     u64 steps = 0;
     u64 never_written = 0;
+    u64 recalls = 0;
+    AgentStatistics cached;
     Faults faults;
     Image image;
 
@@ -50,6 +52,8 @@ private:
         u64 incarnation = 0;
         std::unique_ptr<u8[]> memory;
         std::optional<Agent> agent;
+        i64 clock_fast = 0;  // of 1000: how much faster its clock runs
+        Duration clock_ahead{};
         Instant paused_until;
         Instant next_step;
         AgentRequest request;
@@ -62,6 +66,15 @@ private:
         std::vector<std::pair<u64, u64>> promised;  // operation, changes until then
         void send(u8 const* bytes, u32 length) override;
         void conflict(u64 number, Error error) override;
+        /// What its clock says; and when it will say that.
+        Instant clock(Instant t) const {
+            return Instant{} + clock_ahead + (t - Instant{}) / 1000 * (1000 + clock_fast);
+        }
+        Instant when(Instant clock_says) const {
+            if (clock_says == Instant::never()) return clock_says;
+            Duration const d = clock_says - Instant{} - clock_ahead;
+            return Instant{} + (d / (1000 + clock_fast) + Duration::ns(1)) * 1000;
+        }
     };
 
     void send(u64 agent, u8 const* bytes, u32 length) override;
@@ -80,6 +93,7 @@ private:
     u32 found_file(Node const& n, std::pair<u64, u32> pair);
     void start_agent(Node& n);
     void stop_agent(Node& n);
+    void count_cached(Node const& n);
     bool start_server();
     void stop_server(bool power);
     void plan();
@@ -169,6 +183,8 @@ System::System(u64 seed, BlockPool& pool, Memory& memory)
     for (u32 i = 0; i < agents; ++i) {
         node_[i].system = this;
         node_[i].index = i;
+        node_[i].clock_fast = static_cast<i64>(random_.below(41)) - 20;
+        node_[i].clock_ahead = some_ms(0, 10'000);
         node_[i].memory = std::make_unique<u8[]>(Agent::memory_needed(agent_options()));
     }
     server_memory_ = std::make_unique<u8[]>(Server::memory_needed(server_options(ups_)));
@@ -215,8 +231,7 @@ void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {
         server_->receive(bytes.data(), static_cast<u32>(bytes.size()));
         poke_server();
     } else if (!to_server && n.agent) {
-        n.agent->advance(now_);
-        n.agent->receive(bytes.data(), static_cast<u32>(bytes.size()));
+        n.agent->receive(bytes.data(), static_cast<u32>(bytes.size()), n.clock(now_));
         poke_agent(n);
     }
 }
@@ -231,13 +246,25 @@ void System::start_agent(Node& n) {
     n.handle[0] = root_handle;
     n.promised.clear();
     n.next_step = now_;
-    n.agent->start(now_);
+    n.agent->start(n.clock(now_));
 }
 
 void System::stop_agent(Node& n) {
+    count_cached(n);
     n.agent.reset();
     n.asked = false;
     n.forgiven = true;
+}
+
+void System::count_cached(Node const& n) {
+    if (!n.agent) return;
+    AgentStatistics const& a = n.agent->statistics();
+    for (u64 AgentStatistics::* what :
+         {&AgentStatistics::names, &AgentStatistics::absences, &AgentStatistics::attributes,
+          &AgentStatistics::data, &AgentStatistics::listings, &AgentStatistics::asked,
+          &AgentStatistics::recalls, &AgentStatistics::voided}) {
+        cached.*what += a.*what;
+    }
 }
 
 void System::poke_agent(Node& n) {
@@ -271,7 +298,7 @@ void System::next_step(Node& n) {
         std::string const own(1, static_cast<char>('a' + n.index));
         return (random_.chance(3) ? "s" : own) + std::to_string(random_.below(5));
     };
-    u64 const what = random_.below(100);
+    u64 const what = random_.below(130);
     s.fill = static_cast<u8>('a' + random_.below(26));
     s.file = directory();
     s.name = name();
@@ -313,7 +340,11 @@ void System::next_step(Node& n) {
         } else {
             s.name.clear();
             s.file = file;
-            s.op = what < 78 ? Op::Truncate : what < 92 ? Op::Write : Op::Read;
+            if (what >= 100 && what < 110) s.op = Op::GetAttributes;
+            if (what >= 110 && what < 120) s.op = Op::ReadDirectory;
+            if (s.op == Op::ReadDirectory) s.file = directory();
+            if (s.op == Op::Fsync)
+                s.op = what < 78 ? Op::Truncate : what < 92 ? Op::Write : Op::Read;
             s.offset = random_.below(6000);
             s.length = 1 + random_.below(random_.chance(4) ? 12'000 : 900);
             if (s.op == Op::Read) s.offset = 0;
@@ -322,9 +353,14 @@ void System::next_step(Node& n) {
     } else {
         s.op = Op::Create;
     }
+    // What is read is often read again.
+    bool const reads = n.steps > 0 && may_be_read(n.step.op);
+    if (reads && random_.chance(3) && n.handle.contains(n.step.file)) s = n.step;
     if (s.op == Op::Create) s.made = ++files_made_;
     n.step = s;
-    n.buffer = s.op == Op::Read ? std::string(s.length, 0) : bytes_of(s);
+    bool const yields = s.op == Op::Read || s.op == Op::ReadDirectory;
+    if (s.op == Op::ReadDirectory) s.length = 4096;
+    n.buffer = yields ? std::string(s.length, 0) : bytes_of(s);
     AgentRequest& r = n.request;
     r = AgentRequest{};
     r.op = s.op;
@@ -334,12 +370,12 @@ void System::next_step(Node& n) {
     r.name2 = {n.step.name2.data(), static_cast<u32>(n.step.name2.size())};
     r.type = s.type;
     r.mode = s.type == PnodeType::Directory ? 0755 : 0644;
-    r.offset = s.offset;
+    r.offset = s.op == Op::ReadDirectory ? 0 : s.offset;
     r.length = s.length;
     r.buffer = reinterpret_cast<u8*>(n.buffer.data());
     if (s.op != Op::Fsync) oracle_.submit(n.index, s);
     n.asked = true;
-    n.agent->submit(r);
+    n.agent->submit(r, n.clock(now_));
     if (r.done) step_done(n);
 }
 
@@ -365,6 +401,21 @@ u32 System::found_file(Node const& n, std::pair<u64, u32> pair) {
         if (!mapped) return number;
     }
     return 0;
+}
+
+/// Names of a listing as the oracle writes them.
+std::string listed(std::string const& page) {
+    std::map<std::string, bool> names;
+    for (u64 at = 0; at < page.size();) {
+        DirectoryItem item;
+        std::memcpy(&item, page.data() + at, sizeof item);
+        std::string const name = page.substr(at + sizeof item, item.name_length);
+        if (name != "." && name != "..") names[name] = item.type == PnodeType::Directory;
+        at += (sizeof item + item.name_length + 7) / 8 * 8;
+    }
+    std::string text;
+    for (auto const& [name, directory] : names) text += name + (directory ? "/ " : " ");
+    return text;
 }
 
 void System::step_done(Node& n) {
@@ -399,6 +450,14 @@ void System::step_done(Node& n) {
         }
     }
     if (o.good && n.step.op == Op::Read) o.data = n.buffer.substr(0, r.count);
+    if (o.good && n.step.op == Op::GetAttributes) {
+        bool const directory = r.type == PnodeType::Directory;
+        o.data = facts_text(directory, r.links, directory ? 0 : r.size);
+    }
+    if (o.good && n.step.op == Op::ReadDirectory) {
+        o.data = listed(n.buffer.substr(0, r.count));
+        o.partial = !r.end;
+    }
     if (!oracle_.done(n.index, o)) {
         fail("agent " + std::to_string(n.index) + ", " + to_text(n.step) + ": error " +
              std::to_string(static_cast<int>(r.error)) + ", found " + std::to_string(o.found) +
@@ -438,6 +497,7 @@ bool System::start_server() {
 /// The server's memory is gone; of what its disks had not flushed, some is there and some is not.
 void System::stop_server(bool) {
     never_written += machine_ ? machine_->store().statistics().never_written : 0;
+    recalls += server_ ? server_->recalls() : 0;
     server_.reset();
     machine_.reset();
     u64 covered[disks] = {};
@@ -634,7 +694,7 @@ void System::advance() {
     }
     for (Node& n : node_) {
         if (!n.agent) continue;
-        Instant t = n.agent->next_deadline();
+        Instant t = n.when(n.agent->next_deadline());
         if (!n.asked && n.agent->active() && n.steps < steps_each) t = std::min(t, n.next_step);
         t = std::max(t, std::max(n.paused_until, now_ + Duration::us(10)));
         next = std::min(next, t);
@@ -656,7 +716,7 @@ void System::advance() {
     }
     for (Node& n : node_) {
         if (!n.agent || now_ < n.paused_until) continue;
-        n.agent->advance(now_);
+        n.agent->advance(n.clock(now_));
         poke_agent(n);
     }
 }
@@ -687,6 +747,8 @@ std::string System::run() {
         machine_->pump();
         judge(false, "at the end");
         never_written += machine_->store().statistics().never_written;
+        recalls += server_->recalls();
+        for (Node const& n : node_) count_cached(n);
         // What the bad disk has wrong is mended, for the independent checker.
         machine_->disks.faults = {};
         if (!machine_->scrub()) fail("the scrub does not end");
@@ -706,6 +768,8 @@ RowResult row_agents(RowOptions const& o) {
     u64 steps = 0;
     u64 checked = 0;
     Faults sum;
+    AgentStatistics cached;
+    u64 recalls = 0;
     r.passed = true;
     std::string violation;
     for (; r.count < count && r.passed; ++r.count) {
@@ -731,6 +795,14 @@ RowResult row_agents(RowOptions const& o) {
         sum.power += system.faults.power;
         sum.pause += system.faults.pause;
         sum.agent += system.faults.agent;
+        recalls += system.recalls;
+        cached.names += system.cached.names;
+        cached.absences += system.cached.absences;
+        cached.attributes += system.cached.attributes;
+        cached.data += system.cached.data;
+        cached.listings += system.cached.listings;
+        cached.asked += system.cached.asked;
+        cached.voided += system.cached.voided;
         if (!problem.empty()) {
             r.passed = false;
             violation =
@@ -738,16 +810,31 @@ RowResult row_agents(RowOptions const& o) {
         }
     }
     r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    char text[300];
+    // A proof of caches without an answer from one is none; ten schedules have some of each.
+    bool const all_kinds = cached.names > 0 && cached.absences > 0 && cached.attributes > 0 &&
+                           cached.data > 0 && cached.listings > 0 && cached.voided > 0 &&
+                           recalls > 0;
+    if (r.passed && r.count >= 10 && !all_kinds) {
+        r.passed = false;
+        violation = "\nfirst violation: something was never answered from a cache";
+    }
+    char text[600];
     std::snprintf(
         text, sizeof text,
         "row 5, whole systems: %llu schedules of %u agents, %llu operations, faults: %u of "
         "network, %u of server, %u of agents, %u of disks, %u of power, %u pauses, %llu "
-        "checked, %.1f s, %.1f/s",
+        "checked, %.1f s, %.1f/s\n  of caches: %llu names, %llu absences, %llu attributes, %llu "
+        "data and %llu listings answered, %llu asked for; %llu recalls, %llu leases ended",
         static_cast<unsigned long long>(r.count), agents, static_cast<unsigned long long>(steps),
         sum.network, sum.server, sum.agent, sum.disks, sum.power, sum.pause,
         static_cast<unsigned long long>(checked), r.seconds,
-        static_cast<double>(r.count) / r.seconds);
+        static_cast<double>(r.count) / r.seconds, static_cast<unsigned long long>(cached.names),
+        static_cast<unsigned long long>(cached.absences),
+        static_cast<unsigned long long>(cached.attributes),
+        static_cast<unsigned long long>(cached.data),
+        static_cast<unsigned long long>(cached.listings),
+        static_cast<unsigned long long>(cached.asked), static_cast<unsigned long long>(recalls),
+        static_cast<unsigned long long>(cached.voided));
     r.text = text + violation;
     return r;
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The core's sources compile for a domain and need nothing but what a domain has.
+"""The sources of core, agent and server compile for a domain and need nothing but what it has.
 
 Goal: the sources in the image are those the simulator runs; no allocation, no C++ run time.
-Method: compile fs/core for the target without exceptions, RTTI and vector registers, link the
-objects together, and compare what is left undefined with a short list.
+Method: compile fs/core, fs/agent and fs/server for the target without exceptions, RTTI and vector
+registers, link the objects together, and compare what is left undefined with a short list: the core
+alone, an agent and what it has of the core, and all three.
 usage: freestanding.py ROOT, whose sysroot has been built (tests/system/core_test.py calls it)
 """
 import pathlib
@@ -21,15 +22,28 @@ flags = ["--target=x86_64-unknown-none-elf", "-std=c++23", "-O2", "-mno-red-zone
          "-isystem", sysroot / "c++" / "v1", "-isystem", sysroot, "-ffreestanding", "-fPIE",
          "-mno-mmx", "-mno-sse", "-msoft-float", "-mno-implicit-float", "-fno-exceptions",
          "-fno-rtti", "-fno-threadsafe-statics", "-Wall", "-Wextra", "-Werror", "-I", root]
-with tempfile.TemporaryDirectory() as scratch:
-    objects = []
-    for source in sorted((root / "fs" / "core").glob("*.cpp")):
-        objects.append(f"{scratch}/{source.stem}.o")
-        subprocess.run(["clang++-19", *flags, "-c", source, "-o", objects[-1]], check=True)
-    subprocess.run(["ld.lld-19", "-r", *objects, "-o", f"{scratch}/core"], check=True)
-    listing = subprocess.run(["llvm-nm-19", "-u", f"{scratch}/core"], check=True,
+
+
+def undefined(names, objects, scratch):
+    """What the objects of these folders need from elsewhere."""
+    together = [path for name in names for path in objects[name]]
+    subprocess.run(["ld.lld-19", "-r", *together, "-o", f"{scratch}/all"], check=True)
+    listing = subprocess.run(["llvm-nm-19", "-u", f"{scratch}/all"], check=True,
                              capture_output=True, text=True).stdout
-undefined = {line.split()[-1] for line in listing.splitlines() if line.strip()}
-if undefined - allowed:
-    sys.exit(f"the core needs {sorted(undefined - allowed)}")
-print(f"{len(objects)} objects, undefined: {sorted(undefined)}")
+    return {line.split()[-1] for line in listing.splitlines() if line.strip()}
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    objects = {}
+    for folder in ("core", "agent", "server"):
+        objects[folder] = []
+        for source in sorted((root / "fs" / folder).glob("*.cpp")):
+            objects[folder].append(f"{scratch}/{folder}_{source.stem}.o")
+            subprocess.run(["clang++-19", *flags, "-c", source, "-o", objects[folder][-1]],
+                           check=True)
+    for names in (("core",), ("core", "agent"), ("core", "agent", "server")):
+        needed = undefined(names, objects, scratch)
+        if needed - allowed:
+            sys.exit(f"{' and '.join(names)}: needs {sorted(needed - allowed)}")
+        count = sum(len(objects[name]) for name in names)
+        print(f"{' and '.join(names)}: {count} objects, undefined: {sorted(needed)}")

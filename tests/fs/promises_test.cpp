@@ -448,7 +448,8 @@ TEST_F(Promises, an_agent_without_an_answer_learns_what_it_made_though_another_h
 
 /// A server that is nothing but its messages, in session 1.
 struct AServer final : AgentPort {
-    static constexpr AgentOptions options{.log_operations = 8, .log_bytes = 4096, .files = 8};
+    static constexpr AgentOptions options{
+        .log_operations = 8, .log_bytes = 4096, .files = 8, .cache = {}};
     AServer() : bytes(std::make_unique<u8[]>(Agent::memory_needed(options))) {
         Arena arena(bytes.get(), Agent::memory_needed(options));
         agent.emplace(arena, *this, options, 1, 1);
@@ -469,7 +470,7 @@ struct AServer final : AgentPort {
         m.applied = incarnation_start(1);
         m.result = {first_pnode + 5, 1, 0};
         std::vector<u8> out(message_bytes_max);
-        agent->receive(out.data(), build_message(out.data(), m));
+        agent->receive(out.data(), build_message(out.data(), m), Instant{});
         agent->check_invariants();
     }
     std::unique_ptr<u8[]> bytes;
@@ -485,12 +486,12 @@ TEST(HostileServer, greeting_again_within_a_session_makes_no_agent_repeat_what_w
     AgentRequest create;
     create.op = Op::Create;
     create.name = {"a", 1};
-    s.agent->submit(create);
+    s.agent->submit(create, Instant{});
     u64 const first = incarnation_start(1) + 1;
     s.say(MessageKind::Answer, first);
     ASSERT_TRUE(create.done);
     AgentRequest other = create;
-    s.agent->submit(other);
+    s.agent->submit(other, Instant{});
     s.say(MessageKind::Unknown);
     s.got.clear();
     s.say(MessageKind::Welcome);

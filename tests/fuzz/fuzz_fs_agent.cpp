@@ -31,7 +31,7 @@ enum Control : u8 {
 
 constexpr ServerOptions server_options{.sessions = 3, .touched = 64};
 constexpr AgentOptions agent_options{
-    .log_operations = 8, .log_bytes = 2 * message_data_max, .files = 16};
+    .log_operations = 8, .log_bytes = 2 * message_data_max, .files = 16, .cache = {4, 8, 4}};
 
 /// A store as it is after its first mount, to begin each input with, and memory that all share.
 struct Beginning {
@@ -90,7 +90,7 @@ struct System final : ServerPort, AgentPort {
         auto const exact = std::make_unique<u8[]>(bytes.size());
         if (!bytes.empty()) std::memcpy(exact.get(), bytes.data(), bytes.size());
         if (where == to_agent) {
-            agent->receive(exact.get(), static_cast<u32>(bytes.size()));
+            agent->receive(exact.get(), static_cast<u32>(bytes.size()), machine->now);
         } else {
             server->receive(exact.get(), static_cast<u32>(bytes.size()));
         }
@@ -150,7 +150,7 @@ void ask(System& s, std::vector<u8> in) {
     r.length = in[7] * 64u;
     r.buffer = s.buffer.data();
     s.asking = true;
-    s.agent->submit(r);
+    s.agent->submit(r, s.machine->now);
 }
 
 void message(System& s, u8 control, std::vector<u8> in) {

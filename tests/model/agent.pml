@@ -257,12 +257,19 @@ end:
         assert(on_disk[a] >= k); \
         durable[a] = k; \
         loss(a) }
+/* A reply that has the write on its way already would get it once more from its ANSWER, over what the
+ * other has written since. */
+#if FAULT == 11
+#define NEWER(k) false
+#else
+#define NEWER(k) (sent[a] == SHARED && acked[a] < SHARED && HAS(k & 3, a))
+#endif
 #if FAULT == 8
 #define MAY_KEEP(k) true
 #elif FAULT == 9
-#define MAY_KEEP(k) (k / 4 >= recalled[a])
+#define MAY_KEEP(k) (k / 4 >= recalled[a] && !NEWER(k))
 #else
-#define MAY_KEEP(k) (k / 4 >= recalled[a] && (acked[a] < SHARED || HAS(k & 3, a)))
+#define MAY_KEEP(k) (k / 4 >= recalled[a] && (acked[a] < SHARED || HAS(k & 3, a)) && !NEWER(k))
 #endif
 #define REPLY(k) \
     :: d_step { alive[a] && reading[a] && HAS(reply_net[a * 3 + its_life[a]], k) -> \
@@ -361,7 +368,7 @@ end:
         ack_net[a * 4 + sent[a]] = 0;
         acked[a] = sent[a];
         if
-        :: acked[a] == SHARED && cached[a] -> copy[a] = copy[a] | (1 + a)
+        :: acked[a] == SHARED && cached[a] -> copy[a] = (HAS(copy[a], a) -> 1 + a : copy[a] | (1 + a))
         :: else
         fi;
         loss(a) }

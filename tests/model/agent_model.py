@@ -28,6 +28,7 @@ FAULTS = {
     7: ("a write does not wait until the others' copies are gone", 1, True),
     8: ("a reply that a recall has overtaken is cached", 1, True),
     9: ("a reply from before the agent's own write is cached", 1, True),
+    11: ("a reply that has the write on its way is cached, and changed by its answer again", 1, True),
     10: ("a new operation that overtakes the end of the replay is taken as replayed", 0, False),
 }
 
