@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "domains/console/console_output.h"
 #include "domains/names/own_names.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/threads/thread.h"
@@ -65,6 +66,7 @@ int main(int argc, char** argv) {
     auto space = names::NameSpace::create(memory, static_cast<std::uint64_t>(now().ns()));
     auto const session = std::make_unique<binder::Session>();
     if (!space || !session->open()) return 255;
+    (void)console::write_to_console(*session);
     name_service::OwnNames own(*session);
     if (auto const opened = own.open(*space, names::conventional_rules, soon()); !opened) {
         (void)say("names", opened.error());

@@ -6,13 +6,16 @@
 // names are its own: a name space with the domain manager's programs mounted at /programs, the
 // services it is bound to in /services, and the system's names at /global. What it runs is given
 // these names, or those below one directory, without the two that only the shell can use; a worker
-// thread answers for them.
+// thread answers for them. With a region of the screen it has a console too, which is /console in
+// these names: so what programs print is seen there.
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <optional>
 
 #include "domains/binder/session.h"
+#include "domains/console/console.if.h"
+#include "domains/console/console_output.h"
 #include "domains/names/names_client.h"
 #include "domains/names/served_names.h"
 #include "domains/programs/programs.if.h"
@@ -87,14 +90,28 @@ private:
     Terminal terminal_;
 };
 
-std::unique_ptr<Screen> screen;  ///< null: there is none. The first thread's
+std::unique_ptr<Screen> screen;  ///< null: there is none. Of who has `printing`
+Mutex printing;
 
-/// Whoever reads it in the log finds it on the screen too.
+/// Whoever reads it in the log finds it on the screen too. context: threads
 void print(std::string_view text) {
     if (text.empty()) return;
+    printing.lock();
     if (screen != nullptr) screen->write(text);
     sys::log(text);
+    printing.unlock();
 }
+
+/// What programs print appears where the shell's own words do.
+class ConsoleObject final : public console::Console {
+public:
+    Result<void, console::ConsoleError> write(std::string_view text) override {
+        // The client could change it while it is shown.
+        std::string const copy(text);
+        print(copy);
+        return {};
+    }
+};
 
 std::string padded(std::string text, std::size_t width) {
     if (text.size() < width) text.resize(width, ' ');
@@ -184,6 +201,16 @@ public:
     GivenNames(names::NameSpace& space, binder::Session& session)
         : session_(session), server_(space) {}
 
+    /// The offer of the shell's console; 0: it cannot be made.
+    std::uint64_t offer_console() {
+        if (!start()) return 0;
+        auto const offered = session_.offer(
+            console_,
+            {.clients_max = 32, .slots = 2, .mode = invocation::CallServer::Mode::Workers});
+        return offered ? console_.number() : 0;
+    }
+    bool is_console(std::uint64_t offer) const { return offer == console_.number(); }
+
     /// The offer that serves what is below `root`. errors: in words
     Result<std::uint64_t, std::string> offer(std::string const& root) {
         for (auto const& one : given_)
@@ -234,6 +261,9 @@ private:
     binder::Session& session_;
     names::NameSpaceServer server_;
     invocation::Backlog backlog_;
+    ConsoleObject shown_;
+    binder::Offered console_{static_cast<console::Console*>(&shown_), console::Console::info,
+                             backlog_};
     Thread notices_, worker_;
     bool started_ = false;
     std::vector<std::unique_ptr<Given>> given_;
@@ -256,6 +286,12 @@ public:
             mounts_.emplace_back(kGlobal, *id);
     }
 
+    /// From now on what programs print is shown, and not only logged.
+    void show_programs() {
+        if (!given_) return;
+        auto const offer = given_->offer_console();
+        if (offer != 0) (void)names_.bind(console::name, {offer, console::Console::info.hash.low});
+    }
     int run_line(std::string_view line);
     std::vector<std::string> complete(std::string_view before);
     bool ended() const { return ended_; }
@@ -799,6 +835,10 @@ std::optional<Shell::Callable> Shell::callable(std::string const& path, Handle c
         (void)complain(path + ": is no object that can be called");
         return {};
     }
+    if (given_->is_console(handle.reference)) {
+        (void)complain(path + ": is this shell's own; programs write there");
+        return {};
+    }
     auto const bound = session_->bind_described(bound_, handle.reference, now() + kPatience);
     auto why = bound ? invocation::Failure::None : bound.error();
     Callable object{&bound_.client(), {}};
@@ -970,6 +1010,7 @@ int main() {
     }
     Shell shell(*client, *space, knows_binder ? session.get() : nullptr);
     screen = Screen::open();
+    if (screen != nullptr) shell.show_programs();
     int code = 0;
     if (auto const* const script = find_channel("script"); script != nullptr) {
         auto const bytes = incoming(*script);

@@ -9,6 +9,7 @@
 #include "libnemesis/activation/activation.h"
 #include "libnemesis/clock.h"
 #include "libnemesis/memory/pages.h"
+#include "libnemesis/start/output.h"
 #include "libnemesis/state.h"
 #include "libnemesis/syscalls.h"
 #include "libnemesis/threads/thread.h"
@@ -54,8 +55,12 @@ char argument_text[512];
 constexpr long kNoSys = -38, kNoMem = -12, kInvalid = -22, kBadFile = -9, kAgain = -11,
                kTimedOut = -110;
 
+nemesis::Output output = nullptr;
+
 long write_text(char const* text, std::uint64_t length) {
-    nemesis::sys::log({text, length});
+    std::string_view const all(text, length);
+    auto const taken = output != nullptr ? output(all) : 0;
+    if (taken < length) nemesis::sys::log(all.substr(taken));
     return static_cast<long>(length);
 }
 
@@ -112,6 +117,8 @@ long futex(int* word, long operation, int value, TimeSpec const* timeout) {
 }
 
 }  // namespace
+
+void nemesis::set_output(Output to) { output = to; }
 
 extern "C" {
 

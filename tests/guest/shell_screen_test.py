@@ -14,7 +14,7 @@ import screen_text  # noqa: E402
 
 FIRST_LINE, LINES, COLUMNS = 256, 512, 128  # of domains/shell/screen.manifest, in 1024 x 768
 GROUND = bytes((0x10, 0x18, 0x20))
-NAMES = {" ": ("spc",), "\n": ("ret",), "/": ("slash",), ";": ("semicolon",),
+NAMES = {" ": ("spc",), "=": ("equal",), "\n": ("ret",), "/": ("slash",), ";": ("semicolon",),
          '"': ("shift", "apostrophe"), "{": ("shift", "bracket_left"),
          "<left>": ("left",), "<up>": ("up",), "<tab>": ("tab",), "<delete>": ("delete",)}
 
@@ -65,7 +65,8 @@ def test_keys_and_text(context):
     """Keys reach the shell, shifted, edited and completed; its region shows what the serial line says,
     the newest rows when it is full; the rest of the screen is not touched."""
     typed = ['echo "A{b"; ls /pro<tab>\n', "ecko hi<left><left><left><left><left><delete>h\n",
-             "<up> again\n", "help\n", "exit\n"]
+             "<up> again\n", "run echo a program\n", "run lookup console\n",
+             "run names=none echo unseen\n", "help\n", "exit\n"]
     archive = shell.make_archive(context.folder, name="screen", screen=True)
     machine = qemu.Machine(time=timebase.waiting(), archive=archive)
     with qemu.Run(machine, context.folder / "boot") as run:
@@ -82,10 +83,15 @@ def test_keys_and_text(context):
     assert rows[2:2 + programs] == sorted(shell.PROGRAMS), rows
     rows = screens[3][3 + programs:]
     assert rows[:5] == ["nemesis> echo hi", "hi", "nemesis> echo hi again", "hi again", "nemesis>"], rows
+    # What programs print is there too, once, if they are given the shell's names; else in the log only.
+    rows = screens[6][7 + programs:]
+    assert rows[:7] == ["nemesis> run echo a program", "a program", "nemesis> run lookup console",
+                        "console: an object", "nemesis> run names=none echo unseen", "nemesis>", ""], rows
+    assert [said.count(f"\n{line}\n") for line in ("a program", "console: an object", "unseen")] == [1] * 3, said
     # help is longer than the region: its end is at the bottom, as the serial line has it.
     lines = said.split(Typist.PROMPT + "help\n")[1].split("\n\r" + Typist.PROMPT)[0].split("\n")
     helped = [line[at:at + COLUMNS].rstrip() for line in lines for at in range(0, len(line), COLUMNS)]
-    rows = screens[4]
+    rows = screens[7]
     assert len(helped) >= len(rows) == LINES // 16, helped
     assert rows == helped[1 - len(rows):] + ["nemesis>"], rows
     outside = [screen_text.pixels(picture)[2][:FIRST_LINE] for picture in typist.pictures]
