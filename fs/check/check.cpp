@@ -24,7 +24,8 @@ struct Named {
 
 class Run {
 public:
-    Run(ReadBlock const& read, u64 blocks) : read_(read), blocks_(blocks) {}
+    Run(ReadBlock const& read, u64 blocks, ReadUnit const& units)
+        : read_(read), blocks_(blocks), read_unit_(units) {}
     Report go();
 
 private:
@@ -35,6 +36,8 @@ private:
     bool checkpoint();
     bool read_row(u64 segment, u32 row, std::array<Block, disks>& out, bool* has);
     bool read_data(Pointer p, Block& out);
+    bool read_shelved(Pointer p, Block& out);
+    bool unit(UnitName name);
     bool summary_at(u64 segment, u32 row, Summary& out);
     bool partial_sound(Summary const& s, u64 segment, u32 row);
     void roll_forward();
@@ -64,11 +67,16 @@ private:
     }
     static std::string where(u64 a) {
         Address const x{a};
+        if (x.volume() != 0) {
+            return "unit " + std::to_string(UnitName{x.segment()}.number()) + " block " +
+                   std::to_string(x.block());
+        }
         return "segment " + std::to_string(x.segment()) + " block " + std::to_string(x.block());
     }
 
     ReadBlock const& read_;
     u64 blocks_;
+    ReadUnit const& read_unit_;
     Report report_;
     Superblock super_{};
     Checkpoint check_{};
@@ -91,6 +99,10 @@ private:
     std::map<u64, std::map<u64, Pointer>> directories_;
     std::map<u64, u32> links_;
     std::map<u64, u64> parent_;
+    std::map<u64, bool> units_;  // by name: sound
+    u64 unit_there_ = ~u64{0};   // name of the one in unit_data_
+    std::vector<u8> unit_data_;
+    std::set<u64> on_shelf_;  // pnodes with data there
 };
 
 bool Run::superblocks() {
@@ -174,8 +186,54 @@ void combine(std::array<Block, disks> const& row, u32 without, Block& out) {
     }
 }
 
+/// Reads the unit and notes what its summary names. False: it is not what was written.
+bool Run::unit(UnitName name) {
+    auto const known = units_.find(name.value);
+    if (known != units_.end() && (!known->second || unit_there_ == name.value)) {
+        return known->second;
+    }
+    bool const first = known == units_.end();
+    unit_there_ = name.value;
+    unit_data_.assign(std::size_t{unit_blocks_max + 1} * block_bytes, 0);
+    bool const in_range = name.blocks() <= unit_blocks_max;
+    bool const had = in_range && read_unit_(name.number(), name.blocks(), unit_data_.data());
+    Summary s;
+    std::memcpy(&s, unit_data_.data(), sizeof s);
+    u32 const crc = s.crc;
+    s.crc = 0;
+    bool const sound = had && s.magic == summary_magic && s.version == format_version &&
+                       checksum(&s, sizeof s) == crc && s.head == head_tertiary &&
+                       s.address == Address::of_unit(name.value, 0).value &&
+                       s.sequence == name.number() && s.entries == name.blocks() &&
+                       s.records == 0 && std::memcmp(&s.store, super_.uuid, 8) == 0;
+    units_[name.value] = sound;
+    if (!first) return sound;
+    if (!sound) {
+        problem("unit " + std::to_string(name.number()) + " of the tertiary volume " +
+                (had ? "is not what was written" : "cannot be had"));
+        return false;
+    }
+    ++report_.units;
+    for (u32 i = 0; i < s.entries; ++i) {
+        SummaryEntry const x{s.slot[i][0], s.slot[i][1]};
+        named_[Address::of_unit(name.value, i + 1).value] = {x.owner(), x.index(), x.level(),
+                                                             x.kind()};
+    }
+    report_.written += s.entries;
+    return true;
+}
+
+bool Run::read_shelved(Pointer p, Block& out) {
+    Address const a = p.address;
+    UnitName const name{a.segment()};
+    if (a.block() == 0 || a.block() > name.blocks() || !unit(name)) return false;
+    std::memcpy(out.data(), unit_data_.data() + std::size_t{a.block()} * block_bytes, block_bytes);
+    return checksum(out.data(), block_bytes) == p.crc;
+}
+
 bool Run::read_data(Pointer p, Block& out) {
     Address const a = p.address;
+    if (a.volume() == tertiary_volume) return read_unit_ && read_shelved(p, out);
     if (a.volume() != 0 || a.segment() >= super_.segments || a.block() >= segment_blocks)
         return false;
     u64 const n = segments_start + a.segment() * rows_per_segment + a.row();
@@ -355,6 +413,18 @@ void Run::roll_forward() {
 }
 
 void Run::reach(u64 owner, BlockKind kind, u32 level, u64 index, Pointer p, bool live) {
+    if (p.address.volume() == tertiary_volume) {
+        if (level > 0 || kind != BlockKind::Data || owner < first_pnode) {
+            problem("pnode " + std::to_string(owner) + " has more than data on the shelf");
+            return;
+        }
+        if (live) {
+            on_shelf_.insert(owner);
+            ++report_.shelved;
+            report_.shelved_unread += read_unit_ ? 0 : 1;
+        }
+        if (!read_unit_ || !unit(UnitName{p.address.segment()})) return;
+    }
     auto const it = named_.find(p.address.value);
     if (it == named_.end()) {
         problem("pnode " + std::to_string(owner) + " refers to " + where(p.address.value) +
@@ -383,7 +453,8 @@ bool Run::walk_node(u64 owner, u32 level, u64 index, Pointer p, std::map<u64, Po
     if (level == 0) {
         if (leaves) (*leaves)[index] = p;
         Block b;
-        if (!live || read_data(p, b)) return true;
+        bool const unread = p.address.volume() == tertiary_volume && !read_unit_;
+        if (!live || unread || read_data(p, b)) return true;
         problem("pnode " + std::to_string(owner) + " block " + std::to_string(index) + " at " +
                 where(p.address.value) + " is damaged");
         return false;
@@ -472,6 +543,7 @@ void Run::stream(u64 number, Pnode const& p, std::map<u64, Pointer> const& leave
             problem(name + " has block " + std::to_string(at) + " beyond its size");
             return;
         }
+        if (data && pointer.address.volume() == tertiary_volume) continue;
         u64 const segment = pointer.address.segment();
         bool const own = segment < segments_.size() &&
                          SegmentEntry{segments_[segment]}.use() == SegmentUse::Stream;
@@ -493,7 +565,8 @@ void Run::stream(u64 number, Pnode const& p, std::map<u64, Pointer> const& leave
         auto const first = leaves.find(r.offset / block_bytes);
         bool const sound = r.time_ns > time && r.offset == end && r.bytes > 0 &&
                            r.offset + r.bytes <= p.tree.size && first != leaves.end() &&
-                           first->second.address == r.address;
+                           (first->second.address == r.address ||
+                            first->second.address.volume() == tertiary_volume);
         if (!sound) {
             problem(name + " frame " + std::to_string(n) + " is wrong in the index");
             return;
@@ -542,6 +615,9 @@ void Run::pnodes() {
             if (!live) dead_trees_.insert(number);
             std::map<u64, Pointer> leaves;
             walk(number, p.tree, &leaves, live);
+            if (on_shelf_.contains(number) && p.rdev != shelved) {
+                problem("pnode " + std::to_string(number) + " has data on the shelf unmarked");
+            }
             if (p.type == PnodeType::Stream) {
                 stream(number, p, leaves);
             } else if (!leaves.empty() && live && p.type != PnodeType::Directory &&
@@ -671,6 +747,13 @@ void Run::add_garbage(Record const& r) {
     u64 const segment = Address{r.value}.segment();
     switch (r.type()) {
         case RecordType::Garbage: {
+            if (Address{r.value}.volume() != 0) {
+                // A unit that nobody refers to may be erased already.
+                for (u32 i = 0; i < r.length(); ++i) {
+                    if (named_.contains(r.value + i)) state_of_[r.value + i] |= 2;
+                }
+                return;
+            }
             if (segment >= segments_.size()) {
                 problem("a garbage entry names no segment");
                 return;
@@ -726,7 +809,7 @@ void Run::proof() {
     for (auto const& [address, who] : named_) {
         auto const it = state_of_.find(address);
         int const state = it == state_of_.end() ? 0 : it->second;
-        auto& n = per_segment[Address{address}.segment()];
+        auto& n = per_segment[address >> 16];
         ++n[0];
         if (state & 1) ++n[1];
         if (state & 2) ++n[2];
@@ -746,8 +829,8 @@ void Run::proof() {
     }
     for (auto const& [segment, n] : per_segment) {
         if (n[0] != n[1] + n[2] || n[3] != 0) {
-            problem("segment " + std::to_string(segment) + ": written " + std::to_string(n[0]) +
-                    ", live " + std::to_string(n[1]) + ", garbage " + std::to_string(n[2]));
+            problem(where(segment << 16) + ": written " + std::to_string(n[0]) + ", live " +
+                    std::to_string(n[1]) + ", garbage " + std::to_string(n[2]));
         }
     }
 }
@@ -788,6 +871,8 @@ Report Run::go() {
 
 }  // namespace
 
-Report run(ReadBlock const& read, u64 blocks_per_disk) { return Run(read, blocks_per_disk).go(); }
+Report run(ReadBlock const& read, u64 blocks_per_disk, ReadUnit const& units) {
+    return Run(read, blocks_per_disk, units).go();
+}
 
 }  // namespace nemesis::fs::check

@@ -19,6 +19,10 @@ namespace nemesis::fs::check {
 /// Fills `out` with the block; false: it cannot be read.
 using ReadBlock = std::function<bool(u32 disk, u64 block, u8* out)>;
 
+/// Fills `out` with the unit of the tertiary volume, its summary and `blocks` blocks; false: it
+/// cannot be had.
+using ReadUnit = std::function<bool(u64 number, u32 blocks, u8* out)>;
+
 /// What a check found; clean when there are no problems.
 struct Report {
     bool clean = false;
@@ -34,9 +38,13 @@ struct Report {
     u64 groups_rolled = 0;
     u64 mended_by_row = 0;
     u64 parity_to_mend = 0;  ///< rows of the last groups whose parity the next mount writes
+    u64 units = 0;           ///< of the tertiary volume that are referred to, and were read
+    u64 shelved = 0;         ///< live blocks on the tertiary volume
+    u64 shelved_unread = 0;  ///< of these, not proved, since the volume was not given
 };
 
 /// `blocks_per_disk`: the size of the disks in blocks; a disk that is away has unreadable blocks.
-Report run(ReadBlock const& read, u64 blocks_per_disk);
+/// `units`: null: the tertiary volume is not there, and what is on it is counted only.
+Report run(ReadBlock const& read, u64 blocks_per_disk, ReadUnit const& units = nullptr);
 
 }  // namespace nemesis::fs::check

@@ -322,7 +322,7 @@ void Store::free_segment(u64 segment) {
 }
 
 /// Below the threshold: the segment's garbage, compacted, goes past the marker.
-void Store::carry(u64 segment, DeadBlocks dead, u64 group) {
+void Store::carry(Address start, DeadBlocks dead, u64 group) {
     for (u32 b = 0; b < segment_blocks;) {
         if (!(dead.word[b / 64] >> b % 64 & 1)) {
             ++b;
@@ -330,7 +330,7 @@ void Store::carry(u64 segment, DeadBlocks dead, u64 group) {
         }
         u32 end = b;
         while (end < segment_blocks && dead.word[end / 64] >> end % 64 & 1) ++end;
-        garbage(Record::of(RecordType::Garbage, Address::of(segment, b).value, end - b, group));
+        garbage(Record::of(RecordType::Garbage, start.value + b, end - b, group));
         b = end;
     }
 }
@@ -355,13 +355,13 @@ u32 Store::score_for_space(u32 count, u64 from, u64 to) {
     u32 blocks = 0;
     for (u32 i = 0; i < count; ++i) {
         Address const a{sort_[i].value};
-        bool const counts = sort_[i].type() == RecordType::Garbage &&
+        bool const counts = sort_[i].type() == RecordType::Garbage && a.volume() == 0 &&
                             a.segment() < superblock_.segments &&
                             sort_[i].group() > SegmentEntry{segments_[a.segment()]}.birth();
         if (counts) blocks += sort_[i].length();
-        bool const last = i + 1 == count || Address{sort_[i + 1].value}.segment() != a.segment();
+        bool const last = i + 1 == count || sort_[i + 1].value >> 16 != sort_[i].value >> 16;
         if (!last) continue;
-        if (a.segment() < superblock_.segments && blocks >= 48) {
+        if (a.volume() == 0 && a.segment() < superblock_.segments && blocks >= 48) {
             gain[score(SegmentEntry{segments_[a.segment()]}, blocks)] += blocks;
         }
         blocks = 0;
@@ -435,12 +435,32 @@ Task Store::clean_chunk(u64 from, u64 to) {
     for (u32 i = 0; i < count;) {
         Record const r = sort_[i];
         u64 const segment = Address{r.value}.segment();
-        if (r.type() == RecordType::None || segment >= superblock_.segments) {
+        bool const far = Address{r.value}.volume() != 0;
+        if (r.type() == RecordType::None || (!far && segment >= superblock_.segments)) {
+            ++i;
+            continue;
+        }
+        if (far &&
+            (r.type() != RecordType::Garbage || Address{r.value}.volume() != tertiary_volume)) {
+            note_damage(old_garbage_file, 0, 0);
             ++i;
             continue;
         }
         co_await until_may_change();
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
+        if (far) {
+            DeadBlocks dead;
+            for (; i < count && sort_[i].value >> 16 == r.value >> 16 &&
+                   sort_[i].type() == RecordType::Garbage;
+                 ++i) {
+                u32 const first = Address{sort_[i].value}.block();
+                for (u32 b = first; b < first + sort_[i].length() && b < segment_blocks; ++b) {
+                    dead.word[b / 64] |= u64{1} << b % 64;
+                }
+            }
+            co_await clean_unit(UnitName{segment}, dead);
+            continue;
+        }
         SegmentEntry const e{segments_[segment]};
         bool const open = segment == head_[0].segment || segment == head_[1].segment;
         bool const usable = e.use() != SegmentUse::Free && !(e.value & freeing_flag);
@@ -458,7 +478,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
         }
         DeadBlocks dead;
         u32 garbage_blocks = 0;
-        for (; i < count && Address{sort_[i].value}.segment() == segment &&
+        for (; i < count && sort_[i].value >> 16 == r.value >> 16 &&
                sort_[i].type() == RecordType::Garbage;
              ++i) {
             if (sort_[i].group() <= e.birth()) continue;
@@ -477,7 +497,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
                            (score_least == 0 || score(e, garbage_blocks) >= score_least ||
                             written_dead >= e.blocks());
         if (open || !worth) {
-            carry(segment, dead, group_ + 1);
+            carry(Address::of(segment, 0), dead, group_ + 1);
             continue;
         }
         if (written_dead >= e.blocks()) {
@@ -488,7 +508,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
         }
         if (segments_free_ < 4) {
             // No room to move anything: what is dead already must be freed first.
-            carry(segment, dead, group_ + 1);
+            carry(Address::of(segment, 0), dead, group_ + 1);
             continue;
         }
         co_await add_victim(segment, dead);

@@ -233,11 +233,13 @@ void Store::fill(Attributes& a, Pnode const& p) {
     a.nlink = p.nlink;
     a.uid = p.uid;
     a.gid = p.gid;
-    a.rdev = p.rdev;
+    a.rdev = p.type == PnodeType::Device ? p.rdev : 0;
     a.size = p.tree.size;
     a.atime_ns = p.atime_ns;
     a.mtime_ns = p.mtime_ns;
     a.ctime_ns = p.ctime_ns;
+    bool const data = p.type == PnodeType::File || p.type == PnodeType::Stream;
+    a.on_shelf = data && p.rdev == shelved;
 }
 
 // --- dispatch ------------------------------------------------------------------------------------
@@ -342,6 +344,10 @@ bool Store::execute(Request& r) {
             break;
         case Op::ReadIndex:
             done = op_read_index(r);
+            break;
+        case Op::Migrate:
+        case Op::Recall:
+            done = op_move(r, r.op == Op::Migrate);
             break;
     }
     if (missing_first_) {
@@ -478,7 +484,7 @@ bool Store::op_create(Request& r) {
     p->uid = r.who.uid;
     p->gid = d->mode & 02000 ? d->gid : r.who.gid;
     if (type == PnodeType::Directory && d->mode & 02000) p->mode |= 02000;
-    p->rdev = r.attributes.rdev;
+    p->rdev = r.type == PnodeType::Device ? r.attributes.rdev : 0;
     if (type == PnodeType::Directory) p->parent = r.pnode;
     if (symlink) {
         Frame* f = get_for_write(number, BlockKind::Data, 0, 0, true);

@@ -42,6 +42,7 @@ inline constexpr u32 xattr_magic = 0x31545458;                // "XTT1"
 struct Address {
     u64 value;
     static constexpr Address of(u64 segment, u32 block) { return {segment << 16 | block}; }
+    static constexpr Address of_unit(u64 unit, u32 block);
     constexpr u64 segment() const { return value >> 16 & 0xFF'FFFF'FFFF; }
     constexpr u32 block() const { return value & 0xFFFF; }
     constexpr u32 row() const { return block() / columns; }
@@ -50,6 +51,22 @@ struct Address {
     constexpr bool operator==(Address const&) const = default;
 };
 static_assert(sizeof(Address) == 8);
+
+/// Volume 0 is the five disks, volume 1 the tertiary volume: units, each written once and whole.
+inline constexpr u32 tertiary_volume = 1;
+constexpr Address Address::of_unit(u64 unit, u32 block) {
+    return {u64{tertiary_volume} << 56 | unit << 16 | block};
+}
+
+/// The name of a unit, which stands where an address has its segment: number 32 bits, blocks of
+/// data less one 8 bits. So whoever has all addresses of its garbage knows that it is dead.
+struct UnitName {
+    u64 value;
+    static constexpr UnitName of(u64 number, u32 blocks) { return {number << 8 | (blocks - 1)}; }
+    constexpr u64 number() const { return value >> 8; }
+    constexpr u32 blocks() const { return static_cast<u32>(value & 0xFF) + 1; }
+};
+inline constexpr u64 units_max = u64{1} << 32;
 
 /// A reference to a block, with the checksum of its content: the referrer keeps it, so a
 /// misdirected or lost write is found by whoever follows the reference. All zero: a hole.
@@ -90,7 +107,7 @@ struct Pnode {
     u32 nlink;
     u32 uid;
     u32 gid;
-    u32 rdev;
+    u32 rdev;  // of a device; of a file or stream: shelved, or 0
     i64 atime_ns;
     i64 mtime_ns;
     i64 ctime_ns;
@@ -104,6 +121,8 @@ struct Pnode {
 };
 static_assert(sizeof(Pnode) == 256);
 static_assert(offsetof(Pnode, tree) == 88);
+/// Blocks of the file's data may be on the tertiary volume.
+inline constexpr u32 shelved = 1;
 inline constexpr u32 pnodes_per_block = block_bytes / sizeof(Pnode);
 /// Every pnode ever made is in a block of its own store.
 constexpr u64 pnodes_max(u64 segments) { return segments * segment_blocks * pnodes_per_block; }
@@ -139,7 +158,8 @@ struct Superblock {
     u64 rebuild_birth;  // segments born at or after this group are complete on a Rebuilding disk
     DiskState disk_state[8];
     char label[32];
-    u8 reserved[block_bytes - 136];
+    char tertiary[256];  // where the tools look for the tertiary volume; empty: there is none
+    u8 reserved[block_bytes - 392];
 };
 static_assert(sizeof(Superblock) == block_bytes);
 
@@ -157,6 +177,8 @@ inline constexpr u32 head_hot = 0;
 inline constexpr u32 head_cold = 1;  // blocks moved by the cleaner
 // In the summaries of stream segments; no head of the log, and no part of its sequence.
 inline constexpr u32 head_stream = 2;
+// In the summary of a unit of the tertiary volume.
+inline constexpr u32 head_tertiary = 3;
 
 /// How far a client's operations are in the state.
 struct ClientMark {
@@ -204,7 +226,8 @@ struct Checkpoint {
     u32 clients;
     ClientMark client[clients_max];
     MadeFile made[clients_max];  // by the same clients
-    u8 reserved[block_bytes - 120 - system_files * 144 - 64 - clients_max * 24];
+    u64 units;                   // of the tertiary volume, written so far: the next one's number
+    u8 reserved[block_bytes - 128 - system_files * 144 - 64 - clients_max * 24];
 };
 static_assert(sizeof(Checkpoint) == block_bytes);
 
@@ -288,11 +311,16 @@ struct Summary {
     u8 rows;
     u8 last;        // ends the group
     u8 checkpoint;  // the group holds the blocks of a checkpoint
-    u8 reserved[24];
+    u64 units;      // as in the checkpoint
+    u8 reserved[16];
     u64 slot[summary_slots][2];
 };
 static_assert(offsetof(Summary, slot) == summary_header_bytes);
 static_assert(sizeof(Summary) == block_bytes);
+
+/// A unit: a summary (head_tertiary, address that of block 0 of the unit, sequence its number) and
+/// the blocks that it names.
+inline constexpr u32 unit_blocks_max = summary_slots;
 
 enum class SegmentUse : u8 { Free, Log, Cold, Stream };
 

@@ -268,6 +268,7 @@ void Store::seal(bool last) {
     s.next_segment = h.next_segment;
     s.pnode_count = pnode_count_;
     s.free_pnode = free_pnode_;
+    s.units = units_;
     s.time_ns = now_.ns() + wall_offset_ns_;
     s.mount_count = superblock_.mount_count;
     s.previous_crc = previous_crc_;
@@ -495,6 +496,7 @@ Task Store::take_checkpoint(bool clean) {
     std::memcpy(c.root, root_, sizeof root_);
     c.pnode_count = pnode_count_;
     c.free_pnode = free_pnode_;
+    c.units = units_;
     c.clean_cursor = clean_cursor_;
     c.rebuild_cursor = rebuild_cursor_;
     c.scrub_cursor = scrub_cursor_;

@@ -78,7 +78,8 @@ bool Store::carve_media() {
 }
 
 Store::MediaSession* Store::session_of(Request& r) {
-    if (r.pnode2 == 0 || r.pnode2 > options_.media_streams || !sessions_[r.pnode2 - 1].used) {
+    if (r.pnode2 == 0 || r.pnode2 > options_.media_streams || !sessions_[r.pnode2 - 1].used ||
+        sessions_[r.pnode2 - 1].recall) {
         r.error = Error::Invalid;
         return nullptr;
     }
@@ -87,12 +88,14 @@ Store::MediaSession* Store::session_of(Request& r) {
 
 /// Begins to record empty streams, or to play, as a set; r.count becomes the session.
 /// errors: Exists, a stream has been recorded; TooManyOpen, no place for so many streams;
-/// NotSupported, a rate without a disk model; NoBandwidth, with the largest rate in r.count
+/// NotSupported, a rate without a disk model; NoBandwidth, with the largest rate in r.count;
+/// OnShelf, to be played later: its recall has begun and takes about r.count ms
 bool Store::op_open_streams(Request& r) {
     bool const record = !(r.flags & stream_play);
     if (record && health_ == Health::ReadOnly) return finish(r, Error::ReadOnly);
     if (r.speed == 0) return finish(r, Error::Invalid);
     if (r.streams_count == 0 || r.streams_count > stream_set_max) return finish(r, Error::Invalid);
+    Duration recall;  // of those that are on the tertiary volume
     u32 generation[stream_set_max];
     u64 frames[stream_set_max];
     u64 size[stream_set_max];
@@ -108,6 +111,11 @@ bool Store::op_open_streams(Request& r) {
         if (frames[i] > stream_index_block * index_records_per_block ||
             size[i] > stream_bytes_max) {
             return finish(r, Error::Damaged);
+        }
+        if (!record && moving_out(p->number)) return finish(r, Error::Busy);
+        if (!record && p->rdev == shelved) {
+            if (!tertiary_) return finish(r, Error::NoVolume);
+            recall += recall_time(*p);
         }
         generation[i] = p->generation;
         // Aligned runs hold aligned shorter ones of any length that divides theirs.
@@ -126,6 +134,17 @@ bool Store::op_open_streams(Request& r) {
     if (free < r.streams_count) return finish(r, Error::TooManyOpen);
     RoundLoad load{};
     if (!admit(r, shape, &load)) return true;
+    if (recall > Duration{}) {
+        // It would be played; it is when all of it is on the disks again.
+        for (u32 i = 0; i < r.streams_count; ++i) {
+            Pnode const* const p = live_pnode(r, r.streams[i].pnode);
+            if (!p) return false;
+            if (p->rdev == shelved) ask_recall(p->number, BlockKind::Data, 0);
+            if (fault_ != Error::None) return false;
+        }
+        r.count = static_cast<u64>(recall.ns() / 1'000'000);
+        return finish(r, Error::OnShelf);
+    }
     u32 id = 0;
     while (sessions_[id].used) ++id;
     MediaSession& s = sessions_[id];
@@ -486,6 +505,9 @@ bool Store::commit_frames(MediaStream& m, u32 frames, bool change) {
         if (n > m.sealed_ready - i) n = m.sealed_ready - i;
         if (!node) all = false;
         if (node && change) {
+            for (u32 k = in_node; k < in_node + n; ++k) {
+                if (!node->pointers()[k].hole()) retire(node->pointers()[k]);
+            }
             std::memcpy(node->pointers() + in_node, m.sealed + i, n * sizeof(Pointer));
             mark_dirty(*node);
         }
@@ -528,6 +550,10 @@ bool Store::commit_round(MediaSession& s, bool final) {
         u64 const blocks = m.blocks_committed + m.sealed_ready;
         u64 const bytes = m.bytes < blocks * block_bytes ? m.bytes : blocks * block_bytes;
         frames[i] = frames_until(m, end, bytes);
+        // A frame of a recall is in the index already: it changes place with its first block.
+        while (s.recall && frames[i] < m.frame_count && m.frames[frames[i]].offset < bytes) {
+            ++frames[i];
+        }
         all = commit_frames(m, frames[i], false) && all;
     }
     if (missing_first_) read_blocks(missing_first_).detach();
@@ -545,13 +571,17 @@ bool Store::commit_round(MediaSession& s, bool final) {
         m.blocks_committed += m.sealed_ready;
         m.frames_committed += frames[i];
         Pnode& p = *pnode_for_write(m.pnode);
-        p.tree.size = m.blocks_committed * block_bytes;
-        if (p.tree.size > m.bytes) p.tree.size = m.bytes;
-        p.entries = m.frames_committed;
-        p.stream_set = s.stream[0]->pnode;
         p.stream_run = static_cast<u8>(m.run_least);
-        p.directory_free = m.rate;
-        stamp(p, true);
+        if (s.recall) {
+            mark_dirty(*find(pnode_file, BlockKind::Data, 0, m.pnode / pnodes_per_block));
+        } else {
+            p.tree.size = m.blocks_committed * block_bytes;
+            if (p.tree.size > m.bytes) p.tree.size = m.bytes;
+            p.entries = m.frames_committed;
+            p.stream_set = s.stream[0]->pnode;
+            p.directory_free = m.rate;
+            stamp(p, true);
+        }
         for (u32 k = 0; k < m.marks_ready; ++k) {
             StreamMark const& mark = m.marks[k];
             set_segment(mark.segment,

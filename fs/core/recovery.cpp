@@ -65,6 +65,7 @@ std::size_t Store::memory_needed(Options const& o, u64 segments) {
         std::size_t{o.garbage_ring} * sizeof(Record) + std::size_t{o.sort_entries} * sizeof(Record);
     n += sizeof(Candidate) * candidates_max;
     n += o.held_max * 2 * sizeof(Held) + pending_free_max * 8 + frame_pool_for(o);
+    if (o.tertiary) n += (unit_blocks_max + 1) * (block_bytes + sizeof(Pointer));
     n += segments * 8 + segments / 512 / 8 + 64 + media_memory(o);
     return n + 4 * block_bytes;
 }
@@ -101,6 +102,10 @@ bool Store::carve_all() {
     held_ = arena_.carve<Held>(std::size_t{options_.held_max} * 2);
     candidates_ = arena_.carve<Candidate>(candidates_max);
     pending_free_ = arena_.carve<u64>(pending_free_max);
+    if (options_.tertiary) {
+        unit_ = arena_.carve<u8>(std::size_t{unit_blocks_max + 1} * block_bytes, block_bytes);
+        unit_from_ = arena_.carve<Pointer>(unit_blocks_max);
+    }
     if (!carve_media() || arena_.exhausted()) return false;
     for (u32 i = 0; i < n; ++i) {
         Frame* f = new (&frames_[i]) Frame;
@@ -132,6 +137,7 @@ bool Store::carve_all() {
 
 void Store::mount(Instant now, i64 wall_ns) {
     ASSERT(health_ == Health::Unmounted);
+    ASSERT(!tertiary_ || options_.tertiary);
     now_ = now;
     wall_offset_ns_ = wall_ns - now.ns();
     health_ = Health::Mounting;
@@ -177,6 +183,7 @@ Task Store::mount_task() {
     previous_crc_ = c.previous_crc;
     pnode_count_ = c.pnode_count;
     free_pnode_ = c.free_pnode;
+    units_ = c.units;
     clean_cursor_ = c.clean_cursor;
     // A cursor from before this rebuild began says nothing about it.
     rebuild_cursor_ = c.group >= superblock_.rebuild_birth ? c.rebuild_cursor : 0;
@@ -275,6 +282,7 @@ Task Store::mount_task() {
         }
     }
     clean_task().detach();
+    if (tertiary_) move_task().detach();
     wake();
 }
 
@@ -821,6 +829,7 @@ Task Store::apply_group(Summary* group, u32 count) {
         }
         pnode_count_ = s.pnode_count;
         free_pnode_ = s.free_pnode;
+        units_ = s.units;
     }
     ring_logged_ = ring_end_;
     ++statistics_.rolled_forward;

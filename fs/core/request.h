@@ -11,7 +11,8 @@ enum class Error : int {
     None = 0,
     NotPermitted = 1,
     NoEntry = 2,
-    Damaged = 5,  // beyond redundancy; the name is in the damage report
+    Damaged = 5,   // beyond redundancy; the name is in the damage report
+    OnShelf = 11,  // of a stream to play: Request::count is about how many ms its recall takes
     AccessDenied = 13,
     Busy = 16,
     Exists = 17,
@@ -32,6 +33,7 @@ enum class Error : int {
         122,  // the guarantee would not hold; Request::count is the largest rate that fits
     NotSupported = 95,
     Stale = 116,
+    NoVolume = 123,  // the tertiary volume is not there, or does not answer
 };
 
 /// What can be asked; those up to Release change the state.
@@ -68,6 +70,8 @@ enum class Op : u8 {
     Seek,
     CloseStreams,
     ReadIndex,
+    Migrate,  // a file's or stream's data to the tertiary volume; done when they are there
+    Recall,   // and back
 };
 constexpr bool changes(Op op) { return op <= Op::Release; }
 
@@ -101,6 +105,7 @@ struct Attributes {
     i64 atime_ns = 0;
     i64 mtime_ns = 0;
     i64 ctime_ns = 0;
+    bool on_shelf = false;  // data of it may be on the tertiary volume
 };
 
 enum SetMask : u32 { set_mode = 1, set_uid = 2, set_gid = 4, set_atime = 8, set_mtime = 16 };
@@ -145,6 +150,10 @@ struct Statistics {
     u64 stream_mended = 0;   // read from four disks, or with a block made from the others
     u64 never_written = 0;   // dirty data blocks that died in memory
     u64 rolled_forward = 0;  // groups applied by the last mount
+    u64 units_written = 0;   // of the tertiary volume
+    u64 units_erased = 0;
+    u64 migrated_blocks = 0;
+    u64 recalled_blocks = 0;
 };
 
 /// OpenStreams: one stream of a set.

@@ -26,6 +26,7 @@
 #include "fs/core/format.h"
 #include "fs/core/request.h"
 #include "fs/core/task.h"
+#include "fs/core/tertiary_port.h"
 #include "libnemesis/base/units.h"
 
 namespace nemesis::fs {
@@ -51,6 +52,7 @@ struct Options {
     Duration media_round = Duration::s(1);
     DiskModel disk_model{};          // without one no rate is guaranteed
     u32 media_reserve_percent = 15;  // of each round, for all other work
+    bool tertiary = false;           // use_tertiary follows: memory for one unit
 
     /// What is wrong with them, as a rule to keep; null: nothing. A store is refused with
     /// Refusal::BadOptions if there is something, before it reads a disk.
@@ -115,10 +117,13 @@ public:
     /// Bytes of arena that a store of `segments` segments needs with these options.
     static std::size_t memory_needed(Options const& options, u64 segments);
 
+    /// Where data can be migrated to. requires: before mount, Options::tertiary
+    void use_tertiary(TertiaryPort& port) { tertiary_ = &port; }
     void mount(Instant now, i64 wall_ns);
     /// Flush, checkpoint marked clean, stop. Health becomes Stopped.
     void unmount();
     void disk_done(u32 tag, DiskStatus status);
+    void tertiary_done(TertiaryStatus status);
     void advance(Instant now);
     /// When advance() next has something to do.
     Instant next_deadline() const;
@@ -158,6 +163,8 @@ public:
     void checkpoint() { want_checkpoint(); }
     void scrub();
     bool scrubbing() const { return scrubbing_; }
+    /// Units of the tertiary volume ever written; those before it may hold data.
+    u64 units() const { return units_; }
     u64 scrub_cursor() const { return scrub_cursor_; }
 
     /// Stops the program if what is said above does not hold; takes time in the square of the
@@ -444,6 +451,7 @@ private:
         bool ended = false;
         bool hurry = false;   // a table is full: end the round early
         bool frozen = false;  // nothing new is sealed
+        bool recall = false;  // of a stream that is there: its data are written anew
         Error error = Error::None;
         u32 count = 0;
         u32 pieces = 0;  // being written
@@ -612,7 +620,7 @@ private:
     Task finish_victims();
     Task relocate(bool* all_gone);
     void spare_victim(u64 segment);
-    void carry(u64 segment, DeadBlocks dead, u64 group);
+    void carry(Address start, DeadBlocks dead, u64 group);
     void free_segment(u64 segment);
     u64 garbage_entries() const;
     static constexpr u32 score_max = 256;
@@ -624,6 +632,46 @@ private:
     Task rebuild_task();
     Task scrub_task();
     Task check_segment(u64 segment, bool* good);
+
+    // --- the tertiary volume (tertiary.cpp) ----------------------------------------------------
+    /// A file that goes there or comes back. Kept after its end until who asked has been told.
+    struct Move {
+        bool used = false;
+        bool out = false;
+        bool ended = false;
+        Error error = Error::None;
+        u32 generation = 0;
+        u32 asked = 0;  // requests that wait for it
+        u64 pnode = 0;
+        u64 order = 0;
+    };
+    static constexpr u32 moves_max = 16;
+    static constexpr u32 unit_nodes_max = 4;  // nodes of a tree that one unit may change
+    Move* move_of(u64 file);
+    Move* new_move(u64 file, u32 generation, bool out);
+    bool op_move(Request& r, bool out);
+    void ask_recall(u64 file, BlockKind kind, u32 level);
+    bool moving_out(u64 file);
+    Duration recall_time(Pnode const& p);
+    Task move_task();
+    Pnode* moved_pnode(Move& move);
+    u64 moved_blocks(Pnode const& p) const;
+    bool skip_holes(Pnode const& p, u64* next);
+    Task tertiary_command(TertiaryOperation operation, u64 unit, u32 blocks,
+                          TertiaryStatus* status);
+    Task migrate(Move& move);
+    Task gather_unit(Move& move, u64* next, u32* count);
+    Task put_unit(Move& move, u32 count, bool* good);
+    bool adopt_unit(Move& move, u32 count);
+    bool unit_sound(UnitName name) const;
+    Task get_unit(Address address, Error* error);
+    bool recall_blocks(Move& move, u64* next, Address* wanted);
+    Task recall(Move& move);
+    Task recall_stream(Move& move);
+    Task clean_unit(UnitName unit, DeadBlocks dead);
+    bool stopping() const {
+        return health_ == Health::ReadOnly || health_ == Health::Stopped || unmount_wanted_;
+    }
 
     // --- the state -----------------------------------------------------------------------------
     // Constant after the mount.
@@ -768,6 +816,18 @@ private:
     RoundLoad admitted_{};                      // what they ask of a round
     static constexpr u64 recorded_rounds = 32;  // in which a cleaning pass should end
     u64 recorded_ahead_ = 0;  // segments that guaranteed recordings fill in so many rounds
+
+    // The tertiary volume.
+    TertiaryPort* tertiary_ = nullptr;
+    u64 units_ = 0;
+    u8* unit_ = nullptr;            // the unit in work: its summary, and the blocks
+    Pointer* unit_from_ = nullptr;  // where its blocks were
+    u64 unit_there_ = ~u64{0};      // name of the unit in `unit_` that can be read
+    bool tertiary_busy_ = false;
+    bool tertiary_answered_ = false;
+    TertiaryStatus tertiary_status_ = TertiaryStatus::Good;
+    Move moves_[moves_max] = {};
+    u64 move_order_ = 0;
 
     // Open files.
     struct Held {

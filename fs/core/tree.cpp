@@ -56,6 +56,10 @@ Frame* Store::get(u64 file, BlockKind kind, u32 level, u64 index) {
     Pointer pointer;
     if (!lookup_pointer(file, kind, level, index, &pointer)) return nullptr;
     if (pointer.hole()) return &hole_;
+    if (pointer.address.volume() != 0) {
+        ask_recall(file, kind, level);
+        return nullptr;
+    }
     if (!f) f = allocate_frame(file, kind, level, index);
     if (f) read_into(*f, pointer);
     return nullptr;
@@ -104,6 +108,11 @@ Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool
     if (f && f->state == FrameState::Bad && !overwrite) {
         f->state = FrameState::Empty;
         fault_ = Error::Damaged;
+        return nullptr;
+    }
+    bool const far = pointer.address.volume() != 0 && (!f || f->state != FrameState::Valid);
+    if (far && !overwrite) {
+        ask_recall(file, kind, level);
         return nullptr;
     }
     if (!f) {

@@ -67,17 +67,17 @@ struct Image {
     u8 const* at(u32 disk, u64 n) const { return block[disk * blocks_per_disk + n]; }
 };
 
-enum class EventKind : u8 { Write, FlushDone, Submitted, Completed, Durable };
+enum class EventKind : u8 { Write, FlushDone, Submitted, Completed, Durable, UnitPut, UnitErased };
 
 /// One entry of the trace.
 struct Event {
     EventKind kind;
     u8 disk;
-    u64 block;         // Write
+    u64 block;         // Write; UnitPut, UnitErased: the unit
     u8 const* data;    // Write
     u8 const* before;  // Write: what was there
     u64 number;        // Submitted, Completed, Durable: index of the operation; FlushDone: the
-                       // events before this one that it makes durable
+                       // events before this one that it makes durable; UnitPut: which of those
 };
 
 /// Which faults the disks show.

@@ -91,6 +91,9 @@ std::vector<Step> step_vocabulary() {
         {K::Checkpoint, "", "", 0, 0, 'a'},
         {K::Clean, "", "", 0, 0, 'a'},
         {K::Settle, "", "", 0, 0, 'a'},
+        {K::Migrate, "a", "", 0, 0, 'a'},
+        {K::Migrate, "b", "", 0, 0, 'a'},
+        {K::Recall, "b", "", 0, 0, 'a'},
     };
 }
 
@@ -105,19 +108,27 @@ std::vector<Step> film_steps(Step const& other, Step const& last) {
     };
 }
 
-bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 variant) {
-    format(image, pool);
-    Machine m(image, pool, memory);
+bool make_base(Base& base, BlockPool& pool, Memory& memory, u32 variant) {
+    format(base.image, pool);
+    Machine m(base.image, pool, memory, small_options(), &base.shelf);
     if (!m.mount()) return false;
     Client c(m);
     for (Step const& s : base_steps()) {
-        if (apply(c, m, s) != model.apply(s)) return false;
+        if (apply(c, m, s) != base.model.apply(s)) return false;
     }
     if (variant == 1) {
         for (u32 i = 0; i < 3; ++i) {
             Step const s{StepKind::Overwrite, "b", "", 0, 45000, static_cast<u8>('c' + i)};
-            if (apply(c, m, s) != model.apply(s)) return false;
+            if (apply(c, m, s) != base.model.apply(s)) return false;
             m.sync();
+        }
+        m.clean();
+    }
+    if (variant == 3) {
+        Step const changed{StepKind::Overwrite, "b", "", 8192, 5000, 'm'};
+        if (c.migrate("b") != Error::None || c.migrate("d/x") != Error::None ||
+            apply(c, m, changed) != base.model.apply(changed) || c.migrate("b") != Error::None) {
+            return false;
         }
         m.clean();
     }
@@ -125,24 +136,27 @@ bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 
     return m.sync();
 }
 
-Recording record(Image const& start, Model const& before, std::vector<Step> const& steps,
-                 BlockPool& pool, Memory& memory, FaultPlan const& faults, u64 shuffle_seed,
-                 Options options) {
+Recording record(Base const& base, std::vector<Step> const& steps, BlockPool& pool, Memory& memory,
+                 FaultPlan const& faults, u64 shuffle_seed, Options options) {
     Recording r;
+    Image const& start = base.image;
     r.start = start;
     r.end = start;
+    r.start_shelf = base.shelf;
+    Shelf shelf = base.shelf;
     r.steps = steps;
     for (u32 d = 0; d < disks; ++d) {
         for (u64 n = 0; n < start.blocks_per_disk; ++n) {
             if (start.at(d, n)) r.start_hash ^= place_hash(d, n, start.at(d, n));
         }
     }
-    Machine m(r.end, pool, memory, options);
+    Machine m(r.end, pool, memory, options, &shelf);
     m.disks.record(&r.trace);
+    m.jukebox.record(&r.trace, &r.put);
     m.disks.faults = faults;
     Random order(shuffle_seed);
     if (shuffle_seed) m.disks.shuffle(&order);
-    Model model = before.copy();
+    Model model = base.model.copy();
     r.prefix.push_back(model.dump());
     if (!m.mount()) {
         r.failure = "mount refused: " + std::to_string(static_cast<int>(m.store().refusal()));
@@ -213,8 +227,8 @@ Explorer::Bounds Explorer::bounds_at(Recording const& r, std::size_t at) const {
     return b;
 }
 
-void Explorer::judge(Image const& crashed, u64 hash, Recording const& r, Bounds b,
-                     std::string const& what) {
+void Explorer::judge(Image const& crashed, Shelf const& shelf, u64 hash, Recording const& r,
+                     Bounds b, std::string const& what) {
     if (!seen_.insert(mix(hash ^ mix(b.least * 1000 + b.most) ^ mix(missing_disk))).second) {
         ++counts.repeated;
         return;
@@ -223,9 +237,10 @@ void Explorer::judge(Image const& crashed, u64 hash, Recording const& r, Bounds 
     std::size_t const mark = pool_.mark();
     state_ = crashed;
     Image& state = state_;
+    Shelf units = shelf;
     std::string problem;
     {
-        Machine m(state, pool_, memory_);
+        Machine m(state, pool_, memory_, small_options(), &units);
         if (missing_disk < disks) m.disks.faults.dead[missing_disk] = true;
         if (!m.mount()) {
             problem = "mount refused: " + std::to_string(static_cast<int>(m.store().refusal()));
@@ -255,7 +270,7 @@ void Explorer::judge(Image const& crashed, u64 hash, Recording const& r, Bounds 
     }
     if (problem.empty() && checker_ && counts.states % 100 == 0) {
         ++counts.checked;
-        problem = checker_(state);
+        problem = checker_(state, units);
     }
     if (!problem.empty()) {
         ++counts.violations;
@@ -268,9 +283,17 @@ void Explorer::judge(Image const& crashed, u64 hash, Recording const& r, Bounds 
     pool_.back_to(mark);
 }
 
+/// Whether the event is about a unit, which is then put there or erased.
+static bool units_changed(Recording const& r, Event const& e, Shelf* shelf) {
+    if (e.kind == EventKind::UnitPut) shelf->unit[e.block] = r.put[e.number];
+    if (e.kind == EventKind::UnitErased) shelf->unit.erase(e.block);
+    return e.kind == EventKind::UnitPut || e.kind == EventKind::UnitErased;
+}
+
 void Explorer::every_write(Recording const& r) {
     ++counts.workloads;
     Image state = r.start;
+    Shelf shelf = r.start_shelf;
     u64 hash = r.start_hash;
     Bounds b{0, 0};
     for (std::size_t i = 0; i <= r.trace.size() && !stopped(); ++i) {
@@ -279,12 +302,13 @@ void Explorer::every_write(Recording const& r) {
             Event const& e = r.trace[i];
             if (e.kind == EventKind::Submitted) b.most = e.number;
             if (e.kind == EventKind::Durable) b.least = std::max(b.least, e.number);
+            if (units_changed(r, e, &shelf)) hash = mix(hash ^ mix(i));
             if (e.kind != EventKind::Write) continue;
             hash ^= place_hash(e.disk, e.block, state.at(e.disk, e.block)) ^
                     place_hash(e.disk, e.block, e.data);
             state.at(e.disk, e.block) = e.data;
         }
-        judge(state, hash, r, b, "after event " + std::to_string(i));
+        judge(state, shelf, hash, r, b, "after event " + std::to_string(i));
     }
 }
 
@@ -307,10 +331,12 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
                 covered[e.disk] = std::max(covered[e.disk], e.number);
         }
         Image floor = r.start;
+        Shelf shelf = r.start_shelf;  // what was put is durable
         std::vector<std::size_t> open;
         u64 floor_hash = r.start_hash;
         for (std::size_t i = 0; i < place; ++i) {
             Event const& e = r.trace[i];
+            if (units_changed(r, e, &shelf)) floor_hash = mix(floor_hash ^ mix(i));
             if (e.kind != EventKind::Write) continue;
             if (i < covered[e.disk]) {
                 floor_hash ^= place_hash(e.disk, e.block, floor.at(e.disk, e.block)) ^
@@ -367,7 +393,7 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
                 changes.push_back({e.disk, e.block, before});
                 state.at(e.disk, e.block) = data;
             }
-            judge(state, hash, r, b, what + " at event " + std::to_string(place));
+            judge(state, shelf, hash, r, b, what + " at event " + std::to_string(place));
             for (; !changes.empty(); changes.pop_back()) {
                 Change const& c = changes.back();
                 state.at(c.disk, c.block) = c.before;

@@ -27,23 +27,32 @@ struct Counts {
 };
 
 /// The independent checker, when the program is linked with it: an error text, or nothing.
-using Checker = std::function<std::string(Image const&)>;
+using Checker = std::function<std::string(Image const&, Shelf const&)>;
 
 /// A recorded run.
 struct Recording {
     Image start;  // before the run
     u64 start_hash = 0;
     Image end;
+    Shelf start_shelf;
+    UnitsPut put;
     std::vector<Event> trace;
     std::vector<std::string> prefix;  // model's dump after 0, 1, ... steps
     std::vector<Step> steps;
     std::string failure;  // the run itself went wrong
 };
 
-/// Runs `steps` on a copy of `start`; `before`: what `start` holds.
-Recording record(Image const& start, Model const& before, std::vector<Step> const& steps,
-                 BlockPool& pool, Memory& memory, FaultPlan const& faults = {},
-                 u64 shuffle_seed = 0, Options options = small_options());
+/// What a workload begins on.
+struct Base {
+    Image image;
+    Shelf shelf;
+    Model model;
+};
+
+/// Runs `steps` on a copy of `base`.
+Recording record(Base const& base, std::vector<Step> const& steps, BlockPool& pool, Memory& memory,
+                 FaultPlan const& faults = {}, u64 shuffle_seed = 0,
+                 Options options = small_options());
 
 /// Makes crash states of recordings and judges them.
 class Explorer {
@@ -66,7 +75,7 @@ private:
         u64 least;
         u64 most;
     };
-    void judge(Image const& crashed, u64 hash, Recording const& r, Bounds b,
+    void judge(Image const& crashed, Shelf const& shelf, u64 hash, Recording const& r, Bounds b,
                std::string const& what);
     std::string films_of(Client& c, Recording const& r, Bounds b) const;
     Bounds bounds_at(Recording const& r, std::size_t at) const;
@@ -83,7 +92,9 @@ std::vector<Step> base_steps();
 std::vector<Step> step_vocabulary();
 /// A recording of four rounds with another step in its midst and one after it.
 std::vector<Step> film_steps(Step const& other, Step const& last);
-/// A store with base_steps done; `variant` 1: after cleaning, 2: cleanly unmounted.
-bool make_base(Image& image, Model& model, BlockPool& pool, Memory& memory, u32 variant);
+/// Stores with base_steps done; variant 1: after cleaning, 2: cleanly unmounted, 3: with files on
+/// the tertiary volume, one of them changed since.
+inline constexpr u32 base_variants = 4;
+bool make_base(Base& base, BlockPool& pool, Memory& memory, u32 variant);
 
 }  // namespace nemesis::fs::simulator

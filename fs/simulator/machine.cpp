@@ -20,6 +20,7 @@ Options small_options() {
     o.clean_threshold = 0;
     o.media_streams = 2;
     o.media_run = 2;
+    o.tertiary = true;
     return o;
 }
 
@@ -54,24 +55,43 @@ void format(Image& image, BlockPool& pool, FormatOptions options) {
     }
 }
 
-Machine::Machine(Image& image, BlockPool& pool, Memory& memory, Options options)
+Machine::Machine(Image& image, BlockPool& pool, Memory& memory, Options options, Shelf* shelf)
     : disks(image, pool),
+      jukebox(shelf ? *shelf : own_shelf),
       checks(options.frames <= 1024 && segments_of(image.blocks_per_disk) <= 1024) {
     std::size_t const bytes = Store::memory_needed(options, segments_of(image.blocks_per_disk));
     storage_.emplace(Arena(memory.take(bytes), bytes), disks, options);
     store_ = &*storage_;
     disks.attach(*store_);
+    jukebox.attach(*store_);
+    if (options.tertiary) store_->use_tertiary(jukebox);
 }
 
-void Machine::pump() {
-    store_->run();
-    while (disks.busy()) {
+/// One command, of the jukebox when the disks have none. False: there is none.
+bool Machine::step() {
+    if (!disks.busy() && !jukebox.busy()) return false;
+    jukebox.set_now(now);
+    if (disks.busy()) {
         disks.step();
         if (disks.model.timed && disks.now() > now) {
             now = disks.now();
             store_->advance(now);
         }
-        store_->run();
+    } else {
+        if (jukebox.due() > now) now = jukebox.due();
+        disks.set_now(now);
+        store_->advance(now);
+        jukebox.step();
+    }
+    jukebox.set_now(now);
+    store_->run();
+    return true;
+}
+
+void Machine::pump() {
+    jukebox.set_now(now);
+    store_->run();
+    while (step()) {
     }
     if (checks) store_->check_invariants();
 }
@@ -83,20 +103,13 @@ bool Machine::mount() {
 }
 
 bool Machine::call(Request& r) {
+    jukebox.set_now(now);
     store_->submit(r);
     store_->run();
     for (u32 idle = 0; !r.done && idle < 64;) {
-        if (disks.busy()) {
-            disks.step();
-            if (disks.model.timed && disks.now() > now) {
-                now = disks.now();
-                store_->advance(now);
-            }
-            store_->run();
-        } else {
-            later(Duration::s(31));
-            ++idle;
-        }
+        if (step()) continue;
+        later(Duration::s(31));
+        ++idle;
     }
     if (checks) store_->check_invariants();
     return r.done;
@@ -314,6 +327,15 @@ Error Client::chmod(std::string const& path, u16 mode) {
     r.pnode = a.pnode;
     r.flags = set_mode;
     r.attributes.mode = mode;
+    return run(r);
+}
+
+Error Client::move(std::string const& path, Op op) {
+    Attributes a;
+    if (Error const e = lookup(path, &a); e != Error::None) return e;
+    Request r;
+    r.op = op;
+    r.pnode = a.pnode;
     return run(r);
 }
 

@@ -9,6 +9,7 @@
 
 #include "fs/core/store.h"
 #include "fs/simulator/disks.h"
+#include "fs/simulator/jukebox.h"
 
 namespace nemesis::fs::simulator {
 
@@ -42,10 +43,12 @@ private:
     std::size_t bytes_ = 0;
 };
 
-/// A store on five simulated disks, driven to completion.
+/// A store on five simulated disks and, with Options::tertiary, a jukebox, driven to completion.
 class Machine {
 public:
-    Machine(Image& image, BlockPool& pool, Memory& memory, Options options = small_options());
+    /// `shelf`: what the jukebox holds; null: a shelf of its own, which is empty.
+    Machine(Image& image, BlockPool& pool, Memory& memory, Options options = small_options(),
+            Shelf* shelf = nullptr);
 
     /// Mounts and waits; false when refused.
     bool mount();
@@ -60,12 +63,15 @@ public:
     void later(Duration d);
 
     Disks disks;
+    Shelf own_shelf;
+    Jukebox jukebox;
     Store& store() { return *store_; }
     Random* random = nullptr;
     Instant now;
     bool checks;  ///< the invariants, whenever the store has come to rest; at first: a small one
 
 private:
+    bool step();
     std::optional<Store> storage_;
     Store* store_;
 };
@@ -89,6 +95,8 @@ public:
                     u32 flags = 0);
     Error remove_xattr(std::string const& path, std::string const& name);
     Error chmod(std::string const& path, u16 mode);
+    Error migrate(std::string const& path) { return move(path, Op::Migrate); }
+    Error recall(std::string const& path) { return move(path, Op::Recall); }
     Error fsync();
     Error read(std::string const& path, u64 offset, u64 length, std::string* out);
     Error hold(std::string const& path, u64* number);
@@ -117,6 +125,7 @@ public:
 
 private:
     Error run(Request& r);
+    Error move(std::string const& path, Op op);
     Error parent_of(std::string const& path, u64* directory, std::string* name);
     Machine& machine_;
     u64 id_;

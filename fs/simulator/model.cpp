@@ -10,10 +10,11 @@ namespace nemesis::fs::simulator {
 
 std::string to_text(Step const& s) {
     static char const* const names[] = {
-        "create", "mkdir",        "append",      "overwrite",   "truncate",   "punch",
-        "link",   "symlink",      "rename",      "unlink",      "rmdir",      "setxattr",
-        "fsync",  "exchange",     "removexattr", "clean",       "checkpoint", "chmod",
-        "settle", "createstream", "recordstart", "recordround", "recordstop"};
+        "create",      "mkdir",       "append",     "overwrite", "truncate",
+        "punch",       "link",        "symlink",    "rename",    "unlink",
+        "rmdir",       "setxattr",    "fsync",      "exchange",  "removexattr",
+        "clean",       "checkpoint",  "chmod",      "settle",    "createstream",
+        "recordstart", "recordround", "recordstop", "migrate",   "recall"};
     std::string t = names[static_cast<int>(s.kind)];
     if (!s.path.empty()) t += " " + s.path;
     if (!s.path2.empty()) t += " " + s.path2;
@@ -238,6 +239,13 @@ Error Model::apply(Step const& s) {
             n->mode = static_cast<u16>(s.offset & 07777);
             return Error::None;
         }
+        case StepKind::Migrate:
+        case StepKind::Recall: {
+            auto n = find(s.path, &e);
+            if (!n) return e;
+            bool const data = n->type == PnodeType::File || n->type == PnodeType::Stream;
+            return data ? Error::None : Error::Invalid;
+        }
         case StepKind::Fsync:
         case StepKind::Clean:
         case StepKind::Checkpoint:
@@ -342,6 +350,10 @@ Error apply(Client& c, Machine& m, Step const& s) {
         }
         case StepKind::RecordStop:
             return c.close_streams();
+        case StepKind::Migrate:
+            return c.migrate(s.path);
+        case StepKind::Recall:
+            return c.recall(s.path);
     }
     return Error::None;
 }

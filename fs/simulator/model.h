@@ -37,6 +37,8 @@ enum class StepKind : u8 {
     RecordStart,  // path and path2 as a set
     RecordRound,  // round number `length` of both
     RecordStop,
+    Migrate,
+    Recall,
 };
 
 /// One step of a workload.

@@ -19,14 +19,14 @@ private:
 };
 
 Checker independent_checker() {
-    return [](Image const& image) {
+    return [](Image const& image, Shelf const& shelf) {
         check::Report const r = check::run(
             [&](u32 disk, u64 block, u8* out) {
                 u8 const* data = image.at(disk, block);
                 for (u32 i = 0; i < block_bytes; ++i) out[i] = data ? data[i] : 0;
                 return true;
             },
-            image.blocks_per_disk);
+            image.blocks_per_disk, units_of(shelf));
         return r.clean ? std::string() : "check: " + r.problems.front();
     };
 }
@@ -66,16 +66,15 @@ RowResult row_crash_at_every_write(RowOptions const& o) {
     u64 const wanted = o.count ? o.count : 100'000;
     std::vector<Step> const words = step_vocabulary();
     std::string failure;
-    Image base[3] = {Image(blocks_for(small_segments)), Image(blocks_for(small_segments)),
-                     Image(blocks_for(small_segments))};
-    Model model[3];
-    for (u32 v = 0; v < 3; ++v) {
-        if (!make_base(base[v], model[v], pool, memory, v)) failure = "base image cannot be made";
+    Base base[base_variants];
+    for (u32 v = 0; v < base_variants; ++v) {
+        base[v].image = Image(blocks_for(small_segments));
+        if (!make_base(base[v], pool, memory, v)) failure = "base image cannot be made";
     }
     auto const run = [&](std::vector<Step> steps, u32 variant) {
         std::size_t const mark = pool.mark();
         steps.push_back({});  // fsync
-        Recording const r = record(base[variant], model[variant], steps, pool, memory);
+        Recording const r = record(base[variant], steps, pool, memory);
         if (!r.failure.empty()) {
             failure = r.failure;
             for (Step const& s : steps) failure += "\n  " + to_text(s);
@@ -85,27 +84,35 @@ RowResult row_crash_at_every_write(RowOptions const& o) {
         pool.back_to(mark);
     };
     // All workloads of one step, on each base; then those of two, all or a sample.
-    for (u32 v = 0; v < 3; ++v) {
+    for (u32 v = 0; v < base_variants; ++v) {
         for (Step const& s : words) {
             if (failure.empty() && !explorer.stopped()) run({s}, v);
         }
     }
     // Recordings, with each of these steps in their midst; then they are cut off or deleted.
     Step const film_unlink{StepKind::Unlink, "v", "", 0, 0, 'a'};
+    Step const film_migrate{StepKind::Migrate, "v", "", 0, 0, 'a'};
     for (u32 i = 0; i < words.size(); ++i) {
         Step const after = i % 3 == 0 ? film_unlink : words[random.below(words.size())];
-        if (failure.empty() && !explorer.stopped()) run(film_steps(words[i], after), i % 3);
+        if (failure.empty() && !explorer.stopped())
+            run(film_steps(words[i], after), i % base_variants);
+        if (i % 8 != 0 || !failure.empty() || explorer.stopped()) continue;
+        // A film goes to the shelf, the place it had is cleaned, and it comes back.
+        std::vector<Step> steps = film_steps(words[i], film_migrate);
+        steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+        steps.push_back({StepKind::Recall, "v", "", 0, 0, 'a'});
+        run(steps, i / 8 % base_variants);
     }
     std::vector<u64> order;
-    for (u64 i = 0; i < words.size() * words.size() * 6; ++i) order.push_back(i);
+    for (u64 i = 0; i < words.size() * words.size() * base_variants * 2; ++i) order.push_back(i);
     for (u64 i = order.size(); i-- > 1;) std::swap(order[i], order[random.below(i + 1)]);
     for (u64 n : order) {
         if (!failure.empty() || explorer.stopped() || explorer.counts.states >= wanted) break;
-        u32 const v = n % 3;
-        Step const& first = words[n / 6 % words.size()];
-        Step const& second = words[n / 6 / words.size()];
+        u32 const v = n % base_variants;
+        Step const& first = words[n / base_variants / 2 % words.size()];
+        Step const& second = words[n / base_variants / 2 / words.size()];
         std::vector<Step> steps{first};
-        if (n / 3 % 2) steps.push_back({});
+        if (n / base_variants % 2) steps.push_back({});
         steps.push_back(second);
         for (u32 more = 2; more < o.length; ++more)
             steps.push_back(words[random.below(words.size())]);
@@ -118,7 +125,7 @@ RowResult row_crash_at_every_write(RowOptions const& o) {
             steps.push_back(words[random.below(words.size())]);
             if (random.chance(3)) steps.push_back({});
         }
-        run(steps, static_cast<u32>(random.below(3)));
+        run(steps, static_cast<u32>(random.below(base_variants)));
     }
     return result_of("row 1, crash at every block write", explorer, clock, failure);
 }
@@ -136,10 +143,10 @@ RowResult row_reordered_and_torn(RowOptions const& o) {
     while (failure.empty() && !explorer.stopped() &&
            (explorer.counts.states < wanted || explorer.counts.workloads < 100)) {
         std::size_t const mark = pool.mark();
-        Image base(blocks_for(small_segments));
-        Model model;
-        u32 const variant = static_cast<u32>(random.below(3));
-        if (!make_base(base, model, pool, memory, variant)) {
+        Base base;
+        base.image = Image(blocks_for(small_segments));
+        u32 const variant = static_cast<u32>(random.below(base_variants));
+        if (!make_base(base, pool, memory, variant)) {
             failure = "base image cannot be made";
             break;
         }
@@ -158,9 +165,13 @@ RowResult row_reordered_and_torn(RowOptions const& o) {
             steps = film_steps(words[random.below(words.size())],
                                random.chance(2) ? Step{StepKind::Unlink, "w", "", 0, 0, 'a'}
                                                 : words[random.below(words.size())]);
+            if (random.chance(3)) {
+                steps.back() = {StepKind::Migrate, "v", "", 0, 0, 'a'};
+                steps.push_back({StepKind::Recall, "v", "", 0, 0, 'a'});
+            }
         }
         steps.push_back({});
-        Recording const r = record(base, model, steps, pool, memory, faults, random.next());
+        Recording const r = record(base, steps, pool, memory, faults, random.next());
         if (!r.failure.empty()) {
             failure = r.failure;
             for (Step const& s : steps) failure += "\n  " + to_text(s);

@@ -18,7 +18,7 @@ double since(SteadyClock::time_point start) {
     return std::chrono::duration<double>(SteadyClock::now() - start).count();
 }
 
-std::string check_image(Image const& image, u32 without = disks) {
+std::string check_image(Image const& image, u32 without = disks, Shelf const& shelf = {}) {
     check::Report const r = check::run(
         [&](u32 disk, u64 block, u8* out) {
             if (disk == without) return false;
@@ -26,7 +26,7 @@ std::string check_image(Image const& image, u32 without = disks) {
             for (u32 i = 0; i < block_bytes; ++i) out[i] = data ? data[i] : 0;
             return true;
         },
-        image.blocks_per_disk);
+        image.blocks_per_disk, units_of(shelf));
     return r.clean ? std::string() : "check: " + r.problems.front();
 }
 
@@ -75,15 +75,16 @@ std::string whole(Client& c, std::string const& want, std::vector<Step> const& s
 /// One loss point: the disk dies at its nth command; work goes on degraded; crash; mount without
 /// it; mount with the stale disk back; rebuild on a blank disk with a crash at every step of its
 /// cursor; then every other disk in turn may be lost.
-std::string lose_disk(Image const& base, Model const& before, std::vector<Step> const& steps,
-                      u32 disk, u64 command, BlockPool& pool, Memory& memory, u64* cases) {
+std::string lose_disk(Base const& base, std::vector<Step> const& steps, u32 disk, u64 command,
+                      BlockPool& pool, Memory& memory, u64* cases) {
     std::size_t const mark = pool.mark();
-    Image image = base;
-    Model model = before.copy();
+    Image image = base.image;
+    Shelf shelf = base.shelf;  // never lost; no step of what follows erases what another one needs
+    Model model = base.model.copy();
     std::string problem;
     bool was_lost = false;
     {
-        Machine m(image, pool, memory);
+        Machine m(image, pool, memory, small_options(), &shelf);
         m.disks.faults.die_at_command[disk] = command;
         if (!m.mount()) return "mount refused while the disk dies";
         Client c(m);
@@ -104,7 +105,8 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
     if (problem.empty()) {
         // The stale disk comes back: it must not be believed.
         Image copy = image;
-        Machine m(copy, pool, memory);
+        Shelf units = shelf;
+        Machine m(copy, pool, memory, small_options(), &units);
         if (!m.mount()) return "mount refused after the loss";
         Client c(m);
         if (was_lost && m.store().disk_state(disk) != DiskState::Dead)
@@ -114,7 +116,8 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
     if (problem.empty() && was_lost) {
         // The stale disk back and another one gone: old data must not pass for the state.
         Image copy = image;
-        Machine m(copy, pool, memory);
+        Shelf units = shelf;
+        Machine m(copy, pool, memory, small_options(), &units);
         m.disks.faults.dead[(disk + 1) % disks] = true;
         if (m.mount() && m.store().health() == Health::Mounted) {
             return "the stale disk stands in for a lost one";
@@ -122,7 +125,8 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
     }
     if (problem.empty()) {
         Image copy = image;
-        Machine m(copy, pool, memory);
+        Shelf units = shelf;
+        Machine m(copy, pool, memory, small_options(), &units);
         m.disks.faults.dead[disk] = true;
         if (!m.mount()) return "mount refused without the disk";
         Client c(m);
@@ -135,7 +139,7 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
         std::vector<Event> trace;
         {
             Image run = image;
-            Machine m(run, pool, memory);
+            Machine m(run, pool, memory, small_options(), &shelf);
             m.disks.record(&trace);
             if (!m.mount()) return "mount refused before the rebuild";
             if (!m.store().replace_disk(disk, disk)) return "replace refused";
@@ -152,10 +156,11 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             }
             rebuilt = run;
         }
-        if (problem.empty()) problem = check_image(rebuilt);
+        if (problem.empty()) problem = check_image(rebuilt, disks, shelf);
         for (u32 other = 0; other < disks && problem.empty(); ++other) {
             Image copy = rebuilt;
-            Machine m(copy, pool, memory);
+            Shelf units = shelf;
+            Machine m(copy, pool, memory, small_options(), &units);
             m.disks.faults.dead[other] = true;
             if (!m.mount())
                 return "mount refused after the rebuild without disk " + std::to_string(other);
@@ -172,7 +177,8 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             std::size_t const inner = pool.mark();
             Image copy = state;
             {
-                Machine m(copy, pool, memory);
+                Shelf units = shelf;
+                Machine m(copy, pool, memory, small_options(), &units);
                 if (!m.mount()) return "mount refused in the rebuild";
                 Client c(m);
                 if (m.store().disk_state(disk) == DiskState::Dead &&
@@ -194,7 +200,8 @@ std::string lose_disk(Image const& base, Model const& before, std::vector<Step> 
             if (problem.empty()) {
                 // What is on the new disk is right: it replaces each of the others.
                 u32 const other = (disk + 1 + static_cast<u32>(i % 4)) % disks;
-                Machine m(copy, pool, memory);
+                Shelf units = shelf;
+                Machine m(copy, pool, memory, small_options(), &units);
                 m.disks.faults.dead[other] = true;
                 if (!m.mount()) problem = "mount refused after a resumed rebuild";
                 Client c(m);
@@ -229,9 +236,10 @@ RowResult row_disk_loss(RowOptions const& o) {
     std::string problem;
     for (u64 w = 0; w < workloads && problem.empty(); ++w) {
         std::size_t const mark = pool.mark();
-        Image base(blocks_for(64));
-        Model model;
-        if (!make_base(base, model, pool, memory, static_cast<u32>(random.below(3)))) break;
+        Base base;
+        base.image = Image(blocks_for(64));
+        u32 const variant = static_cast<u32>(random.below(base_variants));
+        if (!make_base(base, pool, memory, variant)) break;
         std::vector<Step> steps;
         for (u64 i = 0; i < 3 + random.below(4); ++i) {
             steps.push_back(words[random.below(words.size())]);
@@ -240,11 +248,15 @@ RowResult row_disk_loss(RowOptions const& o) {
         if (w % 3 == 0) {
             steps =
                 film_steps(words[random.below(words.size())], words[random.below(words.size())]);
+            if (w % 2 == 0) {
+                steps.push_back({StepKind::Migrate, "v", "", 0, 0, 'a'});
+                steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+            }
         }
         for (u64 p = 0; p < points && problem.empty(); ++p) {
             u32 const disk = static_cast<u32>(random.below(disks));
             u64 const command = random.below(60);
-            problem = lose_disk(base, model, steps, disk, command, pool, memory, &cases);
+            problem = lose_disk(base, steps, disk, command, pool, memory, &cases);
             if (!problem.empty()) {
                 problem = "disk " + std::to_string(disk) + " dies at command " +
                           std::to_string(command) + "\n" + problem;

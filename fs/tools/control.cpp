@@ -224,7 +224,7 @@ void ControlServer::serve(int fd) {
         std::vector<ControlRecord> control;
         std::vector<u8> data;
         bool const sound =
-            w.op <= Op::ReadIndex && w.length <= payload_max && w.name <= name_bytes_max &&
+            w.op <= Op::Recall && w.length <= payload_max && w.name <= name_bytes_max &&
             w.name2 <= name_bytes_max && take(payload, &at, w.name, &name) &&
             take(payload, &at, w.name2, &name2) && take(payload, &at, w.streams, &streams) &&
             take(payload, &at, w.control, &control) &&
