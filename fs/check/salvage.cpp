@@ -42,8 +42,8 @@ struct KeyHash {
 
 class Salvage {
 public:
-    Salvage(ReadBlock const& read, u64 blocks, std::string directory)
-        : read_(read), blocks_(blocks), directory_(std::move(directory)) {}
+    Salvage(ReadBlock const& read, u64 blocks, std::string directory, ReadUnit const& units)
+        : read_(read), units_(units), blocks_(blocks), directory_(std::move(directory)) {}
     Salvaged go();
 
 private:
@@ -52,6 +52,7 @@ private:
     bool summary_sound(Summary const& s, u64 segment, u32 row) const;
     bool read_row_column(u64 segment, u32 row, u32 disk, u8* out);
     bool read_block(Address a, u32 crc, Block& out);
+    bool read_shelved(Address a, u32 crc, Block& out);
     bool newest(u64 owner, BlockKind kind, u32 level, u64 index, Block& out);
     void find_pnodes();
     enum class Where : u8 { Hole, There, Lost };
@@ -65,6 +66,9 @@ private:
     }
 
     ReadBlock const& read_;
+    ReadUnit const& units_;
+    std::vector<u8> unit_;  // the one got last
+    u64 unit_there_ = ~u64{0};
     u64 blocks_;
     std::string directory_;
     Salvaged result_;
@@ -108,8 +112,23 @@ bool Salvage::read_row_column(u64 segment, u32 row, u32 disk, u8* out) {
     return block < blocks_ && read_(position_[disk], block, out);
 }
 
+/// The block of a unit, by its pointer's checksum alone: what its summary says does not matter.
+bool Salvage::read_shelved(Address a, u32 crc, Block& out) {
+    UnitName const name{a.segment()};
+    if (!units_ || name.blocks() > unit_blocks_max || a.block() > name.blocks()) return false;
+    if (unit_there_ != name.value) {
+        unit_.assign(std::size_t{unit_blocks_max + 1} * block_bytes, 0);
+        unit_there_ = name.value;
+        if (!units_(name.number(), name.blocks(), unit_.data())) unit_there_ = ~u64{0};
+    }
+    if (unit_there_ != name.value) return false;
+    std::memcpy(out.data(), unit_.data() + std::size_t{a.block()} * block_bytes, block_bytes);
+    return checksum(out.data(), block_bytes) == crc;
+}
+
 /// The block, from its disk or from the other four of its row.
 bool Salvage::read_block(Address a, u32 crc, Block& out) {
+    if (a.volume() == tertiary_volume) return read_shelved(a, crc, out);
     if (a.block() >= segment_blocks) return false;
     if (read_row_column(a.segment(), a.row(), a.column(), out.data()) &&
         checksum(out.data(), block_bytes) == crc) {
@@ -441,8 +460,9 @@ Salvaged Salvage::go() {
 
 }  // namespace
 
-Salvaged salvage(ReadBlock const& read, u64 blocks_per_disk, std::string const& directory) {
-    return Salvage(read, blocks_per_disk, directory).go();
+Salvaged salvage(ReadBlock const& read, u64 blocks_per_disk, std::string const& directory,
+                 ReadUnit const& units) {
+    return Salvage(read, blocks_per_disk, directory, units).go();
 }
 
 }  // namespace nemesis::fs::check

@@ -27,7 +27,9 @@ struct Salvaged {
     std::vector<std::string> lost;  // file and range of bytes, at most a hundred
 };
 
-/// Copies to `directory`, which must be empty or not exist.
-Salvaged salvage(ReadBlock const& read, u64 blocks_per_disk, std::string const& directory);
+/// Copies to `directory`, which must be empty or not exist. `units`: the tertiary volume; null:
+/// what is on it is lost.
+Salvaged salvage(ReadBlock const& read, u64 blocks_per_disk, std::string const& directory,
+                 ReadUnit const& units = nullptr);
 
 }  // namespace nemesis::fs::check

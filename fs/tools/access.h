@@ -29,6 +29,9 @@ struct StoreStatus {
     DiskModel model{};
     Statistics statistics{};
     Store::Damage damage[Store::damage_max] = {};
+    u64 units = 0;  // of the tertiary volume, ever written
+    bool shelf_there = false;
+    char shelf[256] = {};  // where the tertiary volume is; empty: the store has none
     char mounted_at[256] = {};
 };
 

@@ -342,6 +342,7 @@ StoreStatus RemoteStore::order(Order what, u32 number, DiskModel model) {
         *status = StoreStatus{};
     }
     status->mounted_at[sizeof status->mounted_at - 1] = 0;
+    status->shelf[sizeof status->shelf - 1] = 0;
     return *status;
 }
 

@@ -111,9 +111,25 @@ std::string HostStore::open(std::vector<std::string> const& paths, u32 streams, 
     options.garbage_ring = 65536;
     options.media_streams = streams_ = streams;
     options.media_run = stream_run_max;
+    Superblock superblock{};
+    if (newest_superblock(disks_, &superblock)) {
+        superblock.tertiary[sizeof superblock.tertiary - 1] = 0;
+        shelf_ = superblock.tertiary;
+    }
+    // Without it all works but what is there.
+    options.tertiary = !shelf_.empty() && volume_.open(shelf_, superblock).empty();
     std::size_t const bytes = Store::memory_needed(options, largest / rows_per_segment + 1);
     memory_ = std::make_unique_for_overwrite<u8[]>(bytes);
     store_.emplace(Arena(memory_.get(), bytes), disks_, options);
+    if (options.tertiary) {
+        store_->use_tertiary(volume_);
+        volume_.start(lock_, [this](TertiaryStatus status) {
+            store_->advance(host_now());
+            store_->tertiary_done(status);
+            store_->run();
+            tell();
+        });
+    }
     disks_.start(lock_, [this](u32 tag, DiskStatus status) {
         store_->advance(host_now());
         store_->disk_done(tag, status);
@@ -228,6 +244,9 @@ StoreStatus HostStore::order(Order what, u32 number, DiskModel model) {
     s.streams_max = streams_;
     s.model = model_;
     s.statistics = store_->statistics();
+    s.units = store_->units();
+    s.shelf_there = !volume_.path().empty();
+    std::snprintf(s.shelf, sizeof s.shelf, "%s", shelf_.c_str());
     std::snprintf(s.mounted_at, sizeof s.mounted_at, "%s", mounted_at_.c_str());
     return s;
 }
@@ -259,6 +278,7 @@ bool HostStore::close() {
     }
     if (clock_.joinable()) clock_.join();
     disks_.stop();
+    volume_.stop();
     store_.reset();
     return good;
 }

@@ -16,6 +16,7 @@
 
 #include "fs/tools/access.h"
 #include "fs/tools/control.h"
+#include "fs/tools/directory_volume.h"
 #include "fs/tools/file_disks.h"
 
 namespace nemesis::fs::tools {
@@ -39,6 +40,8 @@ private:
     void adopt_model();
 
     FileDisks disks_;
+    DirectoryVolume volume_;
+    std::string shelf_;  // where the volume should be
     std::mutex lock_;
     std::condition_variable moved_;
     std::unique_ptr<u8[]> memory_;
@@ -59,7 +62,11 @@ std::string model_text(DiskModel const& model);
 bool parse_model(std::string const& text, DiskModel* model);
 
 /// Writes superblocks and the first checkpoint. errors: text
-std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool force, u64* usable);
+/// `tertiary`: a directory to migrate data to, empty: none
+std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool force,
+                       std::string const& tertiary, u64* usable);
+/// The superblock of the highest generation; false: there is none.
+bool newest_superblock(FileDisks& disks, Superblock* out);
 /// Mounts at a directory until it is unmounted. `ready` runs once it can be used.
 int mount_store(HostStore& store, std::string const& where, void (*ready)());
 char const* text_of(Refusal r);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <random>
 
 #include "fs/core/crc32c.h"
@@ -30,7 +31,29 @@ bool empty(FileDisks const& port, u32 disk, u64 blocks) {
 
 }  // namespace
 
-std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool force, u64* usable) {
+bool newest_superblock(FileDisks& port, Superblock* out) {
+    bool any = false;
+    std::vector<u8> block(block_bytes);
+    for (u32 d = 0; d < disks; ++d) {
+        u64 const blocks = port.blocks(d);
+        if (blocks == 0) continue;
+        for (u64 at : {superblock_head, blocks - 1}) {
+            Superblock s;
+            if (!port.read(d, at, reinterpret_cast<u8*>(&s))) continue;
+            u32 const crc = s.crc;
+            s.crc = 0;
+            bool const sound = s.magic == superblock_magic && s.version == format_version &&
+                               s.block == at && crc32c(&s, block_bytes) == crc;
+            if (!sound || (any && s.generation <= out->generation)) continue;
+            *out = s;
+            any = true;
+        }
+    }
+    return any;
+}
+
+std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool force,
+                       std::string const& tertiary, u64* usable) {
     FileDisks port;
     bool locked = false;
     if (std::string const problem = port.open(paths, bytes > 0, &locked); !problem.empty()) {
@@ -59,6 +82,13 @@ std::string make_store(std::vector<std::string> const& paths, u64 bytes, bool fo
     Superblock s = empty_superblock(segments);
     for (u8& b : s.uuid) b = static_cast<u8>(random());
     s.hash_seed = u64{random()} << 32 | random();
+    if (!tertiary.empty()) {
+        std::string const shelf = std::filesystem::absolute(tertiary).lexically_normal();
+        if (shelf.size() >= sizeof s.tertiary) return tertiary + ": the path is too long";
+        std::memcpy(s.tertiary, shelf.data(), shelf.size());
+        std::string const problem = DirectoryVolume::make(shelf, s, force);
+        if (!problem.empty()) return problem;
+    }
     Checkpoint const c = first_checkpoint(s);
     std::vector<u8> const zeros(block_bytes);
     for (u32 d = 0; d < disks; ++d) {

@@ -53,7 +53,11 @@ char const* text_of(Error e) {
         case Error::NoBandwidth:
             return "the guarantee would not hold";
         case Error::Busy:
-            return "is being recorded or changed by another command";
+            return "is being recorded, played, moved or changed by another command";
+        case Error::OnShelf:
+            return "is on the shelf; recall it first";
+        case Error::NoVolume:
+            return "the shelf is not there or does not answer; status says where it should be";
         default:
             return std::strerror(static_cast<int>(e));
     }
@@ -118,7 +122,9 @@ std::vector<Verb> const& verbs() {
          "make a store, and say how much it holds",
          {{"size", Takes::Bytes,
            "bytes of each disk; makes or resizes image files (1G, 500M, ...)"},
-          {"force", Takes::Nothing, "overwrite what the disks hold"}}},
+          {"force", Takes::Nothing, "overwrite what the disks hold"},
+          {"tertiary", Takes::Text,
+           "directory of the shelf, where migrate puts what is not used"}}},
         {"mount",
          "DIRECTORY",
          1,
@@ -142,6 +148,24 @@ std::vector<Verb> const& verbs() {
         {"put", "FILE PATH", 2, 2, true, nullptr, put, "copy a file in; - is the input", {}},
         {"mkdir", "PATH", 1, 1, true, nullptr, make_directory, "make a directory", {}},
         {"rm", "PATH", 1, 1, true, nullptr, remove, "remove a file or an empty directory", {}},
+        {"migrate",
+         "PATH [PATH ...]",
+         1,
+         64,
+         true,
+         nullptr,
+         migrate,
+         "put a file's or stream's data on the shelf; of a directory, all below it",
+         {{"cold", Takes::Number, "only what has not been changed or read for so many seconds"}}},
+        {"recall",
+         "PATH [PATH ...]",
+         1,
+         64,
+         true,
+         nullptr,
+         recall,
+         "bring data back from the shelf; reading a file does it, too",
+         {}},
         {"record",
          "INPUT PATH [INPUT PATH ...]",
          2,
@@ -336,7 +360,9 @@ int run(int argc, char** argv) {
     }
     if (verb->on_disks) return verb->on_disks(a);
     OpenOptions options;
-    if (a.verb == "record" || a.verb == "play") options.streams = stream_set_max;
+    bool const streams =
+        a.verb == "record" || a.verb == "play" || a.verb == "recall" || a.verb == "get";
+    if (streams) options.streams = stream_set_max;
     std::string problem;
     std::unique_ptr<StoreAccess> const store = open_store(a.disk, options, &problem);
     if (!store) return complain(a, problem);

@@ -39,6 +39,15 @@ int get(StoreAccess& s, Arguments const& a);
 int put(StoreAccess& s, Arguments const& a);
 int make_directory(StoreAccess& s, Arguments const& a);
 int remove(StoreAccess& s, Arguments const& a);
+/// The file of that name, and whether it is made by this; else the result of the verb.
+int create_or_lookup(StoreAccess& s, Arguments const& a, std::string const& path, PnodeType type,
+                     Attributes* out, bool* made);
+
+// verbs_shelf.cpp
+int migrate(StoreAccess& s, Arguments const& a);
+int recall(StoreAccess& s, Arguments const& a);
+/// Tells the user that data on the shelf are waited for, about how long; `ms` 0: not known.
+void tell_wait(Arguments const& a, std::string const& path, u64 ms);
 
 // verbs_streams.cpp
 int record(StoreAccess& s, Arguments const& a);

@@ -18,6 +18,28 @@ Name name_of(std::string const& s) { return {s.data(), static_cast<u32>(s.size()
 
 }  // namespace
 
+int create_or_lookup(StoreAccess& s, Arguments const& a, std::string const& path, PnodeType type,
+                     Attributes* out, bool* made) {
+    std::string parent;
+    std::string name;
+    if (!split(path, &parent, &name)) return refuse(a, a.verb + " needs a name");
+    Attributes d;
+    if (Error const e = s.lookup(parent, &d); e != Error::None) return complain(a, parent, e);
+    Request c = StoreAccess::request(Op::Create, d.pnode);
+    c.type = type;
+    c.mode = 0644;
+    c.name = name_of(name);
+    Error e = s.call(c);
+    *made = e == Error::None;
+    if (e == Error::Exists) {
+        c.op = Op::Lookup;
+        e = s.call(c);
+    }
+    if (e != Error::None) return complain(a, path, e);
+    *out = c.attributes;
+    return 0;
+}
+
 int list(StoreAccess& s, Arguments const& a) {
     std::string const path = a.rest.empty() ? "" : a.rest[0];
     Attributes at;
@@ -45,12 +67,14 @@ int list(StoreAccess& s, Arguments const& a) {
             unsigned long long const size = g.attributes.size;
             char line[128];
             if (a.json) {
-                std::snprintf(line, sizeof line, ",\"type\":\"%c\",\"size\":%llu}", type, size);
+                std::snprintf(line, sizeof line, ",\"type\":\"%c\",\"size\":%llu,\"on_shelf\":%s}",
+                              type, size, g.attributes.on_shelf ? "true" : "false");
                 out += (out.empty() ? "" : ",") + ("{\"name\":" + quoted(name)) + line;
             } else {
                 std::snprintf(line, sizeof line, "%c%04o %5u %5u %12llu ", type, g.attributes.mode,
                               g.attributes.uid, g.attributes.gid, size);
-                std::printf("%s%s\n", line, name.c_str());
+                std::printf("%s%s%s\n", line, name.c_str(),
+                            g.attributes.on_shelf ? "  (on the shelf)" : "");
             }
         }
     }
@@ -66,6 +90,7 @@ int get(StoreAccess& s, Arguments const& a) {
     if (Error const e = s.lookup(path, &at); e != Error::None) return complain(a, path, e);
     std::FILE* out = file == "-" ? stdout : std::fopen(file.c_str(), "wb");
     if (!out) return complain(a, file + ": " + std::strerror(errno));
+    if (at.on_shelf) tell_wait(a, path, 0);
     std::vector<u8> buffer(piece);
     Progress progress("get " + path, at.size, true);
     u64 done = 0;
@@ -91,31 +116,24 @@ int get(StoreAccess& s, Arguments const& a) {
 int put(StoreAccess& s, Arguments const& a) {
     std::string const& file = a.rest[0];
     std::string const& path = a.rest[1];
-    std::string parent;
-    std::string name;
-    if (!split(path, &parent, &name)) return refuse(a, "put needs a file's name");
     std::FILE* in = file == "-" ? stdin : std::fopen(file.c_str(), "rb");
     if (!in) return complain(a, file + ": " + std::strerror(errno));
     struct stat info{};
     bool const sized = ::fstat(fileno(in), &info) == 0 && S_ISREG(info.st_mode);
-    Attributes d;
-    if (Error const e = s.lookup(parent, &d); e != Error::None) return complain(a, parent, e);
-    Request c = StoreAccess::request(Op::Create, d.pnode);
-    c.mode = 0644;
-    c.name = name_of(name);
-    Error e = s.call(c);
-    if (e == Error::Exists) {
-        c.op = Op::Lookup;
-        e = s.call(c);
-        Request t = StoreAccess::request(Op::Truncate, c.attributes.pnode);
-        if (e == Error::None) e = s.call(t);
+    Attributes at_path;
+    bool made = false;
+    if (int const result = create_or_lookup(s, a, path, PnodeType::File, &at_path, &made)) {
+        return result;
     }
+    Error e = Error::None;
+    Request t = StoreAccess::request(Op::Truncate, at_path.pnode);
+    if (!made) e = s.call(t);
     if (e != Error::None) return complain(a, path, e);
     std::vector<u8> buffer(piece);
     Progress progress("put " + path, sized ? static_cast<u64>(info.st_size) : 0, true);
     u64 at = 0;
     while (std::size_t const n = std::fread(buffer.data(), 1, buffer.size(), in)) {
-        Request r = StoreAccess::request(Op::Write, c.attributes.pnode);
+        Request r = StoreAccess::request(Op::Write, at_path.pnode);
         r.offset = at;
         r.length = n;
         r.buffer = buffer.data();
@@ -128,7 +146,7 @@ int put(StoreAccess& s, Arguments const& a) {
     if (in != stdin) std::fclose(in);
     if (bad) return complain(a, file + ": cannot be read to its end");
     // As after the command: what it put in is on the disks, whoever owns them.
-    Request f = StoreAccess::request(Op::Fsync, c.attributes.pnode);
+    Request f = StoreAccess::request(Op::Fsync, at_path.pnode);
     if (e = s.call(f); e != Error::None) return complain(a, path, e);
     if (a.json) std::printf("{\"bytes\":%llu}\n", static_cast<unsigned long long>(at));
     return 0;

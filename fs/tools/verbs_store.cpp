@@ -91,11 +91,25 @@ bool open_quiet(Arguments const& a, FileDisks& port, u64* blocks) {
     return true;
 }
 
+/// The store's shelf, when it has one. errors: text
+std::string open_shelf(FileDisks& port, DirectoryVolume* shelf) {
+    Superblock s{};
+    if (!newest_superblock(port, &s)) return "";
+    s.tertiary[sizeof s.tertiary - 1] = 0;
+    return s.tertiary[0] ? shelf->open(s.tertiary, s) : "";
+}
+
+check::ReadUnit units_of(DirectoryVolume const& shelf) {
+    if (shelf.path().empty()) return nullptr;
+    return [&shelf](u64 number, u32 blocks, u8* out) { return shelf.read(number, blocks, out); };
+}
+
 }  // namespace
 
 int make(Arguments const& a) {
     u64 usable = 0;
-    std::string const p = make_store(a.disk, a.number("size", 0), a.has("force"), &usable);
+    std::string const p =
+        make_store(a.disk, a.number("size", 0), a.has("force"), a.text("tertiary"), &usable);
     if (!p.empty()) return complain(a, p);
     std::printf(a.json ? "{\"usable\":%llu}\n" : "usable: %llu bytes\n", ull(usable));
     return 0;
@@ -144,14 +158,16 @@ int status(StoreAccess& s, Arguments const& a) {
             "{\"disks\":[%s],\"bytes\":%llu,\"free\":%llu,\"reserved\":%llu,\"read_only\":%s,"
             "\"acknowledgement\":\"volatile\",\"rolled_forward\":%llu,\"damaged\":%u,"
             "\"owner\":%u,\"mounted_at\":%s,\"calibrated\":%s,\"model\":%s,\"streams\":%u,"
-            "\"rebuilding\":%s,\"cleaning\":%s,\"scrubbing\":%s}\n",
+            "\"rebuilding\":%s,\"cleaning\":%s,\"scrubbing\":%s,\"shelf\":%s,"
+            "\"shelf_there\":%s,\"units\":%llu}\n",
             disks_text.c_str(), ull(t.statistics.segments * segment),
             ull(t.statistics.segments_free * segment),
             ull(t.statistics.segments_reserved * segment), read_only ? "true" : "false",
             ull(t.statistics.rolled_forward), t.damage_count, t.process, quoted(owner).c_str(),
             t.model.known() ? "true" : "false", quoted(model_text(t.model)).c_str(), t.streams_max,
             t.rebuilding ? "true" : "false", t.cleaning ? "true" : "false",
-            t.scrubbing ? "true" : "false");
+            t.scrubbing ? "true" : "false", quoted(t.shelf).c_str(),
+            t.shelf_there ? "true" : "false", ull(t.units));
         return 0;
     }
     std::printf(
@@ -165,6 +181,11 @@ int status(StoreAccess& s, Arguments const& a) {
     std::printf("rates      %s\n", t.model.known()
                                        ? ("guaranteed by " + model_text(t.model)).c_str()
                                        : "none guaranteed: run calibrate first");
+    if (t.shelf[0]) {
+        std::printf("shelf      %s, %s, %llu units written\n", t.shelf,
+                    t.shelf_there ? "there" : "NOT there: what is on it cannot be read",
+                    ull(t.units));
+    }
     if (t.rebuilding) {
         std::printf("rebuilding segment %llu of %llu\n", ull(t.rebuild_cursor),
                     ull(t.statistics.segments));
@@ -227,25 +248,34 @@ int check(Arguments const& a) {
     u64 blocks = 0;
     if (!open_quiet(a, port, &blocks)) return 1;
     Progress progress("check", 0);
+    DirectoryVolume shelf;
+    std::string const shelf_problem = open_shelf(port, &shelf);
+    if (!shelf_problem.empty()) std::fprintf(stderr, "pegasus_fs: %s\n", shelf_problem.c_str());
     u64 reads = 0;
     check::Report const r = check::run(
         [&](u32 d, u64 n, u8* out) {
             if (++reads % 256 == 0) progress.update(reads);
             return n < port.blocks(d) && port.read(d, n, out);
         },
-        blocks);
+        blocks, units_of(shelf));
     if (a.json) {
         std::printf(
             "{\"clean\":%s,\"segments\":%llu,\"in_use\":%llu,\"written\":%llu,\"live\":%llu,"
-            "\"garbage\":%llu,\"pnodes\":%llu,\"problems\":%zu}\n",
+            "\"garbage\":%llu,\"pnodes\":%llu,\"shelved\":%llu,\"shelved_unread\":%llu,"
+            "\"problems\":%zu}\n",
             r.clean ? "true" : "false", ull(r.segments), ull(r.segments_in_use), ull(r.written),
-            ull(r.live), ull(r.garbage), ull(r.pnodes), r.problems.size());
+            ull(r.live), ull(r.garbage), ull(r.pnodes), ull(r.shelved), ull(r.shelved_unread),
+            r.problems.size());
     } else {
         std::printf(
             "%llu of %llu segments in use, %llu blocks written = %llu live + %llu garbage, "
             "%llu pnodes, %llu groups after the checkpoint\n",
             ull(r.segments_in_use), ull(r.segments), ull(r.written), ull(r.live), ull(r.garbage),
             ull(r.pnodes), ull(r.groups_rolled));
+        if (r.shelved > 0) {
+            std::printf("%llu blocks on the shelf in %llu units%s\n", ull(r.shelved), ull(r.units),
+                        r.shelved_unread ? ", which is not there: not proved" : "");
+        }
         for (std::string const& p : r.problems) std::printf("%s\n", p.c_str());
         std::printf(r.clean ? "clean\n" : "NOT clean\n");
     }
@@ -258,12 +288,15 @@ int salvage(Arguments const& a) {
     u64 blocks = 0;
     if (!open_quiet(a, port, &blocks)) return 1;
     Progress progress("salvage", blocks);
+    DirectoryVolume shelf;
+    std::string const shelf_problem = open_shelf(port, &shelf);
+    if (!shelf_problem.empty()) std::fprintf(stderr, "pegasus_fs: %s\n", shelf_problem.c_str());
     check::Salvaged const r = check::salvage(
         [&](u32 d, u64 n, u8* out) {
             progress.update(n);
             return n < port.blocks(d) && port.read(d, n, out);
         },
-        blocks, a.text("to"));
+        blocks, a.text("to"), units_of(shelf));
     if (!r.error.empty()) return complain(a, r.error);
     if (a.json) {
         std::string lost;

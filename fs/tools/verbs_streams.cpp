@@ -92,25 +92,15 @@ Error send_batch(StoreAccess& s, u64 session, u32 stream, Input& in) {
 /// Makes the streams; those of an earlier attempt that recorded nothing may be there.
 int make_streams(StoreAccess& s, Arguments const& a, std::vector<Input>& inputs) {
     for (Input& in : inputs) {
-        std::string parent;
-        std::string name;
-        if (!split(in.path, &parent, &name)) return refuse(a, "record needs a name for the stream");
-        Attributes d;
-        if (Error const e = s.lookup(parent, &d); e != Error::None) return complain(a, parent, e);
-        Request c = StoreAccess::request(Op::Create, d.pnode);
-        c.type = PnodeType::Stream;
-        c.mode = 0644;
-        c.name = name_of(name);
-        Error e = s.call(c);
-        if (e == Error::Exists) {
-            c.op = Op::Lookup;
-            e = s.call(c);
+        Attributes at;
+        bool made = false;
+        if (int const result = create_or_lookup(s, a, in.path, PnodeType::Stream, &at, &made)) {
+            return result;
         }
-        if (e != Error::None) return complain(a, in.path, e);
-        if (c.attributes.type != PnodeType::Stream) {
+        if (at.type != PnodeType::Stream) {
             return complain(a, in.path + ": is there and is no stream; record to another name");
         }
-        in.pnode = c.attributes.pnode;
+        in.pnode = at.pnode;
     }
     return 0;
 }
@@ -362,7 +352,17 @@ int play(StoreAccess& s, Arguments const& a) {
     open.time_ns = static_cast<i64>(at * 1e9);
     open.speed = static_cast<i32>(std::lround(speed * 1000));
     auto const begin = Clock::now();
-    if (s.call(open) != Error::None) return complain_of_open(a, open, asked, outputs[0].path);
+    Error opened = s.call(open);
+    if (opened == Error::OnShelf) {
+        // All of it is on the disks before the first frame is shown.
+        tell_wait(a, outputs[0].path, open.count);
+        for (Output const& o : outputs) {
+            Request r = StoreAccess::request(Op::Recall, o.pnode);
+            if (Error const e = s.call(r); e != Error::None) return complain(a, o.path, e);
+        }
+        opened = s.call(open);
+    }
+    if (opened != Error::None) return complain_of_open(a, open, asked, outputs[0].path);
     u64 const session = open.count;
     Error e = Error::None;
     std::string problem;

@@ -39,8 +39,8 @@ def answer(verb, *words, code=0):
     return json.loads(fs(verb, *words, "--json", code=code))
 
 
-def refused(verb, *words, code=1):
-    return json.loads(fs(verb, *words, "--json", code=code))["error"]
+def refused(verb, *words, code=1, on=None):
+    return json.loads(fs(verb, *words, "--json", code=code, on=on))["error"]
 
 
 def picture(n):
@@ -180,6 +180,8 @@ if os.path.exists("/dev/fuse"):
     assert answer("check")["clean"] is True
     assert fs("get", "new") == body
 
+assert "--tertiary" in refused("migrate", "file")
+
 # Salvage: a sound store whole; without superblocks and checkpoints; beyond redundancy.
 assert answer("salvage", "--to", "s0")["lost_blocks"] == 0
 assert open("s0/file", "rb").read() == body and open("s0/dir/small", "rb").read() == b"small"
@@ -204,6 +206,53 @@ copied = open("s2/file", "rb").read() if os.path.exists("s2/file") else b""
 for at in range(0, len(copied), 4096):
     assert copied[at:at + 4096] in (body[at:at + 4096], bytes(len(copied[at:at + 4096]))), at
 assert lost["lost_blocks"] > 0 and lost["lost"]
+
+# The shelf: what goes there leaves the disks, and comes back when it is read or played.
+disks = [f"e{i}" for i in range(5)]
+assert "holds something" in refused("mkfs", "--size", "60M", "--tertiary", "s0")
+answer("mkfs", "--size", "60M", "--tertiary", "shelf")
+assert "shelf already" in refused("mkfs", "--size", "60M", "--tertiary", "shelf", on=[f"g{i}" for i in range(5)])
+fs("mkdir", "old")
+fs("put", "-", "old/file", data=body)
+fs("put", "-", "new", data=body)
+fs("record", "film.y4m", "old/film")
+assert answer("migrate", "new", "--cold", "3600")["files"] == 0
+moved = answer("migrate", "old")
+assert moved["files"] == 2 and moved["bytes"] > len(body), moved
+state = answer("status")
+assert state["shelf"].endswith("/shelf") and state["shelf_there"] and state["units"] > 1, state
+assert {entry["name"]: entry["on_shelf"] for entry in answer("ls", "old")} == {"file": True, "film": True}
+free = state["free"]
+answer("clean")
+assert answer("status")["free"] > free
+looked = answer("check")
+assert looked["clean"] and looked["shelved"] > 100 and looked["shelved_unread"] == 0, looked
+assert answer("salvage", "--to", "s3")["lost_blocks"] == 0
+assert open("s3/old/file", "rb").read() == body
+told = subprocess.run([program, "play", *disks, "old/film"], capture_output=True, check=True)
+assert told.stdout == film and b"on the shelf; about " in told.stderr, told.stderr
+os.rename("shelf", "away")  # a shelf that is not there: an error with a name, and all else works
+assert "shelf" in refused("get", "old/file", "o.bin") and fs("get", "new") == body
+assert answer("status")["shelf_there"] is False
+looked = answer("check")
+assert looked["clean"] and looked["shelved_unread"] == looked["shelved"] > 0, looked
+os.rename("away", "shelf")
+units = [os.path.join(at, name) for at, _, names in os.walk("shelf/units") for name in names]
+whole = {unit: open(unit, "rb").read() for unit in units}
+for unit, data in whole.items():  # somebody changes a byte of the first block of each
+    with open(unit, "wb") as out:
+        out.write(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+assert "damaged" in refused("get", "old/file", "o.bin")
+assert answer("check", code=1)["problems"] > 0
+for unit, data in whole.items():
+    with open(unit, "wb") as out:
+        out.write(data)
+assert answer("recall", "old")["files"] == 1
+assert fs("get", "old/file") == body and answer("check")["shelved"] == 0
+answer("clean")
+answer("clean")
+assert not [name for _, _, names in os.walk("shelf/units") for name in names]
+disks = [f"d{i}" for i in range(5)]
 assert answer_row["passed"] if (answer_row := json.loads(
     run("simulate", "--row", "10", "--count", "1", "--json"))) else False
 print("verbs: all as promised")
