@@ -90,7 +90,9 @@ Task Store::clean_task() {
         }
         clean_for_space_ = clean_for_space_ || !clean_wanted_;
         clean_wanted_ = false;
-        cleaning_ = true;
+        cleaning_ = sort_wanted_ = true;
+        while (sort_used_) co_await changed();
+        sort_wanted_ = false;
         Statistics const start = statistics_;
         co_await clean_once();
         // What it freed against what it wrote (clients' metadata counted too): a pass that does not

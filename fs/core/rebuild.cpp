@@ -130,6 +130,7 @@ Task Store::scrub_task() {
         }
         ++scrub_cursor_;
     }
+    co_await find_lost_garbage();
     scrubbing_ = false;
     wake();
 }

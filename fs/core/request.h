@@ -150,6 +150,7 @@ struct Statistics {
     u64 stream_mended = 0;   // read from four disks, or with a block made from the others
     u64 never_written = 0;   // dirty data blocks that died in memory
     u64 rolled_forward = 0;  // groups applied by the last mount
+    u64 garbage_found = 0;   // blocks and trees that scrub has given their lost entries
     u64 units_written = 0;   // of the tertiary volume
     u64 units_erased = 0;
     u64 migrated_blocks = 0;

@@ -633,6 +633,17 @@ private:
     Task scrub_task();
     Task check_segment(u64 segment, bool* good);
 
+    // --- lost garbage (lost.cpp) ---------------------------------------------------------------
+    bool take_sort();
+    void give_sort();
+    Task each_garbage_entry(void (Store::*note)(Record, u64, u64), u64 a, u64 b, bool* whole);
+    void note_dead_blocks(Record r, u64 first, u64 end);
+    void note_dead_tree(Record r, u64 count, u64);
+    Found is_referred_to(SummaryEntry e, Address address);
+    Task find_lost_blocks(u64 segment, DeadBlocks const& dead, u64 group, bool* whole);
+    Task find_lost_trees(u64* next, bool* whole);
+    Task find_lost_garbage();
+
     // --- the tertiary volume (tertiary.cpp) ----------------------------------------------------
     /// A file that goes there or comes back. Kept after its end until who asked has been told.
     struct Move {
@@ -785,6 +796,8 @@ private:
     u64 clean_cursor_ = 0;
     u64 buried_garbage_ = 0;
     Record* sort_ = nullptr;
+    bool sort_used_ = false;    // by scrub, while no pass runs
+    bool sort_wanted_ = false;  // by a pass
     Candidate* candidates_ = nullptr;
     u32 candidate_count_ = 0;
     u64 victims_[victims_max] = {};

@@ -210,11 +210,13 @@ int clean(StoreAccess& s, Arguments const& a) {
 }
 
 int scrub(StoreAccess& s, Arguments const& a) {
-    u64 const before = s.order(Order::Status).statistics.repaired;
+    Statistics const before = s.order(Order::Status).statistics;
     s.order(Order::Scrub);
     StoreStatus const t = wait_for(s, "scrub", &StoreStatus::scrubbing, &StoreStatus::scrub_cursor);
-    std::printf(a.json ? "{\"repaired\":%llu,\"damaged\":%u}\n" : "repaired: %llu, damaged: %u\n",
-                ull(t.statistics.repaired - before), t.damage_count);
+    std::printf(a.json ? "{\"repaired\":%llu,\"damaged\":%u,\"lost_garbage\":%llu}\n"
+                       : "repaired: %llu, damaged: %u, lost garbage found: %llu\n",
+                ull(t.statistics.repaired - before.repaired), t.damage_count,
+                ull(t.statistics.garbage_found - before.garbage_found));
     return t.health == Health::Mounted && t.damage_count == 0 ? 0 : 1;
 }
 

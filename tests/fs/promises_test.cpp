@@ -614,6 +614,65 @@ TEST_F(Promises, cleaning_frees_wholly_dead_segments_without_reading_them) {
     EXPECT_EQ(check(), "");
 }
 
+/// Given a store whose garbage file is lost, with a deleted large file and overwritten ones in it,
+/// when it is scrubbed, then every block is live or garbage again, and cleaning frees them.
+TEST_F(Promises, scrub_finds_garbage_whose_entries_are_lost) {
+    start(128);
+    for (char const* name : {"keep", "big", "f"}) ASSERT_EQ(client->create(name), Error::None);
+    for (u32 i = 0; i < 24; ++i) {
+        ASSERT_EQ(client->write("big", u64{i} << 20, std::string(1 << 20, 'b')), Error::None);
+    }
+    for (u32 i = 0; i < 12; ++i) {
+        ASSERT_EQ(client->write("f", 0, std::string(600'000, static_cast<char>('a' + i))),
+                  Error::None);
+        ASSERT_EQ(client->write("keep", u64{i} << 16, std::string(1 << 16, 'k')), Error::None);
+        ASSERT_EQ(client->fsync(), Error::None);
+    }
+    ASSERT_EQ(client->unlink("big"), Error::None);
+    ASSERT_TRUE(machine->sync());
+    machine->store().checkpoint();
+    machine->pump();
+    ASSERT_TRUE(machine->unmount());
+    ASSERT_EQ(check(), "");
+    u64 const free = machine->store().statistics().segments_free;
+    for (u64 slot : checkpoint_slot) {
+        for (u32 d = 0; d < disks; ++d) {
+            u8* const block = pool.take();
+            std::memcpy(block, image.at(d, slot), block_bytes);
+            Checkpoint& c = *reinterpret_cast<Checkpoint*>(block);
+            ASSERT_GT(c.root[garbage_file].size, 0u);
+            c.root[garbage_file] = TreeRoot{};
+            c.crc = 0;
+            c.crc = crc32c(&c, block_bytes);
+            image.at(d, slot) = block;
+        }
+    }
+    EXPECT_NE(check(), "");
+    mount();
+    ASSERT_TRUE(machine->scrub());
+    EXPECT_GT(machine->store().statistics().garbage_found, 1000u);
+    ASSERT_TRUE(machine->sync());
+    EXPECT_EQ(check(), "");
+    ASSERT_TRUE(machine->clean());
+    EXPECT_GE(machine->store().statistics().segments_free, free + 24);
+    EXPECT_EQ(check(), "");
+    // Nothing is lost now: nothing is found, also when a pass takes the sort buffer meanwhile.
+    u64 const found = machine->store().statistics().garbage_found;
+    machine->store().scrub();
+    for (u32 i = 0; i < 60 && machine->disks.busy(); ++i) {
+        machine->disks.step();
+        machine->store().run();
+    }
+    ASSERT_TRUE(machine->clean());
+    ASSERT_TRUE(machine->wait(&Store::scrubbing));
+    EXPECT_EQ(machine->store().statistics().garbage_found, found);
+    std::string out;
+    EXPECT_EQ(client->read("f", 0, 1 << 20, &out), Error::None);
+    EXPECT_EQ(out, std::string(600'000, 'l'));
+    EXPECT_EQ(client->read("keep", 11 << 16, 1 << 16, &out), Error::None);
+    EXPECT_EQ(out, std::string(1 << 16, 'k'));
+}
+
 class Streams : public Promises {
 protected:
     /// Records `seconds` of one stream at 25 pictures a second of `bytes` each.

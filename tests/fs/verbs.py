@@ -139,7 +139,7 @@ with open("d2", "r+b") as image:
 assert answer("replace", "2")["rebuilt"] == 2
 fs("rm", "clip")
 answer("clean")
-assert answer("scrub") == {"repaired": 0, "damaged": 0}
+assert answer("scrub") == {"repaired": 0, "damaged": 0, "lost_garbage": 0}
 assert answer("check")["clean"] is True
 
 # Through the owner of the disks.
