@@ -30,9 +30,6 @@ struct AgentOptions {
     CacheSizes cache;
 };
 
-/// Of a lease an agent uses all but this part: so much two clocks may differ in their speed.
-inline constexpr i64 lease_margin_part = 16;
-
 /// What was answered from copies and what the server was asked for. units: requests
 struct AgentStatistics {
     u64 names = 0;

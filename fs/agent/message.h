@@ -97,6 +97,9 @@ bool read_message(u8 const* bytes, u32 length, Received* out);
 bool may_be_new(Op op);
 bool may_be_read(Op op);
 
+/// Of a lease all but this part is used: so much two clocks may differ in their speed.
+inline constexpr i64 lease_margin_part = 16;
+
 /// The first operation of an incarnation has the number after this.
 inline constexpr u64 incarnation_start(u64 incarnation) { return incarnation << 40; }
 inline constexpr u64 incarnation_of(u64 number) { return number >> 40; }

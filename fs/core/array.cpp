@@ -128,8 +128,9 @@ void Store::disk_done(u32 tag, DiskStatus status) {
     }
     if (io.status) *io.status = status;
     if (status == DiskStatus::Error && io.operation != DiskOperation::Read) disk_failed(io.disk);
+    if (status == DiskStatus::Fenced && io.operation != DiskOperation::Reserve) lose_disks();
     Batch& batch = *io.batch;
-    if (status == DiskStatus::Error) batch.failed = true;
+    if (status != DiskStatus::Good) batch.failed = true;
     io.next = free_ios_;
     free_ios_ = &io;
     one_done(batch);
@@ -470,6 +471,71 @@ Task Store::flush_disks(Urgency urgency) {
         start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
+}
+
+// --- shared disks --------------------------------------------------------------------------------
+
+/// `good`: so many live disks have accepted it that nobody else can have as many. `refused`: one is
+/// reserved with a greater generation, or with this one by somebody else.
+Task Store::reserve(u64 generation, bool* good, bool* refused) {
+    Batch batch;
+    DiskStatus status[disks];
+    for (u32 d = 0; d < disks; ++d) {
+        status[d] = DiskStatus::Error;
+        if (!live(d) || failing_[d]) continue;
+        Io* io = nullptr;
+        while (!(io = begin_io(DiskOperation::Reserve, d, generation))) co_await changed();
+        start_io(*io, batch, &status[d], Urgency::Log);
+    }
+    co_await batch;
+    u32 accepted = 0;
+    *refused = false;
+    for (DiskStatus s : status) {
+        accepted += s == DiskStatus::Good ? 1 : 0;
+        *refused = *refused || s == DiskStatus::Fenced;
+    }
+    *good = accepted >= columns && !*refused;
+}
+
+/// Reserves the disks for this mount. A server that had begun to and has died may have left a
+/// generation that no superblock tells of.
+Task Store::take_disks(bool* good) {
+    bool refused = true;
+    generation_ = superblock_.mount_count;
+    for (u32 attempt = 0; refused && attempt < 64; ++attempt) {
+        ++generation_;
+        renewed_ = now_;
+        co_await reserve(generation_, good, &refused);
+    }
+    // Only now nobody else writes: what the store is has to be read again.
+    u64 const before = generation_;
+    if (*good) co_await read_superblocks(good);
+    if (*good && superblock_.mount_count < before) co_return;
+    *good = false;
+    if (health_ == Health::Mounting) refuse(Refusal::Fenced);
+}
+
+void Store::renew() {
+    if (!options_.shared || renewing_ || fenced_ || health_ != Health::Mounted) return;
+    renewing_ = true;
+    renew_task().detach();
+}
+
+Task Store::renew_task() {
+    Instant const asked = now_;
+    bool good = false;
+    bool refused = false;
+    co_await reserve(generation_, &good, &refused);
+    renewing_ = false;
+    if (refused) lose_disks();
+    if (good && !fenced_) renewed_ = asked;
+    wake();
+}
+
+/// The disks are another server's. As if all had failed at once: no group becomes durable.
+void Store::lose_disks() {
+    fenced_ = true;
+    for (u32 d = 0; d < disks; ++d) disk_failed(d);
 }
 
 /// Head and tail of every live disk, then a flush.

@@ -162,6 +162,10 @@ Task Store::mount_task() {
     bool good = false;
     co_await read_superblocks(&good);
     if (!good) co_return;
+    if (options_.shared) {
+        co_await take_disks(&good);
+        if (!good) co_return;
+    }
     bool const read_only = live_count() < columns;
     u64 const segments = superblock_.segments;
     segments_ = arena_.carve<u64>(segments);
@@ -221,7 +225,8 @@ Task Store::mount_task() {
     }
     bool const continue_segments = c.clean && group_ == c.group;
     ++superblock_.generation;
-    ++superblock_.mount_count;
+    superblock_.mount_count =
+        options_.shared ? static_cast<u32>(generation_) : superblock_.mount_count + 1;
     co_await write_superblocks(&good);
     co_await eject();
     if (health_ == Health::ReadOnly) co_return;

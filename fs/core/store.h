@@ -47,6 +47,7 @@ struct Options {
     u32 clean_threshold =
         32;  // blocks of garbage below which a segment is carried over; 0: all cleaned
     bool clean_automatically = true;
+    bool shared = false;    // other servers can reach the disks: they are reserved at the mount
     u32 media_streams = 0;  // streams recorded or played at once
     u32 media_run = 1;      // segments that a stream writes side by side and reads in one request
     Duration media_round = Duration::s(1);
@@ -72,6 +73,7 @@ enum class Refusal : u8 {
     Damaged,
     TooBig,
     BadOptions,
+    Fenced,  // another server has reserved the disks meanwhile
 };
 
 enum class FrameState : u8 { Free, Empty, Reading, Valid, Bad };
@@ -148,6 +150,15 @@ public:
     /// Blocks that a flush and a checkpoint would write now, summaries aside.
     u64 dirty_blocks() const { return u64{dirty_user_} + dirty_system_; }
     bool idle() const;
+
+    /// Of shared disks: ask them whether they are still reserved for this store.
+    void renew();
+    bool shared() const { return options_.shared; }
+    /// When the last question was asked that all live disks have answered with yes.
+    Instant renewed() const { return renewed_; }
+    /// Another server has reserved the disks. Nothing is written any more, and what is in memory
+    /// may be out of date.
+    bool fenced() const { return fenced_; }
 
     /// Take a disk away on purpose.
     void fail_disk(u32 disk);
@@ -262,6 +273,10 @@ private:
     Task eject();
     Task write_superblocks(bool* good);
     Task flush_disks(Urgency urgency = Urgency::Log);
+    Task reserve(u64 generation, bool* good, bool* refused);
+    Task take_disks(bool* good);
+    Task renew_task();
+    void lose_disks();
     Task read_blocks(Frame* first, Urgency urgency = Urgency::Other);
     Task mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgency urgency);
     bool take_spare(u32* slot);
@@ -769,6 +784,10 @@ private:
     bool serializing_checkpoint_ = false;
     u64 durable_group_ = 0;
     bool changes_blocked_ = false;
+    u64 generation_ = 0;  // that shared disks are reserved with
+    Instant renewed_;
+    bool renewing_ = false;
+    bool fenced_ = false;
     bool flush_wanted_ = false;
     bool checkpoint_wanted_ = false;
     bool unmount_wanted_ = false;

@@ -156,6 +156,7 @@ void Server::welcome(Session& s) {
 }
 
 void Server::send(Session const& s, Message m, u8 const* data, u32 length) {
+    if (!may_speak()) return;
     m.agent = s.agent;
     m.incarnation = s.incarnation;
     m.session = s.id;
@@ -169,6 +170,7 @@ void Server::send(Session const& s, Message m, u8 const* data, u32 length) {
 }
 
 void Server::send_unknown(Message const& to) {
+    if (!may_speak()) return;
     Message m;
     m.kind = MessageKind::Unknown;
     m.agent = to.agent;
@@ -181,7 +183,7 @@ void Server::send_unknown(Message const& to) {
 
 void Server::receive(u8 const* bytes, u32 length) {
     Received r;
-    if (halting_ || !read_message(bytes, length, &r)) return;
+    if (halting_ || !may_speak() || !read_message(bytes, length, &r)) return;
     Message const& m = r.header;
     if (m.kind == MessageKind::Hello) {
         hello(m);
@@ -708,6 +710,8 @@ void Server::tell_durable() {
 void Server::end_grace() {
     // Who has replayed has begun a session of this life, and so has none of the copies of the one
     // before. Those of the others end with their leases.
+    // A server that had these disks before may speak as long as this.
+    if (store_.shared() && now_ - started_ < options_.lease) return;
     bool all = true;
     for (u32 i = 0; i < members_; ++i) {
         Session const* s = session_of(member_[i].client);
@@ -754,6 +758,11 @@ void Server::run() {
 
 void Server::advance(Instant now) {
     now_ = now;
+    if (store_.fenced()) halting_ = true;
+    if (store_.shared() && !halting_ && now_ - renewed_ >= options_.lease / 8) {
+        renewed_ = now_;
+        store_.renew();
+    }
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session& s = sessions_[i];
         if (!s.used) continue;
@@ -772,6 +781,12 @@ void Server::advance(Instant now) {
 
 Instant Server::next_deadline() const {
     Instant t = grace_ ? started_ + grace_max() : Instant::never();
+    if (grace_ && store_.shared() && now_ - started_ < options_.lease) {
+        t = started_ + options_.lease;
+    }
+    if (store_.shared() && !halting_ && renewed_ + options_.lease / 8 < t) {
+        t = renewed_ + options_.lease / 8;
+    }
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session const& s = sessions_[i];
         if (!s.used) continue;

@@ -58,6 +58,8 @@ public:
     bool halted() const { return halting_ && store_.health() == Health::Stopped; }
     /// Still waiting for agents to replay.
     bool grace() const { return grace_; }
+    /// Another server has the disks now; this one says nothing any more.
+    bool fenced() const { return store_.fenced(); }
     /// Recalls that have been sent, once each.
     u64 recalls() const { return recalls_made_; }
 
@@ -193,6 +195,12 @@ private:
         return s.recall_count > 0 && now_ - s.recall[0].made >= options_.lease;
     }
     void end_grace();
+    /// Of shared disks a server may speak only for a while after it has seen that they are its own:
+    /// whoever has reserved them since waits for so long before it says anything new.
+    bool may_speak() const {
+        Duration const right = options_.lease - options_.lease / lease_margin_part;
+        return !store_.shared() || (!store_.fenced() && now_ - store_.renewed() < right);
+    }
     /// How long a restarted server waits for agents that say nothing: their leases end, too.
     Duration grace_max() const {
         return options_.absent_max > options_.lease ? options_.absent_max : options_.lease;
@@ -206,6 +214,7 @@ private:
     u64 const dirty_max_;  // blocks
     Instant now_;
     Instant started_;
+    Instant renewed_;  // when the disks were last asked
     u64 sessions_made_ = 0;
     bool grace_ = true;
     bool halting_ = false;

@@ -50,6 +50,7 @@ Duration Disks::transfer_time(DiskModel const& model, u64 disk_blocks, u64 head,
 
 Duration Disks::service_time(Queued const& q) {
     if (q.operation == DiskOperation::Flush) return model.rotation;
+    if (q.operation == DiskOperation::Reserve) return Duration::us(100);
     u64& head = head_at_[q.disk];
     Duration const t = transfer_time(model, image_.blocks_per_disk, head, q.block, q.count,
                                      static_cast<u32>(turns_.below(1000)));
@@ -93,7 +94,18 @@ void Disks::execute(Queued& q, DiskStatus* status) {
                 }
             }
             break;
+        case DiskOperation::Reserve:
+            if (q.block > image_.reserved[q.disk]) {
+                image_.reserved[q.disk] = generation_[q.disk] = q.block;
+            } else if (refused(q.disk) || generation_[q.disk] != q.block) {
+                *status = DiskStatus::Fenced;
+            }
+            break;
         case DiskOperation::Write:
+            if (refused(q.disk)) {
+                *status = DiskStatus::Fenced;
+                break;
+            }
             ++writes;
             for (u32 i = 0; i < q.count; ++i) {
                 ++blocks_written;
@@ -125,6 +137,10 @@ void Disks::execute(Queued& q, DiskStatus* status) {
             }
             break;
         case DiskOperation::Flush:
+            if (refused(q.disk)) {
+                *status = DiskStatus::Fenced;
+                break;
+            }
             ++flushes;
             // What had been written when the flush was submitted is durable now.
             if (trace_) {

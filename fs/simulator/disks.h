@@ -61,6 +61,7 @@ private:
 struct Image {
     u64 blocks_per_disk = 0;
     std::vector<u8 const*> block;  // disk * blocks_per_disk + number
+    u64 reserved[disks] = {};      // the highest generation each disk has accepted
 
     explicit Image(u64 n = 0) : blocks_per_disk(n), block(n * disks) {}
     u8 const*& at(u32 disk, u64 n) { return block[disk * blocks_per_disk + n]; }
@@ -147,6 +148,8 @@ private:
         Instant due;
     };
     void execute(Queued& q, DiskStatus* status);
+    /// Whether the disk is reserved for a port that came later than this one.
+    bool refused(u32 disk) const { return generation_[disk] < image_.reserved[disk]; }
     Duration service_time(Queued const& q);
 
     Image& image_;
@@ -158,6 +161,7 @@ private:
     Instant now_;
     Instant free_at_[disks];
     u64 head_at_[disks] = {};
+    u64 generation_[disks] = {};  // that this port has reserved
     Random turns_{1};
 };
 

@@ -32,6 +32,7 @@ struct Faults {
     u32 power = 0;
     u32 pause = 0;
     u32 agent = 0;
+    u32 takeover = 0;
 };
 
 class System final : public ServerPort {
@@ -96,6 +97,10 @@ private:
     void count_cached(Node const& n);
     bool start_server();
     void stop_server(bool power);
+    void take_over();
+    void drop_former();
+    void poke_former();
+    void to_former(std::vector<u8> const& bytes);
     void plan();
     void lose_server();
     void lose_agent();
@@ -129,10 +134,21 @@ private:
     u64 events_made_ = 0;
     Node node_[agents];
     std::vector<simulator::Event> trace_;
-    std::optional<Machine> machine_;
+    bool shared_;  // two servers can reach the disks
+    std::unique_ptr<Machine> machine_;
     std::unique_ptr<u8[]> server_memory_;
-    std::optional<Server> server_;
+    std::unique_ptr<Server> server_;
     Instant server_paused_;
+    struct {  // the server that had the disks before, and does not know yet that it has them no
+              // more
+        std::unique_ptr<Machine> machine;
+        std::unique_ptr<u8[]> memory;
+        std::unique_ptr<Server> server;
+        Instant paused;  // until then it does nothing, and its commands do not reach the disks
+    } former_;
+    Memory second_memory_;
+    Memory* store_memory_ = &memory_;
+    Memory* other_memory_ = &second_memory_;
     Instant unsettled_;  // when an agent last had something to replay
     bool halting_ = false;
     Duration loss_window_;
@@ -143,8 +159,9 @@ private:
     std::string problem_;
 };
 
-Options store_options() {
+Options store_options(bool shared) {
     Options o = small_options();
+    o.shared = shared;
     o.frames = 1024;
     o.garbage_ring = 8192;
     o.write_delay = Duration::s(5);
@@ -178,7 +195,8 @@ System::System(u64 seed, BlockPool& pool, Memory& memory)
       pool_(pool),
       memory_(memory),
       ups_(random_.chance(2)),
-      bad_disk_(static_cast<u32>(random_.below(disks))) {
+      bad_disk_(static_cast<u32>(random_.below(disks))),
+      shared_(random_.chance(2)) {
     format(image, pool_, {.seed = seed});
     for (u32 i = 0; i < agents; ++i) {
         node_[i].system = this;
@@ -224,7 +242,8 @@ void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {
         at(paused, [this, agent, to_server, bytes] { deliver(agent, to_server, bytes); });
         return;
     }
-    // Whoever receives knows the time first.
+    // Whoever receives knows the time first. A server that is no more is still sent to.
+    if (to_server) to_former(bytes);
     if (to_server && server_) {
         machine_->store().advance(now_);
         server_->advance(now_);
@@ -479,7 +498,7 @@ void System::step_done(Node& n) {
 // --- the server ----------------------------------------------------------------------------------
 
 bool System::start_server() {
-    machine_.emplace(image, pool_, memory_, store_options());
+    machine_ = std::make_unique<Machine>(image, pool_, *store_memory_, store_options(shared_));
     machine_->now = now_;
     machine_->disks.record(&trace_);
     machine_->disks.model.timed = true;
@@ -487,7 +506,7 @@ bool System::start_server() {
     if (!machine_->mount() || machine_->store().health() != Health::Mounted) return false;
     now_ = std::max(now_, machine_->now);
     Arena arena(server_memory_.get(), Server::memory_needed(server_options(ups_)));
-    server_.emplace(arena, machine_->store(), *this, server_options(ups_));
+    server_ = std::make_unique<Server>(arena, machine_->store(), *this, server_options(ups_));
     server_->start(now_);
     unsettled_ = now_;
     halting_ = false;
@@ -498,6 +517,7 @@ bool System::start_server() {
 void System::stop_server(bool) {
     never_written += machine_ ? machine_->store().statistics().never_written : 0;
     recalls += server_ ? server_->recalls() : 0;
+    drop_former();
     server_.reset();
     machine_.reset();
     u64 covered[disks] = {};
@@ -523,6 +543,60 @@ void System::poke_server() {
     machine_->store().advance(now_);
     server_->advance(now_);
     if (machine_->store().health() == Health::ReadOnly) fail("the store is read-only");
+}
+
+/// Another server mounts the disks, and the one before goes on later as if nothing had happened:
+/// with its commands on their way, its memory and its sessions.
+void System::take_over() {
+    if (!shared_) return;
+    if (vulnerable() || former_.server || now_ < server_paused_) {
+        at(now_ + some_ms(50, 500), [this] { take_over(); });
+        return;
+    }
+    ++faults.takeover;
+    former_.machine = std::move(machine_);
+    former_.server = std::move(server_);
+    former_.memory = std::move(server_memory_);
+    former_.paused = now_ + (random_.chance(4) ? Duration::ns(0) : some_ms(0, 4000));
+    never_written += former_.machine->store().statistics().never_written;
+    std::swap(store_memory_, other_memory_);
+    server_memory_ = std::make_unique<u8[]>(Server::memory_needed(server_options(ups_)));
+    if (!start_server()) fail("the disks cannot be taken over");
+    at(std::max(now_, former_.paused) + some_ms(100, 5000), [this] {
+        // It asks the disks each eighth of a lease.
+        poke_former();
+        if (former_.server && now_ - former_.paused > Duration::s(1) && !former_.server->fenced()) {
+            fail("a server does not notice that it has no disks any more");
+        }
+        drop_former();
+    });
+}
+
+void System::drop_former() {
+    recalls += former_.server ? former_.server->recalls() : 0;
+    former_.server.reset();
+    former_.machine.reset();
+}
+
+void System::poke_former() {
+    if (!former_.server || now_ < former_.paused) return;
+    Machine& m = *former_.machine;
+    while (m.disks.busy() && m.disks.next_completion() <= now_) m.disks.step();
+    m.disks.set_now(now_);
+    m.now = now_;
+    m.store().advance(now_);
+    former_.server->advance(now_);
+}
+
+/// The network does not know which of the two is meant.
+void System::to_former(std::vector<u8> const& bytes) {
+    if (!former_.server) return;
+    if (now_ < former_.paused) {
+        at(former_.paused, [this, bytes] { to_former(bytes); });
+        return;
+    }
+    poke_former();
+    former_.server->receive(bytes.data(), static_cast<u32>(bytes.size()));
 }
 
 // --- faults --------------------------------------------------------------------------------------
@@ -568,6 +642,7 @@ void System::lose_power() {
     }
     ++faults.power;
     for (Node& n : node_) stop_agent(n);
+    drop_former();
     if (ups_) {
         server_paused_ = now_;
         server_->power_failing();
@@ -659,6 +734,7 @@ void System::plan() {
     some([this] { lose_power(); });
     some([this] { hurt_disk(); });
     some([this] { pause(); });
+    some([this] { take_over(); });
     some([this] {
         ++faults.network;
         partition_until_[random_.below(agents)] = now_ + some_ms(50, 4000);
@@ -692,6 +768,13 @@ void System::advance() {
         next = std::min(next, std::max(server_->next_deadline(), now_ + Duration::ms(1)));
         if (machine_->disks.busy()) next = std::min(next, machine_->disks.next_completion());
     }
+    if (former_.server) {
+        Instant t = std::max(former_.server->next_deadline(), now_ + Duration::ms(1));
+        if (former_.machine->disks.busy()) {
+            t = std::min(t, former_.machine->disks.next_completion());
+        }
+        next = std::min(next, std::max(t, former_.paused));
+    }
     for (Node& n : node_) {
         if (!n.agent) continue;
         Instant t = n.when(n.agent->next_deadline());
@@ -714,6 +797,7 @@ void System::advance() {
         machine_->now = now_;
         poke_server();
     }
+    poke_former();
     for (Node& n : node_) {
         if (!n.agent || now_ < n.paused_until) continue;
         n.agent->advance(n.clock(now_));
@@ -730,7 +814,7 @@ std::string System::run() {
         for (Node const& n : node_) all = all && n.steps >= steps_each && !n.asked;
         Faults const& f = faults;
         return all && f.network >= 3 && f.server >= 3 && f.disks >= 3 && f.power >= 3 &&
-               f.pause >= 3 && f.agent >= 3 && !vulnerable();
+               f.pause >= 3 && f.agent >= 3 && (f.takeover >= 3 || !shared_) && !vulnerable();
     };
     for (u64 i = 0; problem_.empty() && !over(); ++i) {
         advance();
@@ -742,6 +826,7 @@ std::string System::run() {
             if (now_ < n.paused_until) now_ = n.paused_until;
         }
         if (now_ < server_paused_) now_ = server_paused_;
+        drop_former();
         machine_->now = now_;
         machine_->disks.set_now(now_);
         machine_->pump();
@@ -795,6 +880,7 @@ RowResult row_agents(RowOptions const& o) {
         sum.power += system.faults.power;
         sum.pause += system.faults.pause;
         sum.agent += system.faults.agent;
+        sum.takeover += system.faults.takeover;
         recalls += system.recalls;
         cached.names += system.cached.names;
         cached.absences += system.cached.absences;
@@ -822,11 +908,12 @@ RowResult row_agents(RowOptions const& o) {
     std::snprintf(
         text, sizeof text,
         "row 5, whole systems: %llu schedules of %u agents, %llu operations, faults: %u of "
-        "network, %u of server, %u of agents, %u of disks, %u of power, %u pauses, %llu "
+        "network, %u of server, %u of agents, %u of disks, %u of power, %u pauses, %u of disks "
+        "taken over, %llu "
         "checked, %.1f s, %.1f/s\n  of caches: %llu names, %llu absences, %llu attributes, %llu "
         "data and %llu listings answered, %llu asked for; %llu recalls, %llu leases ended",
         static_cast<unsigned long long>(r.count), agents, static_cast<unsigned long long>(steps),
-        sum.network, sum.server, sum.agent, sum.disks, sum.power, sum.pause,
+        sum.network, sum.server, sum.agent, sum.disks, sum.power, sum.pause, sum.takeover,
         static_cast<unsigned long long>(checked), r.seconds,
         static_cast<double>(r.count) / r.seconds, static_cast<unsigned long long>(cached.names),
         static_cast<unsigned long long>(cached.absences),

@@ -35,6 +35,7 @@ void SparseDisks::get(u32 disk, u64 block, u8* out) const {
 Duration SparseDisks::service_time(DiskCommand const& c) {
     if (!model.timed) return Duration::ns(0);
     if (c.operation == DiskOperation::Flush) return model.rotation;
+    if (c.operation == DiskOperation::Reserve) return Duration::ns(0);
     u64& head = head_at_[c.disk];
     Duration const t = Disks::transfer_time(model, blocks_, head, c.block, c.count,
                                             static_cast<u32>(turns_.below(1000)));
@@ -62,7 +63,7 @@ Instant SparseDisks::step(Store& store, Instant now) {
     Queued const q = queue_[pick];
     queue_.erase(queue_.begin() + static_cast<std::ptrdiff_t>(pick));
     DiskCommand const& c = q.command;
-    bool const good = c.block + c.count <= blocks_;
+    bool const good = c.operation == DiskOperation::Reserve || c.block + c.count <= blocks_;
     u64 const segment = (c.block - segments_start) / rows_per_segment;
     switch (c.operation) {
         case DiskOperation::Read:
@@ -80,6 +81,8 @@ Instant SparseDisks::step(Store& store, Instant now) {
             break;
         case DiskOperation::Flush:
             ++count.flushes;
+            break;
+        case DiskOperation::Reserve:
             break;
     }
     Instant const end = q.due > now ? q.due : now;

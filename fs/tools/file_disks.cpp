@@ -84,6 +84,7 @@ void FileDisks::abandon(u32 disk) {
 DiskStatus FileDisks::execute(u32 disk, Queued const& q, std::vector<u8>& buffer) const {
     int const fd = fd_[disk];
     if (fd < 0) return DiskStatus::Error;
+    if (q.operation == DiskOperation::Reserve) return DiskStatus::Good;  // one owner, by the lock
     if (q.operation == DiskOperation::Flush) {
         return ::fdatasync(fd) == 0 ? DiskStatus::Good : DiskStatus::Error;
     }

@@ -39,6 +39,8 @@ char const* text_of(Refusal r) {
             return "the segment table is damaged beyond redundancy";
         case Refusal::TooBig:
             return "the store is larger than this program can hold";
+        case Refusal::Fenced:
+            return "another server has reserved the disks";
         case Refusal::BadOptions:
             return "the sizes this program asks for do not fit together";
     }

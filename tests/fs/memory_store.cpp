@@ -47,6 +47,7 @@ void MemoryDisks::abandon(u32 disk) {
 }
 
 DiskStatus MemoryDisks::execute(DiskCommand const& c) {
+    if (c.operation == DiskOperation::Reserve) return DiskStatus::Good;
     if (dead[c.disk] || c.block + c.count > blocks_) return DiskStatus::Error;
     for (u32 i = 0; i < c.count; ++i) {
         u8* const at = block(c.disk, c.block + i);

@@ -358,6 +358,88 @@ TEST(HostileDisks, a_checkpoint_with_more_pnodes_than_the_store_has_room_for_is_
     }
 }
 
+Options shared_options() {
+    Options o = small_options();
+    o.shared = true;
+    return o;
+}
+
+TEST_F(Promises, a_store_whose_disks_are_taken_over_makes_nothing_durable) {
+    start(64, shared_options());
+    ASSERT_EQ(client->create("a"), Error::None);
+    ASSERT_EQ(client->fsync(), Error::None);
+    ASSERT_EQ(client->create("b"), Error::None);
+    Memory other_memory;
+    Machine other(image, pool, other_memory, shared_options());
+    ASSERT_TRUE(other.mount());
+    Client there(other);
+    u64 const durable = machine->store().durable_group();
+    EXPECT_NE(client->fsync(), Error::None);
+    EXPECT_EQ(machine->store().durable_group(), durable);
+    EXPECT_TRUE(machine->store().fenced());
+    Attributes a;
+    EXPECT_EQ(there.lookup("a", &a), Error::None);
+    EXPECT_EQ(there.lookup("b", &a), Error::NoEntry);
+    EXPECT_EQ(there.create("c"), Error::None);
+    EXPECT_EQ(there.fsync(), Error::None);
+    EXPECT_FALSE(other.store().fenced());
+    // It says so when it is asked, too, and the one that has them is told that it has.
+    other.store().renew();
+    other.pump();
+    EXPECT_FALSE(other.store().fenced());
+    ASSERT_TRUE(other.unmount());
+    EXPECT_EQ(check(), "");
+}
+
+TEST_F(Promises, a_store_that_asks_notices_that_its_disks_are_taken_over) {
+    start(64, shared_options());
+    machine->store().renew();
+    machine->pump();
+    EXPECT_FALSE(machine->store().fenced());
+    Memory other_memory;
+    Machine other(image, pool, other_memory, shared_options());
+    ASSERT_TRUE(other.mount());
+    EXPECT_FALSE(machine->store().fenced());
+    machine->store().renew();
+    machine->pump();
+    EXPECT_TRUE(machine->store().fenced());
+}
+
+// Given one store that works and another that is being mounted from the same disks, when the first
+// loses a disk and makes a file durable at any step of that, then it was refused, or the other one
+// has the file and knows of the disk.
+TEST_F(Promises, disks_that_are_taken_over_are_read_as_they_are_then) {
+    u32 good = 0;
+    u32 refused = 0;
+    for (u32 steps = 0; steps < 300 && refused < 20; ++steps) {
+        start(64, shared_options());
+        ASSERT_EQ(client->create("a"), Error::None);
+        ASSERT_EQ(client->fsync(), Error::None);
+        Memory other_memory;
+        Machine other(image, pool, other_memory, shared_options());
+        other.store().mount(other.now, 0);
+        other.store().run();
+        for (u32 i = 0; i < steps && other.disks.busy(); ++i) {
+            other.disks.step();
+            other.store().run();
+        }
+        machine->store().fail_disk(2);
+        machine->pump();
+        bool const durable = client->create("y") == Error::None && client->fsync() == Error::None;
+        (durable ? good : refused) += 1;
+        other.pump();
+        ASSERT_EQ(other.store().health(), Health::Mounted);
+        Client there(other);
+        Attributes a;
+        EXPECT_EQ(there.lookup("a", &a), Error::None);
+        if (!durable) continue;
+        EXPECT_EQ(there.lookup("y", &a), Error::None) << steps;
+        EXPECT_EQ(other.store().disk_state(2), DiskState::Dead) << steps;
+    }
+    EXPECT_GT(good, 10u);
+    EXPECT_EQ(refused, 20u);
+}
+
 /// Agents that are nothing but their messages.
 struct Agents final : ServerPort {
     static constexpr ServerOptions options{.sessions = 2, .touched = 64};
