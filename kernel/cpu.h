@@ -41,6 +41,7 @@ struct Cpu {
     Instant entered;          ///< when the kernel was entered, of an entry that chooses anew
     std::uint64_t kernel_ns;  ///< time between a switching entry and the exit that follows
     std::uint64_t entry_max;  ///< longest kernel entry so far, ns
+    Domain* answerable;       ///< who waits for an answer that needs no further look (entry.S)
 
     // This processor, interrupts off.
     Instant armed;          ///< what the timer is set to
@@ -72,7 +73,8 @@ static_assert(
     offsetof(Cpu, trace_header) == CPU_TRACE_HEADER &&
     offsetof(Cpu, trace_mask) == CPU_TRACE_MASK &&
     offsetof(Cpu, dispatched_at) == CPU_DISPATCHED_AT && offsetof(Cpu, entered) == CPU_ENTERED &&
-    offsetof(Cpu, kernel_ns) == CPU_KERNEL_NS && offsetof(Cpu, entry_max) == CPU_ENTRY_MAX);
+    offsetof(Cpu, kernel_ns) == CPU_KERNEL_NS && offsetof(Cpu, entry_max) == CPU_ENTRY_MAX &&
+    offsetof(Cpu, answerable) == CPU_ANSWERABLE);
 
 extern "C" Cpu cpu0;
 

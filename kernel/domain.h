@@ -40,6 +40,7 @@ struct Endpoint {
     std::uint64_t offered_to;  ///< DomainId, while Offered; interrupt source, while Interrupt
 };
 static_assert(sizeof(Endpoint) == 32);
+static_assert(static_cast<std::int64_t>(Endpoint::State::Connected) << 16 == abi::kTold);
 
 /// A range of addresses with one owner and one backing; or the right to one of somebody else's.
 struct Stretch {
@@ -81,7 +82,8 @@ struct Domain {
     // Read by the entry code, at asserted offsets.
     abi::DibRw* rw;
     std::uint32_t slot_count;
-    std::uint32_t near_endpoints;  ///< endpoints on the first page of the table
+    std::uint32_t index;
+    std::uint64_t near_endpoints;  ///< endpoints on the first page of the table
     Endpoint* endpoints;           ///< that page
     abi::DibRo* ro;
     std::uint64_t root;
@@ -96,7 +98,6 @@ struct Domain {
     bool fpu;
     bool has_alarm;        ///< `alarm` is set and has not passed
     std::uint8_t nothing;  ///< 0: the entry code looks at these four at once
-    std::uint32_t index, generation;
     bool const* runnable;  ///< entity.runnable()
     std::uint8_t* rw_pages[64];
     std::uint64_t ro_address;  ///< where the domain sees its DIB
@@ -105,6 +106,7 @@ struct Domain {
 
     Instant alarm;  ///< it becomes pending when it runs then or later; ends when it suspends
     std::uint64_t pml4;
+    std::uint32_t generation;
     std::uint32_t endpoint_count;
     DomainState state;
     bool furnished;  ///< creation has finished

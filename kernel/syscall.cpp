@@ -478,6 +478,7 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_answer>(),
     entry<call_endpoint_state>(),
     entry<call_alarm>(),
+    entry<call_send_sync>(),  // of a request only the quick case differs
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();
@@ -485,6 +486,7 @@ extern "C" void suspend_call();
 extern "C" void yield_call();
 extern "C" void send_sync_call();
 extern "C" void answer_call();
+extern "C" void request_call();
 
 /// Where the entry code goes first for each call: most are plain.
 extern "C" void const* entry_table[CALL_COUNT] = {};
@@ -499,6 +501,7 @@ void initialise_calls(bool fast_paths) {
     set(abi::Call::KpsEnter, kps_enter_call);
     set(abi::Call::SendSync, fast_paths ? send_sync_call : giving_up_call);
     set(abi::Call::Answer, fast_paths ? answer_call : giving_up_call);
+    set(abi::Call::Request, fast_paths ? request_call : giving_up_call);
 }
 
 static_assert(static_cast<int>(Error::BadCall) == ERROR_BAD_CALL &&
@@ -508,5 +511,8 @@ static_assert(static_cast<int>(abi::Call::SendSync) == CALL_SEND_SYNC &&
               static_cast<int>(abi::Call::Answer) == CALL_ANSWER &&
               static_cast<int>(abi::Call::Count) == CALL_COUNT &&
               static_cast<int>(abi::Call::KpsLeave) == CALL_KPS_LEAVE);
+static_assert(abi::kSlotFull == SLOT_FULL && abi::kSlotBases == SLOT_BASES &&
+              abi::kSlotTold == SLOT_TOLD &&
+              static_cast<int>(abi::TimeKind::Donated) == TIME_DONATED);
 
 }  // namespace nemesis::kernel

@@ -56,6 +56,9 @@ inline std::int64_t send(Word endpoint) { return call(abi::Call::Send, endpoint)
 inline std::int64_t send_sync(Word endpoint, std::int64_t until) {
     return call_giving_up(abi::Call::SendSync, endpoint, static_cast<Word>(until));
 }
+inline std::int64_t request(Word endpoint, std::int64_t until) {
+    return call_giving_up(abi::Call::Request, endpoint, static_cast<Word>(until));
+}
 inline std::int64_t answer(Word endpoint, Word goes_on) {
     return call_giving_up(abi::Call::Answer, endpoint, goes_on);
 }

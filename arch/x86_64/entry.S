@@ -46,32 +46,39 @@
     shrd $32, %rdx, %rax
 .endm
 
-// rcx = the next record of the trace, with the time in rax. Clobbers rdx.
+// The next record of the trace, with the time in rax, is at TRACE_RECORDS(%rdx,%rcx).
 .macro next_trace_record
     mov cpu0+CPU_TRACE_HEADER(%rip), %rdx
     mov TRACE_WRITTEN(%rdx), %rcx
     incq TRACE_WRITTEN(%rdx)
     and cpu0+CPU_TRACE_MASK(%rip), %rcx
     shl $5, %rcx
-    lea TRACE_RECORDS(%rdx,%rcx), %rcx
-    mov %rax, (%rcx)
+    mov %rax, TRACE_RECORDS(%rdx,%rcx)
 .endm
 
 // TraceKind::Switch: who runs, who ran (r8), who pays, until when (rbp), why the other stopped.
-// rax = now. Clobbers rax, rbx, rcx, rdx.
-.macro trace_switch stop
+// rax = now; payer: the register that names it, if one does. Clobbers rax, rbx, rcx, rdx.
+.macro trace_switch stop, payer
     next_trace_record
     shl $16, %ebx
     or $(TRACE_SWITCH | (\stop << 24)), %ebx
-    mov %ebx, 8(%rcx)
+    mov %ebx, TRACE_RECORDS+8(%rdx,%rcx)
     mov DOMAIN_INDEX(%r10), %eax
-    mov %eax, 12(%rcx)
+    mov %eax, TRACE_RECORDS+12(%rdx,%rcx)
+    .ifc \payer, %r10
+    mov %eax, TRACE_RECORDS+20(%rdx,%rcx)
+    .endif
     mov DOMAIN_INDEX(%r8), %eax
-    mov %eax, 16(%rcx)
+    mov %eax, TRACE_RECORDS+16(%rdx,%rcx)
+    .ifc \payer, %r8
+    mov %eax, TRACE_RECORDS+20(%rdx,%rcx)
+    .endif
+    .ifb \payer
     mov cpu0+CPU_PAYER(%rip), %rax
     mov DOMAIN_INDEX(%rax), %eax
-    mov %eax, 20(%rcx)
-    mov %rbp, 24(%rcx)
+    mov %eax, TRACE_RECORDS+20(%rdx,%rcx)
+    .endif
+    mov %rbp, TRACE_RECORDS+24(%rdx,%rcx)
 .endm
 
 // The bases come from the domain's memory: masked into the user half, they are always canonical.
@@ -102,7 +109,7 @@ load_bases_by_msr\@:
     .popsection
 .endm
 
-// Continues a context that a call saved. rdi = slot; its bases are loaded.
+// Continues a context that a call saved. rdi = slot, eax = the call's result; its bases are loaded.
 .macro resume_call
     mov SLOT_RIP(%rdi), %rcx
     and cpu0+CPU_USER_MASK(%rip), %rcx
@@ -114,7 +121,6 @@ load_bases_by_msr\@:
     mov SLOT_R14(%rdi), %r14
     mov SLOT_R15(%rdi), %r15
     mov $0x202, %r11d
-    xor %eax, %eax
     xor %edx, %edx
     xor %esi, %esi
     xor %edi, %edi
@@ -124,14 +130,16 @@ load_bases_by_msr\@:
     sysretq
 .endm
 
-// The bases of an activation, where the processor has the instructions. r12 = DibRw. Clobbers rax.
+// The bases of an activation, where the processor has the instructions. r12 = DibRw. What is no
+// canonical address is refused by the processor, and so by us. Clobbers rdx.
 .macro load_bases_of_activation
-    mov RW_ACTIVATION_FS(%r12), %rax
-    and cpu0+CPU_USER_MASK(%rip), %rax
-    wrfsbase %rax
-    mov RW_ACTIVATION_GS(%r12), %rax
-    and cpu0+CPU_USER_MASK(%rip), %rax
-    wrgsbase %rax
+    mov RW_ACTIVATION_FS(%r12), %rdx
+771: wrfsbase %rdx
+    mov RW_ACTIVATION_GS(%r12), %rdx
+772: wrgsbase %rdx
+    .pushsection .fixup_table, "a"
+    .quad 771b, restore_failed_entry, 772b, restore_failed_entry
+    .popsection
 .endm
 
 // What both ways out of a decision begin with. rdi = domain, esi = kind of time; r12 = its DibRw,
@@ -139,6 +147,7 @@ load_bases_by_msr\@:
 .macro begin_entering
     mov %rdi, %r10
     mov %esi, %ebx
+    movq $0, cpu0+CPU_ANSWERABLE(%rip)
     mov DOMAIN_RW(%r10), %r12
     mov DOMAIN_ROOT(%r10), %rax
     cmp cpu0+CPU_ROOT(%rip), %rax
@@ -148,6 +157,14 @@ root_is_loaded\@:
     time_words
     clock_now
     mov %rax, %r14
+.endm
+
+// From the caller's stack to the kernel's: for calls that need one. syscall_return leads back.
+.macro onto_kernel_stack
+    mov %rsp, cpu0+CPU_USER_RSP(%rip)
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
+    push %rcx
+    push %r11
 .endm
 
 // Before the first site: the list begins here.
@@ -160,8 +177,6 @@ smap_sites_start:
 .global syscall_entry
 .align 16
 syscall_entry:
-    mov %rsp, cpu0+CPU_USER_RSP(%rip)
-    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
     cmpb $MODE_USER, cpu0+CPU_MODE(%rip)
     jne syscall_in_section
     cmp $CALL_COUNT, %rax
@@ -171,8 +186,7 @@ syscall_entry:
 // Calls that return to their caller: arguments go to the C++ registers.
 .global plain_call
 plain_call:
-    push %rcx
-    push %r11
+    onto_kernel_stack
     mov %r10, %rcx
     call *call_table(,%rax,8)
 syscall_return:
@@ -186,8 +200,7 @@ syscall_return:
     mov cpu0+CPU_USER_RSP(%rip), %rsp
     sysretq
 bad_call:
-    push %rcx
-    push %r11
+    onto_kernel_stack
     mov $ERROR_BAD_CALL, %rax
     xor %edx, %edx
     jmp syscall_return
@@ -195,18 +208,17 @@ bad_call:
 // ---- calls that give up the processor ------------------------------------------------------------
 // What such a call keeps goes to the slot first: return address, stack and the registers that a
 // callee keeps. With activations off the bases come back as the activation's, so they need no saving.
-// r8 = current domain, r9 = its DibRw, r10 = slot.
-.macro save_for_giving_up
+// Still on the caller's stack. r8 = current domain, r9 = its DibRw, r10 = slot.
+.macro save_for_giving_up kind=0
     mov cpu0+CPU_CURRENT(%rip), %r8
     mov DOMAIN_RW(%r8), %r9
     cmpq $0, RW_ACTIVATIONS_ON(%r9)     // activations off and resume slot 0, in one word
     jne save_elsewhere\@
     mov DOMAIN_SLOT_ZERO(%r8), %r10
-    movq $0, SLOT_KIND(%r10)
+    movq $\kind, SLOT_KIND(%r10)
 saved\@:
-    mov cpu0+CPU_USER_RSP(%rip), %rdx
     mov %rcx, SLOT_RIP(%r10)
-    mov %rdx, SLOT_RSP(%r10)
+    mov %rsp, SLOT_RSP(%r10)
     mov %rbx, SLOT_RBX(%r10)
     mov %rbp, SLOT_RBP(%r10)
     mov %r12, SLOT_R12(%r10)
@@ -228,7 +240,7 @@ save_elsewhere\@:
     and $3, %edx
     shl $10, %edx
     add %rdx, %r10
-    movq $4, SLOT_KIND(%r10)            // the bases are valid
+    movq $SLOT_BASES, SLOT_KIND(%r10)
     cmpb $0, cpu0+CPU_FSGSBASE(%rip)
     je saved\@                          // C++ reads the registers' old form
     rdfsbase %rdx
@@ -243,8 +255,7 @@ save_elsewhere\@:
 .align 16
 giving_up_call:
     save_for_giving_up
-    push %rcx
-    push %r11
+    onto_kernel_stack
     call *call_table(,%rax,8)           // returns only with an error
     jmp syscall_return
 
@@ -256,13 +267,13 @@ suspend_call:
     save_for_giving_up
     cmpq $0, RW_SUMMARY(%r9)
     jne suspend_refused
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
     mov %r8, %r12
     mov %rdi, %r13
     call suspend_current
     ud2
 suspend_refused:
-    push %rcx
-    push %r11
+    onto_kernel_stack
     mov $ERROR_PENDING, %rax
     xor %edx, %edx
     jmp syscall_return
@@ -271,19 +282,25 @@ suspend_refused:
 .align 16
 yield_call:
     save_for_giving_up
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
     mov %r8, %r12
     call yield_current
     ud2
 
-// Synchronous send. The common cases run here without C++: the receiver waits in its resume slot
-// with activations off, neither side uses the floating-point registers, nobody more urgent woke.
-// Everything else goes to events::send_sync, which does the same in general.
+// Synchronous sends: send_sync, request and answer. The common cases run here without C++, on the
+// caller's stack, which nothing is pushed onto: the receiver waits in its resume slot with
+// activations off, neither side uses the floating-point registers, nobody more urgent woke.
+// Everything else goes to events::send_sync and events::answer, which do the same in general.
 // Until the send is certain only registers are used that a call may lose: an error returns.
+//
+// cpu0.answerable is the domain that waits for the answer of the one that runs, if all that an
+// answer has to look at is known to be so: it pays for what runs, it donates to that, which has no
+// time of its own now. A request sets it; every decision clears it, and so does what else changes
+// any of this, by asking for a decision (cpu0.reschedule).
 
 // rax = the sender's endpoint, r10 = its peer; or to `slow`.
 .macro connected_endpoint slow
-    mov DOMAIN_NEAR_ENDPOINTS(%r8), %eax
-    cmp %rax, %rdi
+    cmp DOMAIN_NEAR_ENDPOINTS(%r8), %rdi
     jae \slow
     mov %rdi, %rax
     shl $5, %rax
@@ -298,8 +315,53 @@ yield_call:
     jne \slow
 .endm
 
-// The peer donates to the sender: it runs on, the sender waits; or to `slow`.
-.macro answer_donor slow
+// A request of the domain in r8: the receiver, r10, runs on what the payer has; or to `slow`.
+.macro donate slow
+    cmpq $0, RW_SUMMARY(%r9)
+    jne \slow
+    cmpl $1, DOMAIN_SUSPENDED(%r10)             // it waits; no floating point, no alarm
+    jne \slow
+    cmp cpu0+CPU_UNTIL(%rip), %rsi              // a time-out that needs a timer of its own
+    jl \slow
+    mov %r10, DOMAIN_DONATES_TO(%r8)
+    mov DOMAIN_SERVE_EPOCH(%r10), %rdx
+    mov %rdx, DOMAIN_DONATION_EPOCH(%r8)
+    mov %rsi, DOMAIN_DONATION_UNTIL(%r8)
+    movb $0, DOMAIN_SUSPENDED(%r10)
+    mov $TIME_DONATED, %ebx
+    cmp %r8, cpu0+CPU_PAYER(%rip)
+    jne donor_donates\@
+    mov %r8, cpu0+CPU_ANSWERABLE(%rip)
+    time_words
+    switch_to_peer %r8
+    .pushsection .text.entry_cold, "ax", @progbits
+donor_donates\@:                                // somebody else pays
+    movq $0, cpu0+CPU_ANSWERABLE(%rip)
+    time_words
+    switch_to_peer
+    .popsection
+.endm
+
+// The peer, r10, donates to the sender, r8: it runs on, the sender waits; or to `slow`. The words
+// that tell the peer its time are as they were when it sent the request, unless \unknown is visited.
+.macro answer_donor slow, unknown
+    cmpq $0, RW_SUMMARY(%r9)
+    jne \slow
+    cmpw $0, DOMAIN_SUSPENDED+1(%r10)           // neither floating point nor an alarm
+    jne \slow
+    cmp %r10, cpu0+CPU_ANSWERABLE(%rip)
+    jne \unknown
+answer_is_certain\@:
+    mov cpu0+CPU_DEADLINE(%rip), %rbp
+    movzbl cpu0+CPU_KIND(%rip), %ebx
+    movq $0, cpu0+CPU_ANSWERABLE(%rip)
+    movq $0, DOMAIN_DONATES_TO(%r10)
+    movb $1, DOMAIN_SUSPENDED(%r8)
+    switch_to_peer %r10
+    .pushsection .text.entry_cold, "ax", @progbits
+\unknown:
+    cmp %r8, DOMAIN_DONATES_TO(%r10)
+    jne \slow
     mov DOMAIN_DONATION_EPOCH(%r10), %rdx
     cmp DOMAIN_SERVE_EPOCH(%r8), %rdx
     jne \slow
@@ -308,30 +370,66 @@ yield_call:
     mov DOMAIN_RUNNABLE(%r8), %rdx
     cmpb $0, (%rdx)
     jne \slow
-    cmpq $0, RW_SUMMARY(%r9)
-    jne \slow
-    cmpw $0, DOMAIN_SUSPENDED+1(%r10)           // neither floating point nor an alarm
-    jne \slow
-    movq $0, DOMAIN_DONATES_TO(%r10)
-    movb $1, DOMAIN_SUSPENDED(%r8)
     movzbl cpu0+CPU_KIND(%rip), %ebx
+    time_words
+    jmp answer_is_certain\@
+    .popsection
 .endm
+
+// Makes the event of the sender's endpoint, r14, pending at its peer, r10. r12 = its DibRw. Clobbers
+// rcx, rdx.
+.macro make_pending
+    mov ENDPOINT_COUNT(%r14), %rdx
+    incq (%rdx)
+    movzwl ENDPOINT_NUMBER(%r14), %ecx
+    bts %rcx, RW_PENDING(%r12)
+    shr $6, %ecx
+    bts %rcx, RW_SUMMARY(%r12)
+.endm
+
+// The send is certain: r10 runs next, rax = the sender's endpoint, ebx = kind of time, rbp = the
+// deadline, payer = the register that names it, if one does. Does not come back.
+.macro switch_to_peer payer
+    mov %rax, %r14
+    mov DOMAIN_RW(%r10), %r12
+    mov DOMAIN_ROOT(%r10), %rax                 // every domain has a root of its own
+    load_root
+    clock_now
+    trace_switch TRACE_SENT_SYNC, \payer
+    mov %r10, cpu0+CPU_CURRENT(%rip)
+    cmpq $0, RW_ACTIVATIONS_ON(%r12)            // activations off and resume slot 0, in one word
+    jne sent_elsewhere
+    mov DOMAIN_SLOT_ZERO(%r10), %rdi
+    cmpb $SLOT_TOLD, SLOT_KIND(%rdi)            // its call gives the endpoint as its result
+    jne sent_untold
+    load_bases_of_activation
+    mov ENDPOINT_NUMBER(%r14), %eax             // and its state behind it: abi::kTold + number
+    resume_call
+.endm
+
+.global request_call
+.align 16
+request_call:
+    save_for_giving_up SLOT_TOLD
+    connected_endpoint request_slow
+    donate request_slow
+request_slow:
+    onto_kernel_stack
+    mov $CALL_SEND_SYNC, %eax
+    call *call_table(,%rax,8)
+    jmp syscall_return
 
 // The answer alone: to who does not donate it is an asynchronous send (events::answer).
 .global answer_call
 .align 16
 answer_call:
-    save_for_giving_up
+    save_for_giving_up SLOT_TOLD
     connected_endpoint answer_slow
-    cmp %r8, DOMAIN_DONATES_TO(%r10)
-    jne answer_slow
     test %rsi, %rsi
     jnz answer_slow
-    answer_donor answer_slow
-    jmp send_sync_switch
+    answer_donor answer_slow, answer_unknown
 answer_slow:
-    push %rcx
-    push %r11
+    onto_kernel_stack
     mov $CALL_ANSWER, %eax
     call *call_table(,%rax,8)
     jmp syscall_return
@@ -343,66 +441,39 @@ send_sync_call:
     connected_endpoint send_sync_slow
     cmp %r8, DOMAIN_DONATES_TO(%r10)
     je send_sync_answer
-    // A request: the receiver runs on what the payer has.
-    cmpq $0, RW_SUMMARY(%r9)
-    jne send_sync_slow
-    cmpl $1, DOMAIN_SUSPENDED(%r10)             // it waits; no floating point, no alarm
-    jne send_sync_slow
-    cmp cpu0+CPU_UNTIL(%rip), %rsi              // a time-out that needs a timer of its own
-    jl send_sync_slow
-    mov %r10, DOMAIN_DONATES_TO(%r8)
-    mov DOMAIN_SERVE_EPOCH(%r10), %rdx
-    mov %rdx, DOMAIN_DONATION_EPOCH(%r8)
-    mov %rsi, DOMAIN_DONATION_UNTIL(%r8)
-    movb $0, DOMAIN_SUSPENDED(%r10)
-    mov $3, %ebx                                // TimeKind::Donated
-    jmp send_sync_switch
-
+    donate send_sync_slow
 send_sync_answer:
     mov $0x7fffffffffffffff, %rdx
     cmp %rdx, %rsi
     jne send_sync_slow
-    answer_donor send_sync_slow
-
-// r10 = who runs next, rax = the sender's endpoint, ebx = kind of time.
-send_sync_switch:
-    mov ENDPOINT_COUNT(%rax), %rdx
-    incq (%rdx)
-    movzwl ENDPOINT_NUMBER(%rax), %ecx
-    mov DOMAIN_RW(%r10), %r12
-    bts %rcx, RW_PENDING(%r12)
-    shr $6, %ecx
-    bts %rcx, RW_SUMMARY(%r12)
-    mov DOMAIN_ROOT(%r10), %rax                 // every domain has a root of its own
-    load_root
-    time_words
-    clock_now
-    trace_switch TRACE_SENT_SYNC
-    mov %r10, cpu0+CPU_CURRENT(%rip)
-    cmpq $0, RW_ACTIVATIONS_ON(%r12)            // activations off and resume slot 0, in one word
-    jne sent_elsewhere
-    mov DOMAIN_SLOT_ZERO(%r10), %rdi
-    testb $5, SLOT_KIND(%rdi)                   // a full context, or bases of its own
-    jne enter_slot
-    load_bases_of_activation
-    resume_call
-sent_elsewhere:
-    clock_now
-    mov %rax, %r14
-    movb $2, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Event
-    jmp enter_context
-
+    answer_donor send_sync_slow, send_sync_unknown
 send_sync_slow:
-    push %rcx
-    push %r11
+    onto_kernel_stack
     mov $CALL_SEND_SYNC, %eax
     call *call_table(,%rax,8)
     jmp syscall_return
+
+// The receiver of a synchronous send gets it as an event.
+sent_untold:
+    make_pending
+    testb $(SLOT_FULL | SLOT_BASES), SLOT_KIND(%rdi)
+    jne enter_slot
+    load_bases_of_activation
+    jmp resume_partial
+sent_elsewhere:
+    make_pending
+    clock_now
+    mov %rax, %r14
+    mov DOMAIN_RO(%r10), %r13
+    movb $2, DOMAIN_WAKE_REASON(%r10)           // abi::Reason::Event
+    jmp enter_context
 
 // A system call from inside a section: only kps_leave works.
 syscall_in_section:
     cmp $CALL_KPS_LEAVE, %rax
     jne 2f
+    mov %rsp, cpu0+CPU_USER_RSP(%rip)
+    mov cpu0+CPU_KERNEL_STACK(%rip), %rsp
     mov cpu0+CPU_NORMAL_CR4(%rip), %rax
     mov %rax, %cr4
     xor %eax, %eax
@@ -413,7 +484,6 @@ syscall_in_section:
     call kps_left
     jmp syscall_return
 2:  mov $ERROR_IN_SECTION, %rax
-    mov cpu0+CPU_USER_RSP(%rip), %rsp
     smap_site 0xcb
     sti
     jmp *%rcx
@@ -421,8 +491,7 @@ syscall_in_section:
 // kps_enter: on success returns to the caller in ring 0.
 .global kps_enter_call
 kps_enter_call:
-    push %rcx
-    push %r11
+    onto_kernel_stack
     call kps_enter
     test %rax, %rax
     jnz syscall_return
@@ -669,10 +738,11 @@ enter_context:
 // Continues what a slot holds. r12 = the domain's DibRw, rdi = slot.
 enter_slot:
     mov SLOT_KIND(%rdi), %ebx
-    test $5, %bl                                // a full context, or bases of its own
+    test $(SLOT_FULL | SLOT_BASES), %bl         // a full context, or bases of its own
     jne enter_slot_bases
     load_bases RW_ACTIVATION_FS(%r12), RW_ACTIVATION_GS(%r12)
 resume_partial:
+    xor %eax, %eax
     resume_call
 
 enter_slot_bases:
@@ -694,13 +764,13 @@ enter_activation:
     mov %r14, %rax
     mov %rax, RO_ACTIVATED_AT(%r13)
     next_trace_record
-    movl $TRACE_ACTIVATION, 8(%rcx)
+    movl $TRACE_ACTIVATION, TRACE_RECORDS+8(%rdx,%rcx)
     mov DOMAIN_INDEX(%r10), %eax
-    mov %eax, 12(%rcx)
+    mov %eax, TRACE_RECORDS+12(%rdx,%rcx)
     mov RW_SUMMARY(%r12), %rax
-    mov %rax, 16(%rcx)
+    mov %rax, TRACE_RECORDS+16(%rdx,%rcx)
     mov RO_SLICE_END(%r13), %rax
-    mov %rax, 24(%rcx)
+    mov %rax, TRACE_RECORDS+24(%rdx,%rcx)
     load_bases RW_ACTIVATION_FS(%r12), RW_ACTIVATION_GS(%r12)
     mov RW_VECTOR(%r12), %rcx
     and cpu0+CPU_USER_MASK(%rip), %rcx

@@ -13,9 +13,10 @@ public:
         return value;
     }
     Result<std::uint64_t, EchoError> take(ByteView data) override {
+        constexpr std::uint64_t words = 8, step = 512;
+        if (!data.contains(0, (words - 1) * step + 8)) return fail(EchoError::BadMessage);
         std::uint64_t sum = 0;
-        for (std::uint64_t at = 0; at < data.size(); at += 512)
-            sum += data.read<std::uint64_t>(at).value_or(0);
+        for (std::uint64_t i = 0; i < words; ++i) sum += *data.read<std::uint64_t>(i * step);
         return sum;
     }
     Result<std::uint64_t, EchoError> lend(invocation::GrantedView const& data) override {

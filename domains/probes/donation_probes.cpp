@@ -1,4 +1,6 @@
 // Synchronous send: the receiver runs on the sender's reservation, and every way for that to end.
+#include <utility>
+
 #include "domains/probes/probe.h"
 #include "domains/probes/target.h"
 
@@ -12,8 +14,9 @@ constexpr std::uint32_t reason(abi::Reason r) { return static_cast<std::uint32_t
 // ------ Endpoints 5 to 7 are its clients'. in[1]: what it does: 0 answers, 1 spins for ever, 2
 // exits, 3 faults, 4 suspends without an answer, 5 passes on over endpoint 8 and waits for that
 // answer. in[4]: answers by `answer`, not by synchronous send; in[5]: waits after an answer for so
-// many ns, 0: for ever. out[7] answers made. out[0] requests, out[1] time kind,
-// out[2] deadline, out[3] activations_on seen, out[4] spins so far.
+// many ns, 0: for ever. out[7] answers made, out[8] those whose result told the next request.
+// out[0] requests, out[1] time kind, out[2] deadline, out[3] activations_on seen, out[4] spins so
+// far.
 enum Behaviour : std::uint64_t { Answers, SpinsForEver, Exits, Faults, Suspends, PassesOn };
 
 void serve(abi::DibRo const* ro, std::uint32_t endpoint) {
@@ -46,10 +49,12 @@ void serve(abi::DibRo const* ro, std::uint32_t endpoint) {
 void server_entry(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     std::uint64_t seen[3] = {};
+    std::uint32_t told = 0;
     for (;;) {
         clear_pending(ro);
-        std::uint32_t asked = 0;
-        for (std::uint32_t i = 0; i < 3; ++i) {
+        // The event that ended an answer may be its result, and is not counted then.
+        auto asked = std::exchange(told, 0);
+        for (std::uint32_t i = 0; i < 3 && asked == 0; ++i) {
             if (count_of(ro, 5 + i) != seen[i]) {
                 seen[i] = count_of(ro, 5 + i);
                 asked = 5 + i;
@@ -65,8 +70,12 @@ void server_entry(abi::DibRo const* ro) {
         if (mail.in[1] == Suspends) continue;
         auto const until =
             mail.in[5] == 0 ? INT64_MAX : now().ns() + static_cast<std::int64_t>(mail.in[5]);
-        mail.out[6] = static_cast<std::uint64_t>(mail.in[4] != 0 ? sys::answer(asked, 0)
-                                                                 : sys::send_sync(asked, until));
+        auto const result = mail.in[4] != 0 ? sys::answer(asked, 0) : sys::send_sync(asked, until);
+        if (mail.in[4] != 0 && result > 0) {
+            told = static_cast<std::uint32_t>(result - abi::kTold);
+            mail.out[8] = mail.out[8] + 1;
+        }
+        mail.out[6] = static_cast<std::uint64_t>(result);
         mail.out[7] = mail.out[7] + 1;
     }
 }
@@ -474,6 +483,77 @@ void unwaiting_client(abi::DibRo const* ro) {
     }
 }
 
+// ---- a client that requests, activations off, over endpoint 5, in[3] times; in[0]: with
+// activations on. out[0] rounds, out[1] told, out[2] as an event, out[3] told of another endpoint,
+// out[4] told, and counted or pending on that endpoint all the same, out[5] nothing has come.
+void requesting_client(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (std::uint64_t i = 0; i < mail.in[3]; ++i) {
+        clear_pending(ro);
+        auto const before = count_of(ro, 5);
+        auto const result = sys::request(5, INT64_MAX);
+        auto const& rw = rw_of(ro);
+        bool const event = count_of(ro, 5) != before && (rw.pending[0] & 1u << 5) != 0;
+        if (result == abi::kTold + 5)
+            mail.out[1] = mail.out[1] + 1;
+        else if (result > 0)
+            mail.out[3] = mail.out[3] + 1;
+        else if (event)
+            mail.out[2] = mail.out[2] + 1;
+        else if (result == 0)
+            mail.out[5] = mail.out[5] + 1;
+        if (result > 0 && (count_of(ro, 5) != before || (rw.pending[0] & 1u << 5) != 0))
+            mail.out[4] = mail.out[4] + 1;
+        mail.out[0] = mail.out[0] + 1;
+    }
+    mail.go = 1;
+    for (;;) {
+        clear_pending(ro);
+        sys::suspend(INT64_MAX);
+    }
+}
+
+/// Each round of requests and answers comes once: as a result or as an event. Alone it is a result
+/// both ways; beside interrupts and others that run in between it may be either.
+void told_or_pending() {
+    auto const client =
+        make(requesting_client, {.weight = 0, .slice = 10 * kMs, .period = 20 * kMs});
+    auto const server = make(server_entry, {.weight = 100});
+    server.mail->in[4] = 1;
+    client.mail->in[3] = 50;
+    REQUIRE(connect(client, 5, server, 5));
+    REQUIRE(server.start());
+    REQUIRE(wait_for([&] { return server.mail->out[5] != 0; }));
+    REQUIRE(client.start());
+    REQUIRE(wait_for([&] { return client.mail->go == 1; }));
+    auto const& out = client.mail->out;
+    EXPECT_EQ(out[0], 50u);
+    EXPECT_EQ(out[1] + out[2], 50u);
+    EXPECT(out[1] >= 40);
+    EXPECT_EQ(out[3] + out[4] + out[5], 0u);
+    EXPECT_EQ(server.mail->out[15], 50u);
+    EXPECT(server.mail->out[8] >= 40);
+    destroy_all();
+
+    // Long calls of two clients with little time each: slices end within calls, donations too.
+    auto const busy = make(server_entry, {.weight = 100});
+    busy.mail->in[4] = 1;
+    busy.mail->in[0] = 70'000;
+    Target clients[2];
+    for (auto& c : clients) {
+        c = make(requesting_client, {.weight = 0, .slice = 1 * kMs, .period = 4 * kMs});
+        c.mail->in[3] = 100;
+        REQUIRE(connect(c, 5, busy, static_cast<std::uint32_t>(5 + (&c - clients))));
+    }
+    REQUIRE(busy.start() && clients[0].start() && clients[1].start());
+    REQUIRE(wait_for([&] { return clients[0].mail->go == 1 && clients[1].mail->go == 1; }));
+    for (auto const& c : clients) {
+        EXPECT_EQ(c.mail->out[0], 100u);
+        EXPECT_EQ(c.mail->out[3] + c.mail->out[4], 0u);
+        EXPECT(c.mail->out[1] != 0 && c.mail->out[1] + c.mail->out[2] + c.mail->out[5] == 100);
+    }
+}
+
 /// A server that answers who does not wait: by synchronous send its budget goes to that client, by
 /// `answer` it does not. A client that waits gets the same from both.
 void answer_does_not_donate() {
@@ -508,6 +588,7 @@ void answer_does_not_donate() {
 
 constexpr Probe list[] = {
     {"donation.answer_does_not_donate", answer_does_not_donate},
+    {"donation.told_or_pending", told_or_pending},
     {"donation.budget_and_deadline_follow", budget_and_deadline_follow},
     {"donation.chain", chain},
     {"donation.cycles", cycles},

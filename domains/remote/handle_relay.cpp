@@ -74,6 +74,7 @@ Result<Kind*, Failure> HandleRelay::kind_of(std::uint64_t hash_low) {
     kind.info.name = "an object of another node";
     kind.info.hash = {hash_low, 0};
     kind.info.dispatch = &HandleRelay::forward;
+    kind.info.entries = {};
     kind.info.make_proxy = &make_raw_proxy;
     kind.info.proxy_bytes = sizeof(RawProxy);
     return &kind;

@@ -65,6 +65,7 @@ Result<void, E> Imports::offer(Import& import, remote::Address node, std::string
     import.info.request_max = found.request_max;
     import.info.reply_max = found.reply_max;
     import.info.dispatch = &Imports::forward;
+    import.info.entries = {};
     auto* const offered = new (&import.offered) binder::Offered(&import, import.info, *backlog_);
     auto const made = session_->offer(*offered, {.clients_max = kClientsMax,
                                                  .slots = kSlots,

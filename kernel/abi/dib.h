@@ -50,6 +50,8 @@ enum SlotKind : std::uint64_t {
     kSlotFull = 1,   ///< all general registers are valid, else only those a call preserves
     kSlotFpu = 2,    ///< the XSAVE area is valid
     kSlotBases = 4,  ///< after a call: the bases are valid, else the activation's are used
+    /// Of a Request or an Answer that waits: a synchronous event is its result, and not pending.
+    kSlotTold = 8,
 };
 
 constexpr std::uint32_t kSlotBytes = 1024;

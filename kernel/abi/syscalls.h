@@ -166,7 +166,8 @@ enum class Call : std::uint32_t {
     /// answer(endpoint, goes_on): if the peer has sent synchronously and the caller runs on what it
     /// donates, the peer runs on, and the caller waits for an event; with goes_on != 0 it stays
     /// runnable, on its own time. Otherwise as send: the caller goes on, and donates nothing.
-    /// Errors: BadHandle, PeerDead. (gives up) bound 300.
+    /// One that has waited may get the event of a synchronous send as its result, as a Request
+    /// does. Errors: BadHandle, PeerDead. (gives up) bound 300.
     Answer = 41,
     /// endpoint_state(endpoint): an EndpointState, and changes nothing. Errors: BadHandle.
     /// bound 60.
@@ -176,8 +177,16 @@ enum class Call : std::uint32_t {
     /// and ends when the caller suspends. One that interrupts the caller is charged to it.
     /// bound 150.
     Alarm = 43,
-    Count = 44,
+    /// request(endpoint, until): as send_sync. If the caller waits with activations off and in
+    /// resume slot 0, the synchronous send that lets it run again may be told as the result, kTold
+    /// + the number of its endpoint: then that event is neither counted nor pending. 0: nothing was
+    /// told; look at what is pending. (gives up) bound 300.
+    Request = 44,
+    Count = 45,
 };
+
+/// What a Request or an Answer results in when it tells an event: this, and its endpoint's number.
+constexpr std::int64_t kTold = 0x20000;
 
 /// For machine_exit: stand still, do not end.
 constexpr std::uint64_t kMachineStop = 0x100;

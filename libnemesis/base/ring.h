@@ -168,6 +168,33 @@ public:
         memory_.store(&mine_->position, position_);
     }
 
+    /// As look, of whatever was believed before: for who has moved without looking.
+    [[nodiscard]] Result<void, RingError> look_afresh() {
+        std::uint64_t const limit = memory_.load(&peer_->position) + bias_;
+        if (limit - position_ > slots_) return fail(RingError::PeerCounter);
+        limit_ = limit;
+        return {};
+    }
+
+    /// The peer has moved by one, as is known without a look.
+    void peer_moved_one() { ++limit_; }
+
+    /// As move_unasked, of one slot that is known without a look to be usable.
+    void move_one_unlooked() {
+        ++position_;
+        memory_.store(&mine_->position, position_);
+    }
+
+    /// The peer's counter now, unchecked.
+    std::uint64_t peer_position() { return memory_.load(&peer_->position); }
+
+    /// Gives the peer the one slot that its counter, seen just now, has made usable; whatever was
+    /// believed before of its counter.
+    void move_over_seen_one() {
+        limit_ = ++position_;
+        memory_.store(&mine_->position, position_);
+    }
+
     /// Asks for an event when `wanted` slots may be used. requires: 0 < wanted <= slots
     [[nodiscard]] Result<RingWait, RingError> arm(std::uint64_t wanted) {
         ASSERT(wanted > 0 && wanted <= slots_);
@@ -276,6 +303,23 @@ public:
         return end_.arm(wanted);
     }
 
+    /// The sink has given one more slot back, as its answer says: spares the look. If it has not,
+    /// a later look finds its counter impossible.
+    void credit_one() { end_.peer_moved_one(); }
+    /// The next slot and its publication, unasked, where there is always room unless the sink is
+    /// broken (whose loss it is then). What is known of free slots is void until free_slots_now.
+    std::byte* next_unlooked() { return slot_address(0); }
+    void publish_unlooked() { end_.move_one_unlooked(); }
+    /// As free_slots, by a look of now. errors: PeerCounter
+    [[nodiscard]] Result<std::uint64_t, RingError> free_slots_now() {
+        TRY_VOID(end_.look_afresh());
+        return end_.credit();
+    }
+
+    /// Whether a slot is free; looks at the sink's progress when none is known to be.
+    /// errors: false also when the sink's counter is impossible; then free_slots says so
+    bool has_room() { return end_.credit() != 0 || (end_.look() && end_.credit() != 0); }
+
     std::uint64_t position() const { return end_.position(); }
     std::uint64_t known_free() const { return end_.credit(); }
 
@@ -337,6 +381,14 @@ public:
         return slot_address(0);
     }
 
+    /// Whether the source's counter says now that exactly one slot is full: the usual case where
+    /// two sides take turns. Nothing is remembered; then oldest() and release_the_one() may be
+    /// used.
+    bool has_just_one() { return end_.peer_position() == end_.position() + 1; }
+    std::byte const* oldest() const { return slot_address(0); }
+    /// Gives that one back, for who sends the source an event in any case.
+    void release_the_one() { end_.move_over_seen_one(); }
+
     /// Gives the oldest `count` slots back. requires: count <= what full_slots yielded
     RingSend release(std::uint64_t count = 1) { return end_.move(count); }
 
@@ -380,7 +432,7 @@ public:
     std::uint64_t known_full() const { return end_.credit(); }
 
 private:
-    std::byte const* slot_address(std::uint64_t ahead) {
+    std::byte const* slot_address(std::uint64_t ahead) const {
         return slots_ + ((end_.position() + ahead) & mask_) * slot_bytes_;
     }
 

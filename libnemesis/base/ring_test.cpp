@@ -113,6 +113,55 @@ TEST(Ring, ImpossibleCountersOfThePeerAreRefusedAndChangeNothing) {
     EXPECT_EQ(ring.sink->full_slots(2).error(), RingError::PeerCounter);
 }
 
+TEST(Ring, OneAtATimeNeedsNoLook) {
+    Pair ring;
+    for (std::uint64_t i = 0; i < 20; i++) {
+        EXPECT_FALSE(ring.sink->has_just_one());
+        std::memcpy(ring.source->next_unlooked(), &i, 8);
+        ring.source->publish_unlooked();
+        ASSERT_TRUE(ring.sink->has_just_one());
+        std::uint64_t seen;
+        std::memcpy(&seen, ring.sink->oldest(), 8);
+        EXPECT_EQ(seen, i);
+        ring.sink->release_the_one();
+        EXPECT_EQ(ring.sink->known_full(), 0u);
+    }
+    // Then the ring as ever.
+    EXPECT_EQ(*ring.source->free_slots_now(), 4u);
+    EXPECT_TRUE(ring.send(1).has_value());
+    EXPECT_TRUE(ring.send(2).has_value());
+    EXPECT_FALSE(ring.sink->has_just_one());
+    EXPECT_EQ(*ring.receive(), 1u);
+    EXPECT_TRUE(ring.sink->has_just_one());
+    EXPECT_EQ(*ring.receive(), 2u);
+    for (std::uint64_t counter : {0ull, 2ull, 40ull, ~0ull}) {
+        ring.source_memory[0].position = counter;
+        EXPECT_FALSE(ring.sink->has_just_one());
+    }
+    ring.sink_memory.position = 60;
+    EXPECT_EQ(ring.source->free_slots_now().error(), RingError::PeerCounter);
+    ring.sink_memory.position = 10;
+    EXPECT_EQ(ring.source->free_slots_now().error(), RingError::PeerCounter);
+}
+
+TEST(Ring, CreditThatIsKnownSparesTheLook) {
+    Pair ring;
+    for (std::uint64_t i = 0; i < 20; i++) {
+        ASSERT_TRUE(ring.source->has_room());
+        EXPECT_TRUE(ring.send(i).has_value());
+        EXPECT_EQ(*ring.receive(), i);
+        ring.source->credit_one();
+        EXPECT_EQ(ring.source->known_free(), 4u);
+    }
+    // A sink that has not given it back is found out by the next look.
+    EXPECT_TRUE(ring.send(1).has_value());
+    ring.source->credit_one();
+    EXPECT_EQ(ring.source->arm(4).value(), RingWait::Ready);
+    for (int i = 0; i < 4; i++) ring.source->publish();
+    EXPECT_FALSE(ring.source->has_room());
+    EXPECT_EQ(ring.source->free_slots().error(), RingError::PeerCounter);
+}
+
 TEST(Ring, WhatDoesNotFitIsRefused) {
     Pair ring;
     std::byte nine[9]{};

@@ -13,6 +13,7 @@
 #include <span>
 
 #include "kernel/abi/dib.h"
+#include "kernel/abi/syscalls.h"
 #include "libnemesis/base/ring.h"
 #include "libnemesis/invocation/call_message.h"
 #include "libnemesis/invocation/interface.h"
@@ -71,37 +72,12 @@ struct BindingEnd {
     std::uint32_t endpoint = 0;
 };
 
-/// Where the event of one endpoint is pending: bit and words, found once.
-struct PendingEvent {
-    std::uint64_t *summary = nullptr, *word = nullptr;
-    std::uint64_t summary_bit = 0, bit = 0;
-
-    PendingEvent() = default;
-    PendingEvent(abi::DibRw& rw, std::uint32_t endpoint)
-        : summary(&rw.pending_summary),
-          word(&rw.pending[endpoint / 64]),
-          summary_bit(1ull << (endpoint / 64)),
-          bit(1ull << (endpoint % 64)) {}
-    /// Takes it off the pending ones: it needs no closure. requires: activations off
-    [[gnu::always_inline]] void forget() const {
-        // As the dispatcher: first the summary, then the word; what came in between is put back.
-        __atomic_and_fetch(summary, ~summary_bit, __ATOMIC_SEQ_CST);
-        if (__atomic_and_fetch(word, ~bit, __ATOMIC_SEQ_CST) != 0) [[unlikely]]
-            __atomic_or_fetch(summary, summary_bit, __ATOMIC_SEQ_CST);
-    }
-    /// If it is all that is pending, takes it off. Else changes nothing, and says false.
-    [[gnu::always_inline]] bool forget_if_alone() const {
-        auto const all = __atomic_exchange_n(summary, 0, __ATOMIC_SEQ_CST);
-        if (all == summary_bit) [[likely]] {
-            auto const bits = __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST);
-            if (bits == bit) [[likely]]
-                return true;
-            __atomic_or_fetch(word, bits, __ATOMIC_SEQ_CST);
-        }
-        __atomic_or_fetch(summary, all, __ATOMIC_SEQ_CST);
-        return false;
-    }
-};
+/// What a request or an answer of this end results in when the peer's synchronous send ended it
+/// (kernel/abi/syscalls.h): no event is pending then.
+constexpr std::int64_t told_by(std::uint32_t endpoint) { return abi::kTold + endpoint; }
+/// An event that was told and is not what was waited for: it becomes pending, as if it had never
+/// been told. requires: activations off; `told` is more than 0
+void keep_told(std::int64_t told);
 
 /// Whether the peer of `endpoint` has died, or closed its end.
 bool peer_is_dead(std::uint32_t endpoint);

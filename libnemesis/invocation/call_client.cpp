@@ -20,7 +20,7 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
     new (&requests_) RingSource<>(*requests);
     new (&replies_) RingSink<>(*replies);
     endpoint_ = end.endpoint;
-    event_ = PendingEvent(*state().rw, end.endpoint);
+    told_ = told_by(endpoint_);
     slots_ = shape.slots;
     body_bytes_ = shape.request_bytes;
     reply_bytes_ = shape.reply_bytes;
@@ -120,9 +120,8 @@ std::byte const* CallClient::failed(Failure why, std::uint64_t was_on) {
 }
 
 /// A call beside others, or without donation, or of somebody who is dead.
-std::byte const* CallClient::call_slowly(Outgoing const& outgoing, CallTarget target,
-                                         std::uint32_t bytes, Instant until) {
-    auto const was_on = outgoing.token;
+std::byte const* CallClient::call_slowly(std::byte* request, std::uint64_t was_on,
+                                         CallTarget target, std::uint32_t bytes, Instant until) {
     // One more reply must have a slot: each call in flight may fill one, and those that were read
     // before an older one, which its caller has not read yet, are not given back.
     auto const has_place = [&] {
@@ -139,10 +138,11 @@ std::byte const* CallClient::call_slowly(Outgoing const& outgoing, CallTarget ta
     used_ |= 1ull << index;
     is_quick_ = false;
     live_[index] = id;
-    seal(outgoing, id, target, donates_ ? CallKind::Donated : CallKind::Call, until, bytes);
+    seal(request, id, target, donates_ ? CallKind::Donated : CallKind::Call, until, bytes);
     requests_.publish_unasked();
-    auto sent = donates_ ? sys::send_sync(endpoint_, until_first_sleeper(until).ns())
-                         : sys::send(endpoint_);
+    auto sent =
+        donates_ ? sys::request(endpoint_, until_first_sleeper(until).ns()) : sys::send(endpoint_);
+    if (sent > 0) keep_told(sent);
     if (sent == static_cast<std::int64_t>(abi::Error::Pending)) sent = sys::send(endpoint_);
     if (sent < 0) return lost(index, was_on);
     return wait(index, id, until, was_on);
@@ -150,12 +150,13 @@ std::byte const* CallClient::call_slowly(Outgoing const& outgoing, CallTarget ta
 
 /// The only call in flight, whose reply has not come with the answer.
 std::byte const* CallClient::wait_slowly(std::uint64_t id, Instant until, std::uint64_t was_on,
-                                         bool sent) {
+                                         std::int64_t told) {
     used_ |= 1;
     is_quick_ = false;
     live_[0] = id;
+    if (told > 0) keep_told(told);
     // Pending: something else was to be looked at first, and nothing was sent.
-    if (!sent && sys::send(endpoint_) < 0) return lost(0, was_on);
+    if (told < 0 && sys::send(endpoint_) < 0) return lost(0, was_on);
     return wait(0, id, until, was_on);
 }
 
@@ -269,8 +270,8 @@ bool CallClient::cancel(Thread const& caller) {
         call->cancelled = true;
         waiters_.wake_all();
         if (open_ && !dead_ && requests_.free_slots().value_or(0) != 0) {
-            seal({{requests_.next() + sizeof(RequestHeader), body_bytes_}}, call->id, {},
-                 CallKind::Cancel, Instant::never(), 0);
+            seal(requests_.next() + sizeof(RequestHeader), call->id, {}, CallKind::Cancel,
+                 Instant::never(), 0);
             requests_.publish_unasked();
             (void)sys::send(endpoint_);
         }
@@ -312,7 +313,8 @@ void CallClient::flush(bool donate) {
     held_ = false;
     if (!open_ || dead_) return;
     enter_critical();
-    auto const sent = donate ? sys::send_sync(endpoint_, INT64_MAX) : sys::send(endpoint_);
+    auto const sent = donate ? sys::request(endpoint_, INT64_MAX) : sys::send(endpoint_);
+    if (sent > 0 && sent != told_) keep_told(sent);
     if (sent == static_cast<std::int64_t>(abi::Error::Pending))
         (void)sys::send(endpoint_);
     else if (sent < 0)
@@ -323,7 +325,7 @@ void CallClient::flush(bool donate) {
 bool CallClient::release(std::uint32_t object, std::uint32_t references) {
     auto const out = begin(0);
     if (!out) return out.error() != Failure::Busy;
-    seal(*out, 0, {object, 0}, CallKind::Release, Instant::never(), 0, references);
+    seal(out->body.data(), 0, {object, 0}, CallKind::Release, Instant::never(), 0, references);
     requests_.publish_unasked();
     (void)sys::send(endpoint_);
     leave(out->token);

@@ -109,10 +109,11 @@ public:
         auto& rw = *state().rw;
         auto const was_on = rw.activations_on;
         enter_critical();
-        if (body_max <= body_bytes_ && requests_.known_free() != 0) [[likely]]
-            return Outgoing{{requests_.next() + sizeof(RequestHeader), body_bytes_}, was_on};
-        if (auto const why = make_ready(body_max, was_on); why != Failure::None) return fail(why);
-        return Outgoing{{requests_.next() + sizeof(RequestHeader), body_bytes_}, was_on};
+        if (body_max > body_bytes_ || !requests_.has_room()) [[unlikely]] {
+            if (auto const why = make_ready(body_max, was_on); why != Failure::None)
+                return fail(why);
+        }
+        return Outgoing{{requests_.next() + sizeof(RequestHeader), body_max}, was_on};
     }
     void abandon(Outgoing const& outgoing) override { leave(outgoing.token); }
 
@@ -120,30 +121,32 @@ public:
                                                                  CallTarget target,
                                                                  std::uint32_t bytes,
                                                                  Instant until) override {
+        // Parts of `outgoing`, so that it need not lie in memory.
+        auto* const request = outgoing.body.data();
+        auto const was_on = outgoing.token;
         std::byte const* body;
         if (is_quick_) [[likely]] {
             // No other call is in flight: no place in the table is needed unless this one waits.
             calls_ += calls_in_flight_max;
             auto const id = calls_;
-            seal(outgoing, id, target, CallKind::Donated, until, bytes);
+            seal(request, id, target, CallKind::Donated, until, bytes);
             requests_.publish_unasked();
-            bool const sent = sys::send_sync(endpoint_, until_first_sleeper(until).ns()) == 0;
-            if (sent) [[likely]] {
-                event_.forget();
-                if (auto const* const slot = replies_.next(); slot != nullptr) [[likely]] {
-                    auto const word = marshal::load_once<std::uint64_t>(slot + 8);
-                    auto const length = word >> 32;
-                    if (marshal::load_once<std::uint64_t>(slot) == id && length <= reply_bytes_)
-                        [[likely]] {
-                        return Incoming{static_cast<std::uint16_t>(word),
-                                        {slot + sizeof(ReplyHeader), length},
-                                        outgoing.token | quick_token};
-                    }
+            auto const told = sys::request(endpoint_, until_first_sleeper(until).ns());
+            if (told == told_ && replies_.has_just_one()) [[likely]] {
+                auto const* const slot = replies_.oldest();
+                auto const word = marshal::load_once<std::uint64_t>(slot + 8);
+                auto const length = word >> 32;
+                if (marshal::load_once<std::uint64_t>(slot) == id && length <= reply_bytes_)
+                    [[likely]] {
+                    requests_.credit_one();  // a server gives the slot back before it answers
+                    return Incoming{static_cast<std::uint16_t>(word),
+                                    {slot + sizeof(ReplyHeader), length},
+                                    was_on | quick_token};
                 }
             }
-            body = wait_slowly(id, until, outgoing.token, sent);
+            body = wait_slowly(id, until, was_on, told);
         } else {
-            body = call_slowly(outgoing, target, bytes, until);
+            body = call_slowly(request, was_on, target, bytes, until);
         }
         if (body == nullptr) return fail(why_);
         return Incoming{static_cast<std::uint16_t>(word_), {body, word_ >> 32}, token_};
@@ -151,7 +154,7 @@ public:
 
     [[gnu::always_inline]] inline void done(Incoming const& in) override {
         if ((in.token & quick_token) != 0) [[likely]]
-            replies_.release_unasked();
+            replies_.release_the_one();
         else
             done_slowly(in.token);
         // Where a proxy has seen the status 0 there is nothing left of this.
@@ -163,7 +166,7 @@ public:
     [[gnu::always_inline]] inline Result<void, Failure> announce(Outgoing const& outgoing,
                                                                  CallTarget target,
                                                                  std::uint32_t bytes) override {
-        seal(outgoing, 0, target, CallKind::Announcement, Instant::never(), bytes);
+        seal(outgoing.body.data(), 0, target, CallKind::Announcement, Instant::never(), bytes);
         requests_.publish_unasked();
         if (!held_ && sys::send(endpoint_) < 0) [[unlikely]]
             peer_died();
@@ -208,16 +211,17 @@ private:
         return {RingGeometry{.slots = 0, .slot_bytes = 0}, nothing, nothing, {}, 0};
     }
 
-    [[gnu::always_inline]] static void seal(Outgoing const& outgoing, std::uint64_t id,
-                                            CallTarget target, CallKind kind, Instant until,
-                                            std::uint64_t bytes, std::uint64_t references = 0) {
+    /// Writes the header before `body`.
+    [[gnu::always_inline]] static void seal(std::byte* body, std::uint64_t id, CallTarget target,
+                                            CallKind kind, Instant until, std::uint64_t bytes,
+                                            std::uint64_t references = 0) {
         // The header as four words (RequestHeader).
         std::uint64_t const words[] = {id,
                                        target.object | std::uint64_t{target.operation} << 32 |
                                            static_cast<std::uint64_t>(kind) << 48,
                                        static_cast<std::uint64_t>(until.ns()),
                                        bytes | references << 32};
-        __builtin_memcpy(outgoing.body.data() - sizeof(RequestHeader), words, sizeof(words));
+        __builtin_memcpy(body - sizeof(RequestHeader), words, sizeof(words));
     }
     /// requires: activations off
     [[gnu::always_inline]] static void leave(std::uint64_t was_on) {
@@ -235,10 +239,11 @@ private:
     [[gnu::noinline]] Failure make_ready(std::uint32_t body_max, std::uint64_t was_on);
     // These yield the reply's body, with word_ and token_, or null, with why_: so that what the
     // usual case has in registers stays there.
-    [[gnu::noinline]] std::byte const* call_slowly(Outgoing const& outgoing, CallTarget target,
-                                                   std::uint32_t bytes, Instant until);
+    [[gnu::noinline]] std::byte const* call_slowly(std::byte* request, std::uint64_t was_on,
+                                                   CallTarget target, std::uint32_t bytes,
+                                                   Instant until);
     [[gnu::noinline]] std::byte const* wait_slowly(std::uint64_t id, Instant until,
-                                                   std::uint64_t was_on, bool sent);
+                                                   std::uint64_t was_on, std::int64_t told);
     [[gnu::noinline]] void done_slowly(std::uint64_t token);
     std::byte const* incoming(std::uint32_t ahead, std::uint32_t index, std::uint64_t was_on);
     std::byte const* wait(std::uint32_t index, std::uint64_t id, Instant until,
@@ -256,7 +261,6 @@ private:
     union {
         RingSink<> replies_;
     };
-    PendingEvent event_;
     std::uint64_t body_bytes_ = 0;
     std::uint64_t reply_bytes_ = 0;
     std::uint64_t calls_ = 0;
@@ -264,6 +268,7 @@ private:
     std::uint64_t done_ = 0;  ///< bit k: the kth full slot of the replies has been read
     std::uint64_t live_[calls_in_flight_max] = {};  ///< number of the call that waits, or 0
     std::uint64_t given_up_ = 0;                    ///< bit: its caller waits no longer
+    std::int64_t told_ = 0;                         ///< told_by(endpoint_)
     std::uint32_t endpoint_ = 0;
     std::uint32_t slots_ = 0;
     std::uint32_t life_ = 0;  ///< how often it was closed

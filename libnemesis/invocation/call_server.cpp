@@ -12,6 +12,13 @@ constexpr std::uint32_t announcements_max = 64;
 
 }  // namespace
 
+void keep_told(std::int64_t told) {
+    auto& rw = *state().rw;
+    auto const endpoint = static_cast<std::uint32_t>(told - abi::kTold);
+    __atomic_or_fetch(&rw.pending[endpoint / 64], 1ull << (endpoint % 64), __ATOMIC_SEQ_CST);
+    __atomic_or_fetch(&rw.pending_summary, 1ull << (endpoint / 64), __ATOMIC_SEQ_CST);
+}
+
 bool peer_is_dead(std::uint32_t endpoint) {
     return sys::endpoint_state(endpoint) == static_cast<std::int64_t>(abi::EndpointState::Dead);
 }
@@ -85,12 +92,12 @@ Result<void, Failure> CallServer::open(BindingEnd const& end, BindingShape const
     if (!requests || !replies) return fail(Failure::BadMessage);
     new (&requests_) RingSink<>(*requests);
     new (&replies_) RingSource<>(*replies);
-    event_ = PendingEvent(*state().rw, end.endpoint);
     request_bytes_ = shape.request_bytes;
     reply_bytes_ = shape.reply_bytes;
     handles.set_limits(shape.request_bytes, shape.reply_bytes);
     if (!handles.carries(*handles.root().info)) return fail(Failure::TooLong);
     endpoint_ = end.endpoint;
+    told_ = told_by(endpoint_);
     handles_ = &handles;
     backlog_ = &backlog;
     mode_ = mode;
@@ -144,7 +151,47 @@ void CallServer::on_event(void* self, std::uint32_t, std::uint64_t) {
 }
 
 void CallServer::serve_donated() {
-    auto& domain = state();
+    while (serve_calls()) {
+    }
+}
+
+bool CallServer::serve_calls() {
+    // One call at a time, whose caller waits for it. A client has no more calls in flight than
+    // slots: its reply has room.
+    for (;;) {
+        if (!requests_.has_just_one()) [[unlikely]]
+            return serve_announced();
+        auto const* const slot = requests_.oldest();
+        // Three words decide; each is read once.
+        auto const id = marshal::load_once<std::uint64_t>(slot);
+        auto const what = marshal::load_once<std::uint64_t>(slot + 8);
+        auto const bytes = marshal::load_once<std::uint64_t>(slot + 24);
+        if (what >> 48 != static_cast<std::uint64_t>(CallKind::Donated) || bytes > request_bytes_)
+            [[unlikely]]
+            return serve_announced();
+        auto const* target = &handles_->root();
+        if (auto const object = static_cast<std::uint32_t>(what); object != 0) {
+            target = handles_->find(object);
+            if (target == nullptr) [[unlikely]]
+                return serve_announced();
+        }
+        auto* const reply = replies_.next_unlooked();
+        auto const result = dispatch(*target, static_cast<std::uint16_t>(what >> 32),
+                                     {slot + sizeof(RequestHeader), bytes},
+                                     {reply + sizeof(ReplyHeader), reply_bytes_});
+        std::uint64_t const words[] = {id, std::uint64_t{result.body_bytes} << 32 | result.status};
+        __builtin_memcpy(reply, words, sizeof(words));
+        requests_.release_the_one();
+        replies_.publish_unlooked();
+        // The next call of the same client, if nothing else is to be done: no dispatcher between.
+        if (auto const told = sys::answer(endpoint_, more_to_do()); told != told_) [[unlikely]] {
+            answered(told);
+            return false;
+        }
+    }
+}
+
+bool CallServer::serve_announced() {
     for (std::uint32_t announcements = 0;;) {
         auto const* const slot = requests_.next();
         if (slot != nullptr &&
@@ -163,55 +210,18 @@ void CallServer::serve_donated() {
             requests_.release_unasked();
             continue;
         }
-        if (slot == nullptr && announcements != 0) {
-            if (domain.ro->time_kind != static_cast<std::uint32_t>(abi::TimeKind::Donated) ||
-                !backlog_->empty())
-                return;
-            // Who pays for this gets the processor back without a decision of the scheduler.
-            announcements = 0;
-            auto const more = more_to_do();
-            auto const told = sys::answer(endpoint_, more);
-            if (more != 0 || !event_.forget_if_alone()) {
-                if (told < 0) died();
-                return;
-            }
-            continue;
-        }
-        if (slot == nullptr || replies_.free_slots().value_or(0) == 0) [[unlikely]]
-            break;
-        auto* const reply = replies_.next();
-        // Three words decide; each is read once.
-        auto const id = marshal::load_once<std::uint64_t>(slot);
-        auto const what = marshal::load_once<std::uint64_t>(slot + 8);
-        auto const bytes = marshal::load_once<std::uint64_t>(slot + 24);
-        auto const object = static_cast<std::uint32_t>(what);
-        auto const* const target = object == 0 ? &handles_->root() : handles_->find(object);
-        if (what >> 48 != static_cast<std::uint64_t>(CallKind::Donated) ||
-            domain.ro->time_kind != static_cast<std::uint32_t>(abi::TimeKind::Donated) ||
-            target == nullptr || bytes > request_bytes_) [[unlikely]] {
-            break;
-        }
-        auto const result = dispatch(*target, static_cast<std::uint16_t>(what >> 32),
-                                     {slot + sizeof(RequestHeader), bytes},
-                                     {reply + sizeof(ReplyHeader), reply_bytes_});
-        std::uint64_t const words[] = {id, std::uint64_t{result.body_bytes} << 32 | result.status};
-        __builtin_memcpy(reply, words, sizeof(words));
-        requests_.release_unasked();
-        replies_.publish_unasked();
-        // What is left waits its turn behind the other clients.
-        if (requests_.known_full() != 0) [[unlikely]]
-            backlog_->add(*this);
-        auto const more = more_to_do();
-        auto const told = sys::answer(endpoint_, more);
-        // The next call of the same client, if nothing else is to be done: no dispatcher between.
-        if (more != 0 || !event_.forget_if_alone()) {
-            // Its death may have been part of the event that brought its last call.
-            if (told < 0) [[unlikely]]
-                died();
-            return;
+        if (slot != nullptr && announcements != 0 && announcements < announcements_max) return true;
+        if (slot != nullptr || announcements == 0) break;
+        if (!is_on_donated_time() || !backlog_->empty()) return false;
+        // Who pays for this gets the processor back without a decision of the scheduler.
+        announcements = 0;
+        if (auto const told = sys::answer(endpoint_, more_to_do()); told != told_) {
+            answered(told);
+            return false;
         }
     }
     (void)serve_one(false);
+    return false;
 }
 
 /// An event without a request: a wait that was over, or the client's death.
@@ -240,13 +250,20 @@ bool CallServer::is_cancelled(std::uint64_t id) {
     return false;
 }
 
+void CallServer::answered(std::int64_t told) {
+    if (told > 0)
+        keep_told(told);
+    else if (told < 0)  // its death may have been part of the event that brought its last call
+        died();
+}
+
 /// The client gets its answer: by synchronous send when it is its time that is used.
 void CallServer::answer(std::uint16_t kind) {
     if (kind == static_cast<std::uint16_t>(CallKind::Donated) &&
         dib().time_kind == static_cast<std::uint32_t>(abi::TimeKind::Donated)) [[likely]] {
         requests_.release_unasked();
         replies_.publish_unasked();
-        if (sys::answer(endpoint_, more_to_do()) < 0) died();
+        answered(sys::answer(endpoint_, more_to_do()));
         return;
     }
     requests_.release_unasked();
@@ -284,7 +301,7 @@ bool CallServer::serve_one(bool may_enable) {
         bool const call = kind != static_cast<std::uint16_t>(CallKind::Announcement);
         std::span<std::byte> reply;
         if (call) {
-            auto const room = replies_.free_slots();
+            auto const room = replies_.free_slots_now();
             if (!room || *room == 0) [[unlikely]] {
                 // It has more calls in flight than it may: a broken client.
                 died();

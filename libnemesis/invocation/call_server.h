@@ -100,7 +100,18 @@ private:
     /// The usual case: calls that donate, one after the other, without the dispatcher in between.
     /// Ends when there is anything else to do.
     void serve_donated();
+    /// False: all is done. True: to be called again.
+    bool serve_calls();
+    /// What serve_calls leaves: announcements, as many as have come; if there are none, one of
+    /// whatever it is. True: behind the announcements comes a call.
+    [[gnu::noinline]] bool serve_announced();
+    /// Whether this domain runs on the time of a caller who waits.
+    static bool is_on_donated_time() {
+        return dib().time_kind == static_cast<std::uint32_t>(abi::TimeKind::Donated);
+    }
     void answer(std::uint16_t kind);
+    /// What an answer has resulted in that is not the next call of the same client.
+    [[gnu::noinline]] void answered(std::int64_t told);
     /// Whether the client has said behind the oldest request, which is `id`, that it takes it back.
     [[gnu::noinline]] bool is_cancelled(std::uint64_t id);
     /// Not zero if the domain wants to run again on its own time after an answer: for calls left
@@ -115,8 +126,13 @@ private:
                                            std::span<std::byte const> body,
                                            std::span<std::byte> room) {
         auto& handles = *handles_;
-        auto const result =
-            target.info->dispatch(target.object, operation, body, room, &handles.arguments());
+        auto const& info = *target.info;
+        Served result;
+        if (operation < info.entries.size()) [[likely]]
+            result = info.entries.data()[operation](target.object, operation, body, room,
+                                                    &handles.arguments());
+        else
+            result = info.dispatch(target.object, operation, body, room, &handles.arguments());
         handles.end_arguments();
         return result;
     }
@@ -130,13 +146,13 @@ private:
     union {
         RingSource<> replies_;
     };
-    PendingEvent event_;
     ConnectionHandles* handles_ = nullptr;
     Backlog* backlog_ = nullptr;
     CallServer* next_ = nullptr;
     std::uint64_t refused_ = 0;
     Gone gone_;
-    WaitQueue closing_;  ///< waits for `busy_` to end
+    WaitQueue closing_;      ///< waits for `busy_` to end
+    std::int64_t told_ = 0;  ///< told_by(endpoint_)
     std::uint32_t endpoint_ = 0;
     std::uint64_t request_bytes_ = 0, reply_bytes_ = 0;
     Mode mode_ = Mode::InPlace;

@@ -118,7 +118,7 @@ public:
     bool carries(InterfaceInfo const& info) const {
         return info.request_max <= request_max_ && info.reply_max <= reply_max_;
     }
-    Export const& root() const { return exports_[0]; }
+    Export const& root() const { return *exports_.data(); }  // set_root: there is one
     Instant until() const override { return until_; }
     void set_until(Instant until) { until_ = until; }
     /// Where the peer's granted arguments lie from now on; views of earlier ones are over.

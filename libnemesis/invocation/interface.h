@@ -30,9 +30,10 @@ struct InterfaceHash {
     friend constexpr bool operator==(InterfaceHash const&, InterfaceHash const&) = default;
 };
 
-/// How a call was served: 0 or an error, and the bytes of the result.
+/// How a call was served: 0 or an error (a std::uint16_t: so the two are one word of a reply's
+/// header), and the bytes of the result.
 struct Served {
-    std::uint16_t status = 0;
+    std::uint32_t status = 0;
     std::uint32_t body_bytes = 0;
 };
 
@@ -54,6 +55,9 @@ struct InterfaceInfo {
     std::span<std::uint8_t const> description;     ///< docs/formats/interface_language.md
     InterfaceInfo const* base = nullptr;
     Dispatch dispatch = nullptr;
+    /// By number, what `dispatch` goes to for that operation: who serves many calls goes there at
+    /// once. Empty where it is not known.
+    std::span<Dispatch const> entries = {};
     /// Makes a proxy in `place` (room for proxy_bytes); yields the interface's pointer.
     void* (*make_proxy)(void* place, Transport& transport, std::uint32_t object) = nullptr;
     std::uint32_t proxy_bytes = 0;
@@ -102,6 +106,13 @@ inline constexpr std::uint16_t describe_operation = 0xffff;
 /// What a dispatcher does with a number that is none of its operations. errors: NoSuchOperation
 Served describe_or_refuse(InterfaceInfo const& info, std::uint16_t operation,
                           std::span<std::byte const> body, std::span<std::byte> reply);
+
+/// A proxy's result where the reply's body is no such result: a broken peer. Out of line, so that
+/// the way to a sound one has no part of it.
+template <typename R>
+[[gnu::noinline, gnu::cold]] R unsound() {
+    return fail(static_cast<typename R::error_type>(Failure::BadMessage));
+}
 
 /// What is called.
 struct CallTarget {

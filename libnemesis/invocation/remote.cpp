@@ -64,7 +64,8 @@ std::uint32_t serve_request(ConnectionHandles& handles, std::span<std::byte cons
             : target->info->dispatch(target->object, header->operation,
                                      request.subspan(sizeof(RequestHeader)), room, &handles);
     if (kind == CallKind::Announcement) return 0;
-    ReplyHeader const sealed{header->call, answer.status, 0, answer.body_bytes};
+    ReplyHeader const sealed{header->call, static_cast<std::uint16_t>(answer.status), 0,
+                             answer.body_bytes};
     __builtin_memcpy(reply.data(), &sealed, sizeof(sealed));
     return static_cast<std::uint32_t>(sizeof(sealed)) + answer.body_bytes;
 }

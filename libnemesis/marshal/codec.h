@@ -58,7 +58,11 @@ struct Codec<Bytes<max>> {
     static constexpr std::uint64_t tail_max = round_up_8(max);
     static bool put(Writer& w, std::uint32_t at, ByteView value) {
         std::uint32_t where;
-        if (value.size() > max || !w.reserve(at, value.size(), 1, where)) return false;
+        if (value.size() > max) return false;
+        // So the compiler leaves out the look whether there is room, where it knows that there is.
+        [[maybe_unused]] auto const bytes = round_up_8(value.size());
+        __builtin_assume(bytes <= tail_max);
+        if (!w.reserve(at, value.size(), 1, where)) return false;
         w.copy(where, value.bytes().data(), value.size());
         return true;
     }

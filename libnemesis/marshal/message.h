@@ -124,10 +124,11 @@ public:
     explicit Reader(std::span<std::byte const> body, invocation::HandleTable* handles = nullptr)
         : base_(body.data()), size_(body.size()), handles_(handles) {}
 
-    /// Begins a body with a fixed part of `fixed` bytes. errors: false when there is less
-    bool begin(std::uint32_t fixed) {
+    /// Begins a body with a fixed part of `fixed` bytes, which is the `whole` body or not. errors:
+    /// false when there is less; of a whole one, also when there is more
+    bool begin(std::uint32_t fixed, bool whole = false) {
         tail_ = round_up_8(fixed);
-        return tail_ <= size_;
+        return whole ? tail_ == size_ : tail_ <= size_;
     }
     /// A scalar of the fixed part, or of items that `take` has yielded.
     template <typename T>
@@ -141,12 +142,10 @@ public:
         auto const word = load<std::uint64_t>(at);
         auto const offset = static_cast<std::uint32_t>(word);
         count = static_cast<std::uint32_t>(word >> 32);
-        if (count > max || offset != tail_) return false;
-        auto const bytes = round_up_8(std::uint64_t{count} * item_bytes);
-        if (bytes > size_ - tail_) return false;
+        if (count > max || offset != static_cast<std::uint32_t>(tail_)) return false;
         where = offset;
-        tail_ += bytes;
-        return true;
+        tail_ += round_up_8(std::uint64_t{count} * item_bytes);  // `max` bounds it: no overflow
+        return tail_ <= size_;
     }
     std::byte const* at(std::uint32_t where) const { return base_ + where; }
     /// Whether all of the body has been used.

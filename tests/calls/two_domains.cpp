@@ -81,7 +81,7 @@ void leave_critical() {
 
 namespace sys {
 std::int64_t send(Word) { return World::current().send(); }
-std::int64_t send_sync(Word, std::int64_t) { return World::current().send_sync(); }
+std::int64_t request(Word, std::int64_t) { return World::current().request(); }
 std::int64_t answer(Word, Word goes_on) { return World::current().answer(goes_on != 0); }
 std::int64_t endpoint_state(Word) { return World::current().endpoint_state(); }
 }  // namespace sys
@@ -231,7 +231,7 @@ bool World::run_something() {
         if (auto* const f = d->gave_up; f != nullptr) {
             // A donation may end at any time; an answer waits for an event.
             bool const may_end = !d->donates || random.below(8) == 0 || !d->peer->alive;
-            bool const wakes = d->donates ? may_end : (d->goes_on || d->is_wanted());
+            bool const wakes = d->donates ? may_end : (d->goes_on || d->is_wanted() || d->told);
             if (wakes) choices[count++] = f;
             continue;
         }
@@ -278,28 +278,38 @@ std::int64_t World::send() {
     notify(*domain.peer);
     return 0;
 }
-std::int64_t World::send_sync() {
+std::int64_t World::request() {
     auto& domain = *running_->domain;
-    if (!domain.peer->alive) return static_cast<std::int64_t>(abi::Error::PeerDead);
+    auto& peer = *domain.peer;
+    if (!peer.alive) return static_cast<std::int64_t>(abi::Error::PeerDead);
     if (domain.is_wanted()) return static_cast<std::int64_t>(abi::Error::Pending);
-    notify(*domain.peer);
+    bool const waits = peer.gave_up != nullptr && !peer.donates && !peer.goes_on &&
+                       !peer.is_wanted() && !peer.told;
+    tell(peer, waits);
     domain.gave_up = running_;
     domain.donates = true;
     yield();
-    return 0;
+    return std::exchange(domain.told, false) ? abi::kTold : 0;
 }
 std::int64_t World::answer(bool goes_on) {
     auto& domain = *running_->domain;
     auto& donor = *domain.peer;
     if (!donor.alive) return static_cast<std::int64_t>(abi::Error::PeerDead);
-    notify(donor);
+    tell(donor, donor.donates && !goes_on);
     if (!donor.donates) return 0;
-    donor.donates = false;  // its send_sync is over: it runs on when its turn comes
+    donor.donates = false;  // its request is over: it runs on when its turn comes
     donor.goes_on = true;
     domain.gave_up = running_;
     domain.goes_on = goes_on;
     yield();
-    return 0;
+    return std::exchange(domain.told, false) ? abi::kTold : 0;
+}
+void World::tell(Domain& domain, bool may_be_result) {
+    // The kernel tells in its quick case only: whoever waits must do with either.
+    if (may_be_result && random.below(4) != 0)
+        domain.told = true;
+    else
+        notify(domain);
 }
 std::int64_t World::endpoint_state() {
     return static_cast<std::int64_t>(running_->domain->peer->alive ? abi::EndpointState::Connected

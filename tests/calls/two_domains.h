@@ -4,7 +4,7 @@
 // seed decides.
 //
 // A fiber is a thread of a domain, or its dispatcher. It runs until it blocks, gives up the
-// processor (send_sync, answer), or says that it might be interrupted (step()); then World picks
+// processor (request, answer), or says that it might be interrupted (step()); then World picks
 // what runs next among all that could: so every order of events, donations that end early,
 // time-outs and deaths at these points is met sooner or later. While a fiber has given up the
 // processor the rest of its domain stands still, as in the machine. Not met: interruptions between
@@ -49,8 +49,9 @@ struct Domain {
     Domain* peer = nullptr;
     bool alive = true;
     Fiber* gave_up = nullptr;  ///< has given up the processor within a system call
-    bool donates = false;      ///< by send_sync
+    bool donates = false;      ///< by a request
     bool goes_on = false;      ///< has answered, and wants to run on
+    bool told = false;         ///< the system call it is in results in the peer's synchronous send
     bool is_wanted() const { return rw->pending_summary != 0; }
 };
 
@@ -76,7 +77,7 @@ public:
 
     // What the system calls and the thread scheduler of the library do.
     std::int64_t send();
-    std::int64_t send_sync();
+    std::int64_t request();
     std::int64_t answer(bool goes_on);
     std::int64_t endpoint_state();
     void block();
@@ -86,6 +87,8 @@ private:
     void resume(Fiber& fiber);
     void yield();
     void notify(Domain& domain);
+    /// The event of a synchronous send: as the result of what `domain` waits in, or pending.
+    void tell(Domain& domain, bool may_be_result);
     Fiber* next_sleeper();
 
     /// A fiber begins, or runs again: AddressSanitizer learns whose stack it is on.

@@ -240,6 +240,7 @@ private:
             client.root.kind = life.kind;
             client.root.info = vault::Vault::info;
             client.root.info.dispatch = &FarRoot::forward;
+            client.root.info.entries = {};
             client.connection.relay.table.set_root(&client.root, client.root.info);
             client.connection.relay.table.on_unreferenced(life.relay.unreferenced_far());
             client.connection.domain.table.on_unreferenced(token_gone);
@@ -465,7 +466,8 @@ Result<Transport::Incoming, Failure> LocalEnd::call(Outgoing const& out, CallTar
     auto const made =
         to.info->dispatch(to.object, target.operation, body, reply, &other->table.arguments());
     other->table.end_arguments();
-    return Incoming{made.status, std::span(reply).first(made.body_bytes),
+    return Incoming{static_cast<std::uint16_t>(made.status),
+                    std::span(reply).first(made.body_bytes),
                     reinterpret_cast<std::uint64_t>(&reply)};
 }
 

@@ -129,7 +129,8 @@ public:
         reply.resize(served.body_bytes);
         if (spoil) spoil(reply);
         ++unread;
-        return Incoming{forced_status ? *forced_status : served.status, reply, 0};
+        auto const status = static_cast<std::uint16_t>(served.status);
+        return Incoming{forced_status ? *forced_status : status, reply, 0};
     }
     void done(Incoming const&) override { --unread; }
     Result<void, Failure> announce(Outgoing const& out, invocation::CallTarget target,

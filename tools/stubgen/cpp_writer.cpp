@@ -169,7 +169,7 @@ Encoding encoding(std::vector<Field> const& fields, std::string_view prefix, std
         if (!e.condition.empty()) e.condition += " && ";
         if (fields[i].type->kind == Kind::Granted) {
             e.condition +=
-                form("::nemesis::invocation::put_granted(w_, {}, {}, transport_->granted(), {}{})",
+                form("::nemesis::invocation::put_granted(w_, {}, {}, by_.granted(), {}{})",
                      places.offsets[i], fields[i].type->bound, prefix, fields[i].name);
             continue;
         }
@@ -445,7 +445,7 @@ private:
     void declared_errors(Declaration const& d, Operation const& o) {
         // A status that the interface does not allow is a broken peer, not an error of the object.
         line("        if (in_->status != 0) [[unlikely]] {{");
-        line("            auto status_ = in_->status;\n            transport_->done(*in_);");
+        line("            auto status_ = in_->status;\n            by_.done(*in_);");
         std::string known =
             "status_ <= static_cast<std::uint16_t>(::nemesis::invocation::Failure::Threw)";
         for (auto const& name : o.fails) {
@@ -463,23 +463,24 @@ private:
         auto const error = error_type(owner);
         auto const places = places_of(o.in);
         line("    {} {}({}) override {{", result_type(owner, o), o.name, parameters(o, true));
-        line("        auto const out_ = transport_->begin({});", body_max(o.in));
+        line("        auto& by_ = *transport_;");
+        line("        auto const out_ = by_.begin({});", body_max(o.in));
         line(
             "        if (!out_) [[unlikely]] return "
             "::nemesis::fail(static_cast<{}>(out_.error()));",
             error);
         line("        ::nemesis::marshal::Writer w_(out_->body, {}{});", places.end,
-             has_handles(o.in) ? ", transport_->handles()" : "");
+             has_handles(o.in) ? ", by_.handles()" : "");
         auto const e = encoding(o.in, "", "", places.end);
         if (!e.gaps.empty()) line("        {}", e.gaps);
         if (!e.condition.empty()) {
             line("        if (!({})) [[unlikely]] {{", e.condition);
-            line("            transport_->abandon(*out_);");
+            line("            by_.abandon(*out_);");
             line("            return ::nemesis::fail({}::TooLong);\n        }}", error);
         }
         if (o.announcement) {
             line(
-                "        auto const sent_ = transport_->announce(*out_, {{object_, {}}}, "
+                "        auto const sent_ = by_.announce(*out_, {{object_, {}}}, "
                 "w_.size());",
                 number);
             line("        if (!sent_) return ::nemesis::fail(static_cast<{}>(sent_.error()));",
@@ -487,16 +488,15 @@ private:
             line("        return {{}};\n    }}");
             return;
         }
-        line(
-            "        auto const in_ = transport_->call(*out_, {{object_, {}}}, w_.size(), until_);",
-            number);
+        line("        auto const in_ = by_.call(*out_, {{object_, {}}}, w_.size(), until_);",
+             number);
         line("        if (!in_) [[unlikely]] return ::nemesis::fail(static_cast<{}>(in_.error()));",
              error);
         declared_errors(owner, o);
         auto const out_places = places_of(o.out);
         line("        ::nemesis::marshal::Reader r_(in_->body{});",
-             has_handles(o.out) ? ", transport_->handles()" : "");
-        std::string decode = form("r_.begin({})", out_places.end);
+             has_handles(o.out) ? ", by_.handles()" : "");
+        std::string decode = form("r_.begin({}{})", out_places.end, whole(o.out));
         if (o.out.size() == 1) {
             line("        {} result_{{}};", value_type(*o.out[0].type));
             decode += form(" && ::nemesis::marshal::Codec<{}>::get(r_, 0, result_)",
@@ -506,75 +506,79 @@ private:
             decode += " && " + decoding(o.out, "result_.", "");
         }
         line("        bool const sound_ = {} && r_.at_end();", decode);
-        line("        transport_->done(*in_);");
-        line("        if (!sound_) [[unlikely]] return ::nemesis::fail({}::BadMessage);", error);
+        line("        by_.done(*in_);");
+        line("        if (!sound_) [[unlikely]] return ::nemesis::invocation::unsound<{}>();",
+             result_type(owner, o));
         line("        return {};\n    }}", o.out.empty() ? "{}" : "result_");
     }
 
-    void dispatch_operation(Declaration const& d, Operation const& o, std::size_t number) {
-        if (granted_max_of(o.in) != 0) {
-            line("        case {}: return dispatch_{}_{}(self, body_, reply_, handles_);", number,
-                 snake(d.name), o.name);
-            return;
-        }
-        line("        case {}: {{", number);
-        dispatch_body(o);
-    }
-
-    /// Operations with granted arguments stand alone: the others do not pay for their registers.
-    void granted_operation(Declaration const& d, Operation const& o) {
+    /// Each operation's dispatcher stands alone: the others do not pay for its registers. It takes
+    /// what dispatch_X takes, so that this jumps there.
+    void operation_dispatcher(Declaration const& d, Operation const& o) {
         line("[[gnu::noinline]] inline ::nemesis::invocation::Served dispatch_{}_{}(",
              snake(d.name), o.name);
-        line("        {}& self, std::span<std::byte const> body_,", d.name);
+        line(
+            "        void* object_, std::uint16_t, [[maybe_unused]] std::span<std::byte const> "
+            "body_,");
         line("        [[maybe_unused]] std::span<std::byte> reply_,");
-        line("        ::nemesis::invocation::HandleTable* handles_) {{");
+        line("        [[maybe_unused]] ::nemesis::invocation::HandleTable* handles_) {{");
+        line("    auto& self = *static_cast<{}*>(object_);", d.name);
+        line("#if defined(__cpp_exceptions)\n    try {{\n#endif");
         dispatch_body(o);
-        line("");
+        line("#if defined(__cpp_exceptions)\n    }} catch (...) {{");
+        line(
+            "        return ::nemesis::invocation::served(::nemesis::invocation::Failure::Threw);");
+        line("    }}\n#endif\n}}\n");
+    }
+
+    /// A body without anything of variable size is checked by one comparison.
+    static char const* whole(std::vector<Field> const& fields) {
+        return places_of(fields).whole.tail_max == 0 ? ", true" : "";
     }
 
     void dispatch_body(Operation const& o) {
         auto const places = places_of(o.in);
         if (granted_max_of(o.in) != 0)
-            line("            ::nemesis::invocation::GrantedCall const granted_(handles_);");
-        line("            ::nemesis::marshal::Reader r_(body_, handles_);");
+            line("    ::nemesis::invocation::GrantedCall const granted_(handles_);");
+        line("    ::nemesis::marshal::Reader r_(body_, handles_);");
         std::string call;
         for (Field const& f : o.in) {
-            line("            {} {}{{}};",
-                 is_in_place(*f.type) ? in_type(*f.type) : value_type(*f.type), f.name);
+            line("    {} {}{{}};", is_in_place(*f.type) ? in_type(*f.type) : value_type(*f.type),
+                 f.name);
             if (!call.empty()) call += ", ";
             call += f.name;
             if (f.type->kind == Kind::String) call += ".view()";
             if (f.type->kind == Kind::Sequence && !is_in_place(*f.type)) call += ".span()";
         }
         auto const get = decoding(o.in, "", "");
-        line("            if (!(r_.begin({}){}{} && r_.at_end()))", places.end,
+        line("    if (!(r_.begin({}{}){}{} && r_.at_end())) [[unlikely]]", places.end, whole(o.in),
              get.empty() ? "" : " && ", get);
         line(
-            "                return ::nemesis::invocation::served(::nemesis::invocation::Failure::"
+            "        return ::nemesis::invocation::served(::nemesis::invocation::Failure::"
             "BadMessage);");
         if (o.announcement) {
-            line("            (void)self.{}({});\n            return {{0, 0}};\n        }}", o.name,
-                 call);
+            line("    (void)self.{}({});\n            return {{0, 0}};", o.name, call);
             return;
         }
-        line("            auto const result_ = self.{}({});", o.name, call);
+        line("    auto const result_ = self.{}({});", o.name, call);
         line(
-            "            if (!result_) return {{static_cast<std::uint16_t>(result_.error()), 0}};");
+            "    if (!result_) [[unlikely]] return {{static_cast<std::uint16_t>(result_.error()), "
+            "0}};");
         auto const out_places = places_of(o.out);
-        line("            ::nemesis::marshal::Writer w_(reply_, {}, handles_);", out_places.end);
+        line("    ::nemesis::marshal::Writer w_(reply_, {}, handles_);", out_places.end);
         if (o.out.size() == 1) {
-            line("            if (!::nemesis::marshal::Codec<{}>::put(w_, 0, *result_))",
+            line("    if (!::nemesis::marshal::Codec<{}>::put(w_, 0, *result_))",
                  value_type(*o.out[0].type));
         } else if (o.out.size() > 1) {
             auto const e = encoding(o.out, "result_->", "", out_places.end);
-            if (!e.gaps.empty()) line("            {}", e.gaps);
-            line("            if (!({}))", e.condition);
+            if (!e.gaps.empty()) line("    {}", e.gaps);
+            line("    if (!({}))", e.condition);
         }
         if (!o.out.empty())
             line(
-                "                return ::nemesis::invocation::served(::nemesis::invocation::"
+                "        return ::nemesis::invocation::served(::nemesis::invocation::"
                 "Failure::TooLong);");
-        line("            return {{0, w_.size()}};\n        }}");
+        line("    return {{0, w_.size()}};");
     }
 
     void stubs(Declaration const& d) {
@@ -611,9 +615,7 @@ private:
             proxy_operation(*all[i].owner, *all[i].operation, i);
         line("\nprivate:\n    Transport* transport_;\n    std::uint32_t object_;");
         line("    ::nemesis::Instant until_ = ::nemesis::Instant::never();\n}};\n");
-        for (auto const& [owner, o] : all) {
-            if (granted_max_of(o->in) != 0) granted_operation(d, *o);
-        }
+        for (auto const& [owner, o] : all) operation_dispatcher(d, *o);
         line("/// Serves one call on an object. As invocation::Dispatch.");
         line(
             "inline ::nemesis::invocation::Served dispatch_{}(void* object_, std::uint16_t "
@@ -621,16 +623,13 @@ private:
             lower);
         line("        std::span<std::byte const> body_, std::span<std::byte> reply_,");
         line("        ::nemesis::invocation::HandleTable* handles_) {{");
-        line("    [[maybe_unused]] auto& self = *static_cast<{}*>(object_);", d.name);
-        line("    (void)body_, (void)reply_, (void)handles_;");
-        line("#if defined(__cpp_exceptions)\n    try {{\n#endif");
         line("    switch (operation_) {{");
-        for (std::size_t i = 0; i < all.size(); ++i) dispatch_operation(d, *all[i].operation, i);
+        for (std::size_t i = 0; i < all.size(); ++i)
+            line(
+                "        case {}: return dispatch_{}_{}(object_, operation_, body_, reply_, "
+                "handles_);",
+                i, lower, all[i].operation->name);
         line("        default: break;\n    }}");
-        line("#if defined(__cpp_exceptions)\n    }} catch (...) {{");
-        line(
-            "        return ::nemesis::invocation::served(::nemesis::invocation::Failure::Threw);");
-        line("    }}\n#endif");
         line(
             "    return "
             "::nemesis::invocation::describe_or_refuse({}::info, operation_, body_, reply_);",
@@ -680,6 +679,11 @@ private:
         line("        std::uint32_t object_) {{");
         line("    {0}* const made_ = new (place_) {0}Proxy<>(transport_, object_);", d.name);
         line("    return made_;\n}}");
+        if (!all.empty()) {
+            line("inline constinit ::nemesis::invocation::Dispatch const {}_entries[] = {{", lower);
+            for (auto const& one : all) line("    &dispatch_{}_{},", lower, one.operation->name);
+            line("}};");
+        }
         line("inline constinit ::nemesis::invocation::InterfaceInfo const {}::info = {{", d.name);
         line("    .name = \"{}\", .version = {},", d.qualified(), d.version);
         line("    .hash = {{0x{x}u, 0x{x}u}},", d.hash_low, d.hash_high);
@@ -687,7 +691,8 @@ private:
              reply);
         line("    .description = {}_description,", lower);
         line("    .base = {},", d.base ? "&" + cpp_name(*d.base) + "::info" : "nullptr");
-        line("    .dispatch = &dispatch_{0}, .make_proxy = &make_{0}_proxy,", lower);
+        line("    .dispatch = &dispatch_{0}, .entries = {1}, .make_proxy = &make_{0}_proxy,", lower,
+             all.empty() ? "{}" : lower + "_entries");
         line("    .proxy_bytes = sizeof({}Proxy<>), .failing = &failing_{},", d.name, lower);
         if (granted != 0) line("    .granted_max = {},", granted);
         line("}};");

@@ -14,7 +14,7 @@ namespace nemesis::sys {
 using Word = std::uint64_t;
 
 std::int64_t send(Word endpoint);
-std::int64_t send_sync(Word endpoint, std::int64_t until);
+std::int64_t request(Word endpoint, std::int64_t until);
 std::int64_t answer(Word endpoint, Word goes_on);
 std::int64_t endpoint_state(Word endpoint);
 
