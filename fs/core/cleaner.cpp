@@ -94,12 +94,13 @@ Task Store::clean_task() {
         while (sort_used_) co_await changed();
         sort_wanted_ = false;
         Statistics const start = statistics_;
+        relocated_ = 0;
         co_await clean_once();
-        // What it freed against what it wrote (clients' metadata counted too): a pass that does not
-        // gain a segment is of no use until there is more garbage.
+        // What it freed against what it wrote, with what leads there: a pass that does not gain a
+        // segment is of no use until there is more garbage. What clients write meanwhile does not
+        // count: where each block is flushed by itself that is many times as much.
         u64 const freed = (statistics_.segments_cleaned - start.segments_cleaned) * segment_blocks;
-        u64 const wrote = statistics_.blocks_written - start.blocks_written -
-                          (statistics_.data_blocks - start.data_blocks);
+        u64 const wrote = relocated_ + relocated_ / 4;
         useless_garbage_ = freed > wrote + segment_blocks ? 0 : garbage_entries();
         cleaning_ = clean_for_space_ = false;
         wake();
@@ -337,6 +338,13 @@ void Store::carry(Address start, DeadBlocks dead, u64 group) {
     }
 }
 
+/// Blocks that cleaning a segment gives, when so many of those that its summaries name are garbage:
+/// summaries and padding count, of which a segment of many small flushes is half.
+u32 Store::gained(SegmentEntry e, u32 dead) {
+    u32 const live = e.blocks() > dead ? e.blocks() - dead : 0;
+    return live < segment_blocks ? segment_blocks - live : 0;
+}
+
 /// What cleaning a segment is worth: what it gives, times the root of how long it has been as it
 /// is, by what it costs; its logarithm in quarters. source: Rosenblum and Ousterhout's cost-benefit
 /// (1 - u) age / (1 + u); differs: the root, since a moved block's age begins anew (decision 0106)
@@ -363,8 +371,10 @@ u32 Store::score_for_space(u32 count, u64 from, u64 to) {
         if (counts) blocks += sort_[i].length();
         bool const last = i + 1 == count || sort_[i + 1].value >> 16 != sort_[i].value >> 16;
         if (!last) continue;
-        if (a.volume() == 0 && a.segment() < superblock_.segments && blocks >= 48) {
-            gain[score(SegmentEntry{segments_[a.segment()]}, blocks)] += blocks;
+        if (a.volume() == 0 && a.segment() < superblock_.segments) {
+            SegmentEntry const e{segments_[a.segment()]};
+            u32 const given = gained(e, blocks);
+            if (given >= 48) gain[score(e, given)] += given;
         }
         blocks = 0;
     }
@@ -495,9 +505,10 @@ Task Store::clean_chunk(u64 from, u64 to) {
         u32 written_dead = 0;
         for (u32 b = 0; b < e.rows() * columns; ++b)
             written_dead += dead.word[b / 64] >> b % 64 & 1;
-        bool const worth = garbage_blocks >= threshold &&
-                           (score_least == 0 || score(e, garbage_blocks) >= score_least ||
-                            written_dead >= e.blocks());
+        u32 const given = gained(e, written_dead);
+        bool const worth =
+            given >= threshold &&
+            (score_least == 0 || score(e, given) >= score_least || written_dead >= e.blocks());
         if (open || !worth) {
             carry(Address::of(segment, 0), dead, group_ + 1);
             continue;
@@ -662,6 +673,7 @@ Task Store::relocate(bool* all_gone) {
                 }
                 if (!f->dirty) {
                     f->moved = !internal && e.level() == 0;
+                    ++relocated_;
                     mark_dirty(*f);
                 }
             }

@@ -639,6 +639,7 @@ private:
     void free_segment(u64 segment);
     u64 garbage_entries() const;
     static constexpr u32 score_max = 256;
+    static u32 gained(SegmentEntry e, u32 dead);
     u32 score(SegmentEntry e, u32 garbage_blocks) const;
     u32 score_for_space(u32 count, u64 from, u64 to);
     bool space_may_come();
@@ -821,6 +822,7 @@ private:
     u32 candidate_count_ = 0;
     u64 victims_[victims_max] = {};
     u32 victim_count_ = 0;
+    u64 relocated_ = 0;        // blocks that the pass under way has marked to be written anew
     u64 useless_garbage_ = 0;  // entries that a pass which gained nothing left behind
     bool rebuilding_ = false;
     u64 rebuild_cursor_ = 0;

@@ -37,6 +37,7 @@ Cost write_cost(u32 percent_full, bool hot_and_cold, u32 capacities, u64 seed, s
     o.reserve_segments = 8;
     o.checkpoint_segments = 64;
     Machine m(image, pool, memory, o);
+    m.disks.in_place = true;
     if (!m.mount()) *problem = "mount";
     Client c(m);
     Random random(seed);
@@ -68,7 +69,6 @@ Cost write_cost(u32 percent_full, bool hot_and_cold, u32 capacities, u64 seed, s
     Statistics before{};
     for (u32 capacity = 0; capacity < 2 * capacities && problem->empty(); ++capacity) {
         if (capacity == capacities) before = m.store().statistics();
-        // Simulated disks never forget a block; the pool is compacted by starting a new image.
         for (u64 i = 0; i < rounds && problem->empty(); ++i) {
             u64 const hot = files / 10;
             u64 const file =
@@ -122,25 +122,33 @@ RowResult row_write_cost(RowOptions const& o) {
                   "%.3f (moved %.3f, nodes and pnodes %.3f, summaries %.3f, padding %.3f)",
                   capacities, cost.all(), cost.moved, cost.metadata, cost.summaries, cost.padding);
     r.text = text;
-    // The long form has the curves, too.
-    for (u32 percent = 20; percent <= 90; percent += 10) {
-        if (o.count == 0 || !problem.empty()) break;
-        double const uniform = write_cost(percent, false, capacities, o.seed, &problem).all();
-        double const hot = write_cost(percent, true, capacities, o.seed, &problem).all();
-        std::snprintf(text, sizeof text, "\n  %u %% full: uniform %.3f, 90/10 %.3f", percent,
-                      uniform, hot);
-        r.text += text;
+    // The long form has the curves, too. An fsync after each 4 KiB writes a row or two, so that an
+    // eighth as many new blocks write as much.
+    if (o.count > 0) {
+        r.text += "\n  full   32 KiB: uniform   90/10   4 KiB and fsync: uniform   90/10";
     }
-    if (o.count > 0 && problem.empty()) {
-        // Each fsync writes a row or two, so that an eighth as many new blocks write as much.
-        Cost const synced =
-            write_cost(75, true, capacities, o.seed, &problem, Writes::BlocksSynced);
-        std::snprintf(text, sizeof text,
-                      "\n  75 %% full, 90/10, fsync after each 4 KiB: %.3f (moved %.3f, nodes and "
-                      "pnodes %.3f, summaries %.3f, padding %.3f)",
-                      synced.all(), synced.moved, synced.metadata, synced.summaries,
-                      synced.padding);
+    u32 const percent_least = o.length > 2 ? o.length : 20;
+    for (u32 percent = percent_least; percent <= 90; percent += 10) {
+        if (o.count == 0 || !problem.empty()) break;
+        std::snprintf(text, sizeof text, "\n  %2u %%", percent);
         r.text += text;
+        for (Writes const writes : {Writes::Files, Writes::BlocksSynced}) {
+            for (bool const hot : {false, true}) {
+                Cost const at = write_cost(percent, hot, capacities, o.seed, &problem, writes);
+                std::snprintf(text, sizeof text, "%*.3f",
+                              hot                       ? 8
+                              : writes == Writes::Files ? 17
+                                                        : 26,
+                              at.all());
+                r.text += text;
+                std::fprintf(stderr,
+                             "%u %% full, %s, %s: %.3f (moved %.3f, nodes and pnodes %.3f, "
+                             "summaries %.3f, padding %.3f)\n",
+                             percent, hot ? "90/10" : "uniform",
+                             writes == Writes::Files ? "32 KiB" : "4 KiB and fsync", at.all(),
+                             at.moved, at.metadata, at.summaries, at.padding);
+            }
+        }
     }
     r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     r.passed = r.passed && problem.empty();

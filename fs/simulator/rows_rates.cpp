@@ -1,9 +1,9 @@
 // Row 7: guaranteed rates. A store on disks with a clock is filled with films; as many streams as
 // are admitted play them or are recorded, each client taking its frames at their times and
 // comparing them; one more is refused. Beside them clients write, read and shorten files without a
-// pause, so that the store is full and cleaned again and again. Then a disk fails, is rebuilt, and
-// another one becomes fifty times slower. Nothing that was promised may be late, at the server or
-// at a client.
+// pause, so that the store is full and cleaned again and again; a film that nobody plays goes to
+// the tertiary volume and comes back. Then a disk fails, is rebuilt, and another one becomes fifty
+// times slower. Nothing that was promised may be late, at the server or at a client.
 
 #include <algorithm>
 #include <chrono>
@@ -83,6 +83,15 @@ struct FileClient {
     bool asking = false;
 };
 
+/// Who puts a film on the shelf and takes it back, for ever.
+struct Librarian {
+    Request request;
+    u64 film = 0;
+    bool out = false;
+    bool asking = false;
+    u64 moves = 0;
+};
+
 class Rates {
 public:
     Rates(Drive const& drive, u64 seed, Duration length)
@@ -102,6 +111,7 @@ private:
         o.media_round = drive.round;
         o.media_run = drive.run;
         o.media_reserve_percent = reserve_percent;
+        o.tertiary = true;
         o.disk_model = {drive.real.rotation, drive.real.seek_min, drive.real.seek_max,
                         drive.real.bytes_per_second};
         return o;
@@ -112,6 +122,7 @@ private:
     void players_ask();
     void files_ask();
     void file_ask(FileClient& client);
+    void librarian_asks();
     void recorders_ask();
     void recorder_next(Recorder& r);
     u64 brute_force();
@@ -130,6 +141,8 @@ private:
     u64 recorded_ = 0;  // frames
     std::vector<FileClient> file_clients_ = std::vector<FileClient>(file_clients);
     std::vector<u64> files_;
+    Librarian librarian_;
+    Shelf shelf_;
     u64 file_operations_ = 0;
     std::string problem_;
     u64 late_clients_ = 0;
@@ -138,10 +151,10 @@ private:
 
 std::string Rates::make_films() {
     format(image_, pool_);
-    m_.emplace(image_, pool_, memory_, options(drive_, 8));
+    m_.emplace(image_, pool_, memory_, options(drive_, 8), &shelf_);
     if (!m_->mount()) return "mount";
     c_.emplace(*m_);
-    for (u64 f = 0; f < films; ++f) {
+    for (u64 f = 0; f <= films; ++f) {  // the last one is the librarian's
         std::string const name = "film" + std::to_string(f);
         if (c_->create(name, PnodeType::Stream) != Error::None) return "create";
         if (c_->open_streams({name}) != Error::None) return "open";
@@ -354,6 +367,24 @@ void Rates::file_ask(FileClient& f) {
     m_->store().submit(q);
 }
 
+void Rates::librarian_asks() {
+    Librarian& l = librarian_;
+    if (l.asking && !l.request.done) return;
+    if (l.asking) {
+        ++l.moves;
+        // A store that is full has no room for a film; it is tried again.
+        if (l.request.error != Error::None && l.request.error != Error::NoSpace) {
+            problem_ = "librarian: error " + std::to_string(static_cast<int>(l.request.error));
+        }
+    }
+    if (!l.asking || l.request.error == Error::None) l.out = !l.out;
+    l.request = Request{};
+    l.request.op = l.out ? Op::Migrate : Op::Recall;
+    l.request.pnode = l.film;
+    l.asking = true;
+    m_->store().submit(l.request);
+}
+
 void Rates::step_to(Instant limit) {
     while (m_->now < limit && problem_.empty()) {
         Instant next = m_->store().next_deadline();
@@ -366,18 +397,23 @@ void Rates::step_to(Instant limit) {
             if (!r->asking && r->again < next) next = r->again;
         }
         if (limit < next) next = limit;
-        if (m_->disks.busy() && m_->disks.next_completion() <= next) {
+        bool const robot = m_->jukebox.busy() && m_->jukebox.due() <= next;
+        Instant const before = robot ? m_->jukebox.due() : next;
+        if (m_->disks.busy() && m_->disks.next_completion() <= before) {
             m_->disks.step();
             if (m_->disks.now() > m_->now) m_->now = m_->disks.now();
         } else {
-            if (next > m_->now) m_->now = next;
+            if (before > m_->now) m_->now = before;
             m_->disks.set_now(m_->now);
+            if (robot) m_->jukebox.step();
         }
+        m_->jukebox.set_now(m_->now);
         m_->store().advance(m_->now);
         m_->store().run();
         players_ask();
         recorders_ask();
         files_ask();
+        librarian_asks();
         m_->store().run();
     }
 }
@@ -438,7 +474,7 @@ u64 Rates::brute_force() {
 std::string Rates::run() {
     std::string problem = make_films();
     if (!problem.empty()) return problem;
-    m_.emplace(image_, pool_, memory_, options(drive_, 400));
+    m_.emplace(image_, pool_, memory_, options(drive_, 400), &shelf_);
     if (!m_->mount()) return "mount";
     m_->disks.model = drive_.real;
     m_->disks.in_place = true;
@@ -449,6 +485,9 @@ std::string Rates::run() {
         if (c_->lookup("f" + std::to_string(i), &a) != Error::None) return "lookup";
         files_.push_back(a.pnode);
     }
+    Attributes shelved_film;
+    if (c_->lookup("film" + std::to_string(films), &shelved_film) != Error::None) return "lookup";
+    librarian_.film = shelved_film.pnode;
     for (u32 i = 0; i < drive_.recorders; ++i) {
         auto r = std::make_unique<Recorder>();
         r->name = "recording" + std::to_string(i);
@@ -510,9 +549,11 @@ std::string Rates::run() {
     if (!problem.empty()) return problem;
     m_->disks.faults.slower[3] = 50;
     problem = play(part, "slow disk");
-    char end[80];
-    std::snprintf(end, sizeof end, "\n  %llu frames recorded",
-                  static_cast<unsigned long long>(recorded_));
+    char end[160];
+    std::snprintf(end, sizeof end,
+                  "\n  %llu frames recorded; a film of 20 MB moved %llu times to the shelf or back",
+                  static_cast<unsigned long long>(recorded_),
+                  static_cast<unsigned long long>(librarian_.moves));
     report += end;
     return problem;
 }

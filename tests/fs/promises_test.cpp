@@ -25,6 +25,7 @@ protected:
     }
     void mount(Options options = small_options()) {
         machine.emplace(image, pool, memory, options);
+        machine->disks.in_place = in_place;
         ASSERT_TRUE(machine->mount());
         client.emplace(*machine);
     }
@@ -44,6 +45,7 @@ protected:
     BlockPool pool;
     Memory memory;
     Image image;
+    bool in_place = false;  // no earlier image is looked at
     std::optional<Machine> machine;
     std::optional<Client> client;
 };
@@ -693,6 +695,58 @@ TEST_F(Promises, cleaning_frees_wholly_dead_segments_without_reading_them) {
     Statistics const s = machine->store().statistics();
     EXPECT_GT(s.segments_dead, 30u);
     EXPECT_LT(s.moved_blocks, 300u);
+    EXPECT_EQ(check(), "");
+}
+
+/// Given a store as full as it may be, when one block after the other is changed and flushed by
+/// itself, so that half of each segment is summaries and padding, then there is always space.
+TEST_F(Promises, small_flushes_in_a_full_store_find_space) {
+    in_place = true;
+    start(128);
+    u32 const files = 2850;
+    std::string const data(32'768, 'd');
+    for (u32 i = 0; i < files; ++i) {
+        ASSERT_EQ(client->create("f" + std::to_string(i)), Error::None);
+        ASSERT_EQ(client->write("f" + std::to_string(i), 0, data), Error::None) << i;
+    }
+    Random random(1);
+    for (u32 n = 0; n < 12'000; ++n) {
+        std::string const name = "f" + std::to_string(random.below(files));
+        u64 const offset = random.below(8) * block_bytes;
+        ASSERT_EQ(client->write(name, offset, std::string(block_bytes, 'c')), Error::None) << n;
+        ASSERT_EQ(client->fsync(), Error::None);
+    }
+    EXPECT_EQ(check(), "");
+}
+
+/// Given a rebuild under way and segments that are half garbage, when a pass is wanted, then it
+/// does not wait until the rebuild ends, though both need the same memory.
+TEST_F(Promises, a_cleaning_pass_goes_before_a_rebuild) {
+    start(128);
+    for (u32 i = 0; i < 80; ++i) {
+        std::string const name = "f" + std::to_string(i);
+        ASSERT_EQ(client->create(name), Error::None);
+        ASSERT_EQ(client->write(name, 0, std::string(600'000, 'f')), Error::None);
+    }
+    ASSERT_TRUE(machine->sync());
+    for (u32 i = 0; i < 80; i += 2) {
+        ASSERT_EQ(client->unlink("f" + std::to_string(i)), Error::None);
+    }
+    ASSERT_TRUE(machine->sync());
+    machine->store().fail_disk(1);
+    machine->pump();
+    ASSERT_TRUE(machine->store().replace_disk(1, 1));
+    machine->store().clean();
+    machine->store().run();
+    ASSERT_TRUE(machine->store().cleaning() && machine->store().rebuilding());
+    while (machine->store().cleaning() && machine->disks.busy()) {
+        machine->disks.step();
+        machine->store().run();
+    }
+    EXPECT_FALSE(machine->store().cleaning());
+    EXPECT_TRUE(machine->store().rebuilding());
+    EXPECT_GT(machine->store().statistics().moved_blocks, 1000u);
+    ASSERT_TRUE(machine->wait(&Store::rebuilding));
     EXPECT_EQ(check(), "");
 }
 
