@@ -36,7 +36,7 @@ Agent::Agent(Arena& arena, AgentPort& port, AgentOptions options, u64 agent, u64
 }
 
 void Agent::start(Instant now) {
-    now_ = now;
+    now_ = heard_ = now;
     greet();
 }
 
@@ -361,11 +361,20 @@ void Agent::receive(u8 const* bytes, u32 length, Instant now) {
     if (!read_message(bytes, length, &r)) return;
     Message const& m = r.header;
     if (m.agent != agent_ || m.incarnation != incarnation_) return;
+    if (m.kind == MessageKind::Deposited) {
+        if (m.session != session_ || m.number <= deposited_ || m.number > number_) return;
+        deposited_ = m.number;
+        deposit_at_ = now_;
+        deposit();
+        return;
+    }
     if (m.kind == MessageKind::Welcome) {
+        heard_ = now_;
         welcome(m);
         return;
     }
     if (m.session != session_ || session_ == 0) return;
+    heard_ = now_;
     durable_up_to(m.durable);
     switch (m.kind) {
         case MessageKind::Unknown:
@@ -411,6 +420,7 @@ void Agent::welcome(Message const& m) {
     void_cache();
     recalled_ = 0;
     ping_number_ = 0;
+    deposited_ = 0;
     volatile_ = (m.flags & message_volatile) != 0;
     lease_ = Duration::ns(std::clamp<i64>(m.lease_ns, 1'000'000, 3'600'000'000'000));
     ping_at_ = now_;
@@ -696,8 +706,41 @@ void Agent::apply_to_cache(Entry const& e, Message const& m) {
 
 // --- time ----------------------------------------------------------------------------------------
 
+/// What is only in this agent's log, and in a server that says nothing.
+Agent::Entry const* Agent::next_deposit() const {
+    for (u32 i = 0; i < log_count_; ++i) {
+        Entry const& e = entry(i);
+        bool const only = e.message.number > durable_ && e.message.number > deposited_;
+        if (only && e.acknowledged && !e.lost) return &e;
+    }
+    return nullptr;
+}
+
+void Agent::deposit() {
+    bool const silent =
+        options_.alternative_after > Duration{} && now_ - heard_ >= options_.alternative_after;
+    Entry const* const e = silent && now_ >= deposit_at_ ? next_deposit() : nullptr;
+    if (!e) return;
+    deposit_at_ = now_ + options_.retry;
+    Message m = e->message;
+    m.kind = MessageKind::Deposit;
+    m.agent = agent_;
+    m.incarnation = incarnation_;
+    m.session = session_;
+    m.durable = durable_;
+    m.file = files_[e->file].ref;
+    if (e->file2 != no_handle) m.file2 = files_[e->file2].ref;
+    if (e->result != no_handle) m.result = files_[e->result].ref;
+    u8 const* const p = bytes_ + e->at;
+    Name const name{reinterpret_cast<char const*>(p), m.name_length};
+    Name const name2{name.text + m.name_length, m.name2_length};
+    port_.send_to_alternative(
+        out_, build_message(out_, m, name, name2, p + name.length + name2.length, m.data_length));
+}
+
 void Agent::advance(Instant now) {
     look_at(now);
+    deposit();
     if (now_ >= retry_at_) send_outstanding();
     if (state_ != State::Greeting && now_ >= ping_at_) {
         ping_at_ = now_ + lease_ / 3;
@@ -711,6 +754,11 @@ Instant Agent::next_deadline() const {
     Instant t = waits ? retry_at_ : Instant::never();
     if (state_ != State::Greeting && ping_at_ < t) t = ping_at_;
     if (lease_until_ != Instant{} && lease_until_ < t) t = lease_until_;
+    if (options_.alternative_after > Duration{} && next_deposit()) {
+        Instant const silent = heard_ + options_.alternative_after;
+        Instant const due = deposit_at_ > silent ? deposit_at_ : silent;
+        if (due < t) t = due;
+    }
     return t;
 }
 

@@ -28,6 +28,9 @@ struct AgentOptions {
     u32 log_bytes = 4 << 20;  // names and data of the operations in the log
     u32 files = 1024;         // handles
     CacheSizes cache;
+    /// After so long without a word of the server, copies go to the alternative one; 0: there is
+    /// none.
+    Duration alternative_after{};
 };
 
 /// What was answered from copies and what the server was asked for. units: requests
@@ -81,6 +84,11 @@ public:
     virtual void send(u8 const* bytes, u32 length) = 0;
     /// An acknowledged operation had another outcome when it was replayed: it is lost.
     virtual void conflict(u64 number, Error error) = 0;
+    /// To the alternative server, like send().
+    virtual void send_to_alternative(u8 const* bytes, u32 length) {
+        (void)bytes;
+        (void)length;
+    }
 
 protected:
     ~AgentPort() = default;
@@ -104,6 +112,8 @@ public:
     /// Operations up to this are on disk.
     u64 durable() const { return durable_; }
     u64 acknowledged() const { return acknowledged_; }
+    /// What is acknowledged and not known to be on disk is at the alternative server, all of it.
+    bool all_deposited() const { return !next_deposit(); }
     /// There is no UPS: what is not durable does not survive a power failure.
     bool is_volatile() const { return volatile_; }
     bool active() const { return state_ == State::Active; }
@@ -155,6 +165,8 @@ private:
     void replay();
     void answer(Message const& m);
     void content(Received const& r);
+    Entry const* next_deposit() const;
+    void deposit();
     void look_at(Instant now);
     void void_cache();
     bool lease_lasts() const { return now_ < lease_until_; }
@@ -174,6 +186,9 @@ private:
     Instant retry_at_;
     Instant ping_at_;
     Duration lease_ = Duration::s(10);
+    Instant heard_;       // the server, in this session
+    Instant deposit_at_;  // when the next copy may be sent, or the same one again
+    u64 deposited_ = 0;   // operations up to this are at the alternative server, as of this session
     Instant lease_until_;  // what is cached may be used before this
     Instant ping_sent_;    // of the last one
     u64 ping_number_ = 0;

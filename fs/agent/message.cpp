@@ -27,7 +27,7 @@ bool read_message(u8 const* bytes, u32 length, Received* out) {
     if (length < sizeof h || length > message_bytes_max) return false;
     std::memcpy(&h, bytes, sizeof h);
     if (h.magic != message_magic || h.version != message_version) return false;
-    if (h.kind < MessageKind::Hello || h.kind > MessageKind::Halting) return false;
+    if (h.kind < MessageKind::Hello || h.kind > MessageKind::AllHanded) return false;
     if (h.name_length > name_max || h.name2_length > name_max) return false;
     if (h.data_length > message_data_max || h.type > PnodeType::Dead) return false;
     if (sizeof h + h.name_length + h.name2_length + h.data_length != length) return false;

@@ -28,6 +28,13 @@ enum class MessageKind : u8 {
     Recalled,
     Unknown,
     Halting,
+    // With the alternative server.
+    Deposit,
+    Deposited,
+    Returned,
+    HandBack,
+    Handed,
+    AllHanded,
 };
 
 /// A file in one of its pnode's lives.

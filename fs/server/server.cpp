@@ -84,9 +84,13 @@ void Server::hello(Message const& m) {
         known = true;
     }
     if (known && incarnation_of(mark) > m.incarnation) return;
+    if (known && incarnation_of(mark) < m.incarnation && !handed_back(m.agent, m.incarnation)) {
+        return;
+    }
     if (!known && store_.marks() == clients_max) return;
     Session* s = session_of(m.agent);
     if (s && s->incarnation == m.incarnation) {
+        if (s->deputed) return;  // it was given up, and its operations are done without it
         if (s->joining == Joining::No) welcome(*s);
         return;
     }
@@ -95,25 +99,34 @@ void Server::hello(Message const& m) {
             s->change.step != Step::Idle || s->read.step != Step::Idle || s->joining != Joining::No;
         if (s->incarnation > m.incarnation || busy) return;  // it asks again
     } else {
-        for (u32 i = 0; i < options_.sessions && !s; ++i) {
-            if (!sessions_[i].used) s = &sessions_[i];
-        }
+        s = free_session();
         if (!s) return;
     }
-    end_lease(*s);  // the incarnation before is dead, and its copies with it
-    s->serial = 0;
-    s->used = true;
-    s->agent = m.agent;
-    s->incarnation = m.incarnation;
-    s->id = u64{store_.mount_count()} << 32 | ++sessions_made_;
-    s->heard = now_;
-    s->flushed_since = s->replay_ended = s->has_answer = false;
-    s->pending_count = 0;
+    begin_session(*s, m.agent, m.incarnation);
     bool const member = known && incarnation_of(mark) == m.incarnation;
     s->applied = s->durable = member ? mark : incarnation_start(m.incarnation);
     s->made = member ? made : MadeFile{};
     s->joining = member ? Joining::No : Joining::Mark;
     if (member) welcome(*s);
+}
+
+Server::Session* Server::free_session() {
+    for (u32 i = 0; i < options_.sessions; ++i) {
+        if (!sessions_[i].used) return &sessions_[i];
+    }
+    return nullptr;
+}
+
+void Server::begin_session(Session& s, u64 agent, u64 incarnation) {
+    end_lease(s);  // the incarnation before is dead, and its copies with it
+    s.serial = 0;
+    s.used = true;
+    s.agent = agent;
+    s.incarnation = incarnation;
+    s.id = u64{store_.mount_count()} << 32 | ++sessions_made_;
+    s.heard = now_;
+    s.flushed_since = s.replay_ended = s.has_answer = s.deputed = false;
+    s.pending_count = 0;
 }
 
 /// A new incarnation is in the log, and all that the one before left, before it is welcome.
@@ -185,8 +198,11 @@ void Server::receive(u8 const* bytes, u32 length) {
     Received r;
     if (halting_ || !may_speak() || !read_message(bytes, length, &r)) return;
     Message const& m = r.header;
-    if (m.kind == MessageKind::Hello) {
-        hello(m);
+    if (m.kind == MessageKind::Hello || m.kind == MessageKind::HandBack ||
+        m.kind == MessageKind::AllHanded) {
+        if (m.kind == MessageKind::Hello) hello(m);
+        if (m.kind == MessageKind::HandBack) take_back(r);
+        if (m.kind == MessageKind::AllHanded) all_handed(m);
         run();
         return;
     }
@@ -545,7 +561,17 @@ void Server::finish_change(Session& s, Lane& lane) {
     if (good) tell_meaning(m, lane);
     s.answer = m;
     s.has_answer = true;
-    send(s, m);
+    if (s.deputed) {
+        Message reply;
+        reply.error = m.error;
+        reply.result = m.result;
+        m.agent = s.agent;
+        m.incarnation = s.incarnation;
+        m.session = life();
+        send_handed(m, reply);
+    } else {
+        send(s, m);
+    }
 }
 
 void Server::finish_read(Session& s, Lane& lane) {
@@ -576,6 +602,111 @@ void Server::finish_read(Session& s, Lane& lane) {
     m.serial = lane.serial;
     m.lease_ns = lane.granted ? options_.lease.ns() : 0;
     send(s, m, r.buffer, data ? static_cast<u32>(r.count) : 0);
+}
+
+// --- the alternative server ----------------------------------------------------------------------
+
+u32 Server::member_of(u64 agent) const {
+    u32 k = 0;
+    while (k < members_ && member_[k].client != agent) ++k;
+    return k;
+}
+
+/// Whether a later incarnation of the agent may join: what the one before has left at the
+/// alternative server comes first. That is asked for, if it was not.
+bool Server::handed_back(u64 agent, u64 incarnation) {
+    u32 const k = member_of(agent);
+    if (!options_.alternative || k == members_) return true;
+    if (incarnation_of(member_[k].sequence) >= incarnation) return true;
+    // Who has replayed himself has left nothing.
+    Session const* const s = session_of(agent);
+    if (s && s->replay_ended) handing_[k] = Handing::Done;
+    ask_back(k);
+    // Later it can only be named as lost.
+    return handing_[k] == Handing::Done || !grace_;
+}
+
+void Server::ask_back(u32 k) {
+    bool const again =
+        handing_[k] == Handing::Asked && now_ - asked_back_[k] < options_.recall_again;
+    if (handing_[k] == Handing::Done || again || !may_speak()) return;
+    handing_[k] = Handing::Asked;
+    asked_back_[k] = now_;
+    Message m;
+    m.kind = MessageKind::Returned;
+    m.session = life();
+    m.agent = member_[k].client;
+    m.incarnation = incarnation_of(member_[k].sequence);
+    m.number = member_[k].sequence;
+    port_.send_to_alternative(out_, build_message(out_, m));
+}
+
+void Server::send_handed(Message const& to, Message m) {
+    if (!may_speak()) return;
+    m.kind = MessageKind::Handed;
+    m.agent = to.agent;
+    m.incarnation = to.incarnation;
+    m.session = to.session;
+    m.number = to.number;
+    port_.send_to_alternative(out_, build_message(out_, m));
+}
+
+/// An operation of an agent that is gone. It is executed as a replayed one, once.
+void Server::take_back(Received const& r) {
+    Message const& m = r.header;
+    u32 const k = member_of(m.agent);
+    if (k == members_ || handing_[k] != Handing::Asked || m.session != life()) return;
+    if (incarnation_of(m.number) != m.incarnation || !may_be_new(m.op)) return;
+    if (m.incarnation != incarnation_of(member_[k].sequence)) return;
+    Session* s = session_of(m.agent);
+    Message reply;
+    if (m.number <= member_[k].sequence) {
+        send_handed(m, reply);
+        return;
+    }
+    if (s && s->incarnation > m.incarnation) {
+        // It came too late: the next incarnation has begun without it.
+        reply.error = static_cast<u32>(Error::Stale);
+        send_handed(m, reply);
+        return;
+    }
+    if (!s) {
+        s = free_session();
+        if (!s) return;
+        begin_session(*s, m.agent, m.incarnation);
+        s->joining = Joining::No;
+        s->applied = s->durable = member_[k].sequence;
+        s->made = MadeFile{};
+    }
+    if (s->incarnation != m.incarnation || s->joining != Joining::No) return;
+    s->deputed = true;
+    if (m.number <= s->applied) {
+        if (m.number == s->applied && s->has_answer) {
+            reply.error = s->answer.error;
+            reply.result = s->answer.result;
+        }
+        send_handed(m, reply);
+        return;
+    }
+    bool const right = m.op != Op::Write || (m.count == m.data_length && m.count > 0);
+    if (right && m.type < PnodeType::Symlink && s->change.step == Step::Idle) fill(s->change, r);
+}
+
+/// The alternative server has no more of that incarnation. It is told what of it is on disk here.
+void Server::all_handed(Message const& m) {
+    u32 const k = member_of(m.agent);
+    if (k == members_ || m.incarnation > incarnation_of(member_[k].sequence)) return;
+    bool const asked = handing_[k] == Handing::Asked && m.session == life();
+    if (asked && m.incarnation == incarnation_of(member_[k].sequence)) handing_[k] = Handing::Done;
+    Message reply;
+    reply.durable = member_[k].sequence;
+    // A later incarnation is welcome when all of the one before is on disk.
+    Session const* const s = session_of(m.agent);
+    if (s && s->joining == Joining::No) {
+        if (s->incarnation == m.incarnation) reply.durable = s->durable;
+        if (s->incarnation > m.incarnation) reply.durable = incarnation_start(s->incarnation);
+    }
+    send_handed(m, reply);
 }
 
 // --- who has copies ------------------------------------------------------------------------------
@@ -717,7 +848,15 @@ void Server::end_grace() {
         Session const* s = session_of(member_[i].client);
         all = all && s && s->replay_ended;
     }
-    if (all || now_ - started_ >= grace_max()) grace_ = false;
+    if (!all && now_ - started_ < grace_max()) return;
+    // What agents that did not come have left at the alternative server; for as long again.
+    bool comes = false;
+    for (u32 k = 0; k < members_ && options_.alternative && !all; ++k) {
+        if (session_of(member_[k].client) && handing_[k] != Handing::Asked) continue;
+        ask_back(k);
+        comes = comes || handing_[k] == Handing::Asked;
+    }
+    if (!comes || now_ - started_ >= grace_max() * 2) grace_ = false;
 }
 
 // --- time ----------------------------------------------------------------------------------------
@@ -763,6 +902,9 @@ void Server::advance(Instant now) {
         renewed_ = now_;
         store_.renew();
     }
+    for (u32 k = 0; k < members_; ++k) {
+        if (handing_[k] == Handing::Asked) ask_back(k);
+    }
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session& s = sessions_[i];
         if (!s.used) continue;
@@ -783,6 +925,11 @@ Instant Server::next_deadline() const {
     Instant t = grace_ ? started_ + grace_max() : Instant::never();
     if (grace_ && store_.shared() && now_ - started_ < options_.lease) {
         t = started_ + options_.lease;
+    }
+    for (u32 k = 0; k < members_; ++k) {
+        if (handing_[k] == Handing::Asked && asked_back_[k] + options_.recall_again < t) {
+            t = asked_back_[k] + options_.recall_again;
+        }
     }
     if (store_.shared() && !halting_ && renewed_ + options_.lease / 8 < t) {
         t = renewed_ + options_.lease / 8;

@@ -27,6 +27,7 @@ struct ServerOptions {
     Duration recall_again = Duration::ms(200);
     Duration lease = Duration::s(10);
     Duration absent_max = Duration::s(60);  // how long a restarted server waits for an agent
+    bool alternative = false;  // there is one, which may have operations of agents that are gone
     bool ups = false;
     Duration hold_up{};            // of the UPS
     u64 degraded_bytes_per_s = 0;  // written with one disk missing
@@ -36,6 +37,11 @@ struct ServerOptions {
 class ServerPort {
 public:
     virtual void send(u64 agent, u8 const* bytes, u32 length) = 0;
+    /// To the alternative server, like send().
+    virtual void send_to_alternative(u8 const* bytes, u32 length) {
+        (void)bytes;
+        (void)length;
+    }
 
 protected:
     ~ServerPort() = default;
@@ -137,6 +143,7 @@ private:
         Instant heard;
         bool flushed_since = false;  // it is silent, and what it has is on its way to disk
         bool replay_ended = false;
+        bool deputed = false;  // the alternative server has replayed for it
         u64 applied = 0;
         u64 durable = 0;
         MadeFile made{};  // by the operation `applied` of an earlier life of the server
@@ -162,7 +169,19 @@ private:
     };
     static constexpr u64 in_progress = ~u64{0};
 
+    /// Whether the alternative server has handed back what it has of an agent that is gone.
+    enum class Handing : u8 { Unasked, Asked, Done };
+
     Session* session_of(u64 agent);
+    Session* free_session();
+    void begin_session(Session& s, u64 agent, u64 incarnation);
+    u32 member_of(u64 agent) const;
+    bool handed_back(u64 agent, u64 incarnation);
+    u64 life() const { return u64{store_.mount_count()} << 32; }
+    void ask_back(u32 member);
+    void take_back(Received const& r);
+    void all_handed(Message const& m);
+    void send_handed(Message const& to, Message m);
     void hello(Message const& m);
     void join(Session& s);
     void welcome(Session& s);
@@ -223,6 +242,8 @@ private:
     bool running_ = false;
     Request flush_;
     ClientMark member_[clients_max] = {};  // whom the restarted server waits for
+    Handing handing_[clients_max] = {};
+    Instant asked_back_[clients_max];
     u32 members_ = 0;
     Session* sessions_ = nullptr;
     Touched* touched_ = nullptr;

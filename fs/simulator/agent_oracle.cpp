@@ -279,7 +279,8 @@ bool AgentOracle::done(u32 agent, AgentOutcome const& outcome) {
         AgentOutcome const& o = n->outcome[agent];
         if (!n->effective[agent] || o.good != outcome.good ||
             (!outcome.partial && o.data != outcome.data) ||
-            (step_[agent].op == Op::Lookup && o.good && o.found != outcome.found)) {
+            (!outcome.partial && step_[agent].op == Op::Lookup && o.good &&
+             o.found != outcome.found)) {
             continue;
         }
         settle(n, agent, true, &left);

@@ -13,6 +13,7 @@
 #include "fs/agent/agent.h"
 #include "fs/check/check.h"
 #include "fs/core/crc32c.h"
+#include "fs/server/alternate.h"
 #include "fs/server/server.h"
 #include "fs/simulator/agent_oracle.h"
 #include "fs/simulator/rows.h"
@@ -23,6 +24,7 @@ namespace {
 constexpr u32 agents = oracle_agents;
 constexpr u32 steps_each = 80;
 constexpr u64 segments = 96;
+constexpr u32 several = ~0u;    // a file of which it is not known which one
 constexpr u32 faults_each = 3;  // of network, server, disks, power, pause
 
 struct Faults {
@@ -33,15 +35,18 @@ struct Faults {
     u32 pause = 0;
     u32 agent = 0;
     u32 takeover = 0;
+    u32 both = 0;       // an agent while the server is gone
+    u32 alternate = 0;  // the alternative server
 };
 
-class System final : public ServerPort {
+class System final : public ServerPort, public AlternatePort {
 public:
     System(u64 seed, BlockPool& pool, Memory& memory);
     std::string run();
     u64 steps = 0;
     u64 never_written = 0;
     u64 recalls = 0;
+    u64 handed_back = 0;
     AgentStatistics cached;
     Faults faults;
     Image image;
@@ -60,13 +65,16 @@ private:
         AgentRequest request;
         AgentStep step;
         bool asked = false;
+        bool relies = false;    // its acknowledged operations may be at the alternative server only
         bool forgiven = false;  // its acknowledged operations may be in the server only
         std::string buffer;
         u32 steps = 0;
+        std::vector<u32> made;                      // files, by the oracle's number
         std::map<u32, FileHandle> handle;           // by the oracle's number
         std::vector<std::pair<u64, u64>> promised;  // operation, changes until then
         void send(u8 const* bytes, u32 length) override;
         void conflict(u64 number, Error error) override;
+        void send_to_alternative(u8 const* bytes, u32 length) override;
         /// What its clock says; and when it will say that.
         Instant clock(Instant t) const {
             return Instant{} + clock_ahead + (t - Instant{}) / 1000 * (1000 + clock_fast);
@@ -79,6 +87,19 @@ private:
     };
 
     void send(u64 agent, u8 const* bytes, u32 length) override;
+    void send_to_alternative(u8 const* bytes, u32 length) override;
+    void send_to_agent(u64 agent, u8 const* bytes, u32 length) override;
+    void send_to_server(u8 const* bytes, u32 length) override;
+    void conflict(u64 agent, u64 number, Error error) override;
+    /// Through the network behind the servers, which is no better.
+    void carry_to(std::function<void(std::vector<u8> const&)> const& whom, u8 const* bytes,
+                  u32 length);
+    void start_alternate();
+    void stop_alternate();
+    void lose_alternate();
+    void lose_both();
+    void poke_alternate();
+    void lose_memory(Image& image, std::vector<simulator::Event>& trace);
     void carry(u32 agent, bool to_server, u8 const* bytes, u32 length);
     void deliver(u32 agent, bool to_server, std::vector<u8> bytes);
     void at(Instant t, std::function<void()> f) { events_.push({t, ++events_made_, std::move(f)}); }
@@ -146,9 +167,16 @@ private:
         std::unique_ptr<Server> server;
         Instant paused;  // until then it does nothing, and its commands do not reach the disks
     } former_;
+    Image second_image_;  // the alternative server's own array
+    std::vector<simulator::Event> second_trace_;
+    Memory third_memory_;
+    std::unique_ptr<u8[]> alternate_memory_;
+    std::unique_ptr<Machine> second_machine_;
+    std::unique_ptr<Alternate> alternate_;
     Memory second_memory_;
     Memory* store_memory_ = &memory_;
     Memory* other_memory_ = &second_memory_;
+    Instant last_deposit_;
     Instant unsettled_;  // when an agent last had something to replay
     bool halting_ = false;
     Duration loss_window_;
@@ -174,6 +202,7 @@ AgentOptions agent_options() {
     o.log_operations = 48;
     o.log_bytes = 128 * 1024;
     o.files = 256;
+    o.alternative_after = Duration::ms(500);
     return o;
 }
 
@@ -183,9 +212,17 @@ ServerOptions server_options(bool ups) {
     o.touched = 512;
     o.lease = Duration::s(1);
     o.absent_max = Duration::s(60);
+    o.alternative = true;
     o.ups = ups;
     o.hold_up = Duration::s(4);
     o.degraded_bytes_per_s = 2'000'000;
+    return o;
+}
+
+AlternateOptions alternate_options() {
+    AlternateOptions o;
+    o.agents = agents;
+    o.again = Duration::ms(50);
     return o;
 }
 
@@ -196,8 +233,11 @@ System::System(u64 seed, BlockPool& pool, Memory& memory)
       memory_(memory),
       ups_(random_.chance(2)),
       bad_disk_(static_cast<u32>(random_.below(disks))),
-      shared_(random_.chance(2)) {
+      shared_(random_.chance(2)),
+      second_image_(blocks_for(64)) {
     format(image, pool_, {.seed = seed});
+    format(second_image_, pool_, {.seed = seed + 1});
+    alternate_memory_ = std::make_unique<u8[]>(Alternate::memory_needed(alternate_options()));
     for (u32 i = 0; i < agents; ++i) {
         node_[i].system = this;
         node_[i].index = i;
@@ -233,6 +273,59 @@ void System::carry(u32 agent, bool to_server, u8 const* bytes, u32 length) {
         Duration const d = random_.chance(30) ? some_ms(20, 2000) : some_ms(0, 2);
         at(now_ + d, [this, agent, to_server, message] { deliver(agent, to_server, message); });
     }
+}
+
+void System::carry_to(std::function<void(std::vector<u8> const&)> const& whom, u8 const* bytes,
+                      u32 length) {
+    if (random_.chance(20)) return;
+    for (u32 copies = random_.chance(20) ? 2 : 1; copies > 0; --copies) {
+        std::vector<u8> message(bytes, bytes + length);
+        if (random_.chance(100)) {
+            message[random_.below(length)] ^= static_cast<u8>(1 + random_.below(255));
+        }
+        Duration const d = random_.chance(30) ? some_ms(20, 2000) : some_ms(0, 2);
+        // The network is without power, too.
+        at(now_ + d, [this, whom, message, power = faults.power] {
+            if (power == faults.power) whom(message);
+        });
+    }
+}
+
+void System::Node::send_to_alternative(u8 const* bytes, u32 length) {
+    system->last_deposit_ = system->now_;
+    system->send_to_alternative(bytes, length);
+}
+
+void System::send_to_alternative(u8 const* bytes, u32 length) {
+    carry_to(
+        [this](std::vector<u8> const& m) {
+            if (!alternate_) return;
+            poke_alternate();
+            alternate_->receive(m.data(), static_cast<u32>(m.size()));
+        },
+        bytes, length);
+}
+
+void System::send_to_agent(u64 agent, u8 const* bytes, u32 length) {
+    carry_to(
+        [this, agent](std::vector<u8> const& m) { deliver(static_cast<u32>(agent - 1), false, m); },
+        bytes, length);
+}
+
+void System::send_to_server(u8 const* bytes, u32 length) {
+    carry_to(
+        [this](std::vector<u8> const& m) {
+            to_former(m);
+            if (!server_) return;
+            if (now_ < server_paused_) return;
+            poke_server();
+            server_->receive(m.data(), static_cast<u32>(m.size()));
+        },
+        bytes, length);
+}
+
+void System::conflict(u64 agent, u64 number, Error error) {
+    node_[agent - 1].conflict(number, error);
 }
 
 void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {
@@ -299,7 +392,7 @@ void System::poke_agent(Node& n) {
         oracle_.durable(n.index, n.promised.front().second);
         n.promised.erase(n.promised.begin());
     }
-    if (n.agent->active()) n.forgiven = false;
+    if (n.agent->active()) n.forgiven = n.relies = false;
     if (!n.asked && n.agent->active() && n.steps < steps_each && now_ >= n.next_step) next_step(n);
 }
 
@@ -414,12 +507,15 @@ u32 System::found_file(Node const& n, std::pair<u64, u32> pair) {
         bool const plain = std::find(could.begin(), could.end(), known->second) != could.end();
         if (plain || oracle_.exists(known->second)) return known->second;
     }
+    u32 found = 0;
     for (u32 number : could) {
         bool mapped = false;
         for (auto const& [p, other] : number_) mapped = mapped || other == number;
-        if (!mapped) return number;
+        if (mapped) continue;
+        if (found != 0 && found != number) return several;
+        found = number;
     }
-    return 0;
+    return found;
 }
 
 /// Names of a listing as the oracle writes them.
@@ -457,12 +553,16 @@ void System::step_done(Node& n) {
         std::pair<u64, u32> const key{ref.pnode, ref.generation};
         if (n.step.op == Op::Create) {
             is_now(key, n.step.made);
+            n.made.push_back(n.step.made);
             o.found = n.step.made;
         } else {
             o.found = found_file(n, key);
-            is_now(key, o.found);
+            o.partial = o.found == several;
+            if (!o.partial) is_now(key, o.found);
         }
-        if (auto const it = n.handle.find(o.found); it != n.handle.end()) {
+        if (o.partial) {
+            n.agent->forget(r.result);
+        } else if (auto const it = n.handle.find(o.found); it != n.handle.end()) {
             n.agent->forget(r.result);
         } else {
             n.handle[o.found] = r.result;
@@ -520,22 +620,58 @@ void System::stop_server(bool) {
     drop_former();
     server_.reset();
     machine_.reset();
+    lose_memory(image, trace_);
+}
+
+void System::lose_memory(Image& on, std::vector<simulator::Event>& trace) {
     u64 covered[disks] = {};
-    for (simulator::Event const& e : trace_) {
+    for (simulator::Event const& e : trace) {
         if (e.kind == EventKind::FlushDone) covered[e.disk] = std::max(covered[e.disk], e.number);
     }
-    for (std::size_t i = trace_.size(); i-- > 0;) {
-        simulator::Event const& e = trace_[i];
-        if (e.kind == EventKind::Write) image.at(e.disk, e.block) = e.before;
+    for (std::size_t i = trace.size(); i-- > 0;) {
+        simulator::Event const& e = trace[i];
+        if (e.kind == EventKind::Write) on.at(e.disk, e.block) = e.before;
     }
     u64 const keep = random_.below(4);
-    for (std::size_t i = 0; i < trace_.size(); ++i) {
-        simulator::Event const& e = trace_[i];
+    for (std::size_t i = 0; i < trace.size(); ++i) {
+        simulator::Event const& e = trace[i];
         if (e.kind != EventKind::Write) continue;
         bool const there = i < covered[e.disk] || keep == 0 || (keep > 1 && random_.chance(2));
-        if (there) image.at(e.disk, e.block) = e.data;
+        if (there) on.at(e.disk, e.block) = e.data;
     }
-    trace_.clear();
+    trace.clear();
+}
+
+void System::start_alternate() {
+    second_machine_ =
+        std::make_unique<Machine>(second_image_, pool_, third_memory_, store_options(false));
+    second_machine_->now = now_;
+    second_machine_->disks.record(&second_trace_);
+    second_machine_->disks.model.timed = true;
+    second_machine_->disks.set_now(now_);
+    if (!second_machine_->mount()) fail("the alternative server's store cannot be mounted");
+    now_ = std::max(now_, second_machine_->now);
+    AlternateOptions const o = alternate_options();
+    Arena arena(alternate_memory_.get(), Alternate::memory_needed(o));
+    alternate_ = std::make_unique<Alternate>(arena, second_machine_->store(), *this, o);
+    alternate_->start(now_);
+}
+
+void System::stop_alternate() {
+    handed_back += alternate_ ? alternate_->handed_back() : 0;
+    alternate_.reset();
+    second_machine_.reset();
+    lose_memory(second_image_, second_trace_);
+}
+
+void System::poke_alternate() {
+    if (!alternate_) return;
+    Machine& m = *second_machine_;
+    while (m.disks.busy() && m.disks.next_completion() <= now_) m.disks.step();
+    m.disks.set_now(now_);
+    m.now = now_;
+    m.store().advance(now_);
+    alternate_->advance(now_);
 }
 
 void System::poke_server() {
@@ -617,7 +753,8 @@ void System::lose_server() {
     }
     ++faults.server;
     stop_server(false);
-    at(now_ + some_ms(10, 2500), [this] {
+    if (alternate_ && random_.chance(2)) at(now_ + some_ms(400, 2000), [this] { lose_both(); });
+    at(now_ + some_ms(10, random_.chance(2) ? 2500 : 6000), [this] {
         if (!start_server()) fail("the store cannot be mounted");
     });
 }
@@ -633,16 +770,61 @@ void System::lose_agent() {
     at(now_ + some_ms(10, 2500), [this, &n] { start_agent(n); });
 }
 
+/// While the server is gone, an agent whose operations are all at the alternative one.
+void System::lose_both() {
+    if (server_ || !alternate_) return;
+    Node* found = nullptr;
+    for (Node& n : node_) {
+        if (!n.agent || n.forgiven) return;
+        bool const only = n.agent->durable() < n.agent->acknowledged();
+        if (only && n.agent->all_deposited()) found = &n;
+    }
+    if (!found) return;
+    ++faults.both;
+    Node& n = *found;
+    stop_agent(n);
+    n.relies = true;
+    // What it has made may have other numbers when it is handed back, and nobody is told.
+    std::erase_if(number_, [&](auto const& e) {
+        return std::find(n.made.begin(), n.made.end(), e.second) != n.made.end();
+    });
+    at(now_ + some_ms(10, 2500), [this, &n] { start_agent(n); });
+}
+
+void System::lose_alternate() {
+    bool needed = !alternate_;
+    for (Node const& n : node_) needed = needed || n.relies;
+    if (needed) {
+        at(now_ + some_ms(50, 500), [this] { lose_alternate(); });
+        return;
+    }
+    ++faults.alternate;
+    stop_alternate();
+    at(now_ + some_ms(10, 1500), [this] { start_alternate(); });
+}
+
 void System::lose_power() {
     // What was replayed may have been executed in another order than before: it has to be on disk.
     bool const replayed = !ups_ && now_ - unsettled_ < Duration::s(8);
-    if (vulnerable() || replayed) {
+    // What the alternative server has would come back after it, more than is promised and in an
+    // order that is not the oracle's.
+    bool const ready = alternate_ && alternate_->ready();
+    bool comes_back = !ready || now_ - last_deposit_ < Duration::s(3);
+    for (Node const& n : node_) {
+        bool const there = ready && n.agent && alternate_->newest(n.index + 1) > n.agent->durable();
+        comes_back = comes_back || there;
+    }
+    if (vulnerable() || replayed || comes_back) {
         at(now_ + some_ms(50, 500), [this] { lose_power(); });
         return;
     }
     ++faults.power;
     for (Node& n : node_) stop_agent(n);
     drop_former();
+    if (alternate_) {
+        stop_alternate();
+        at(now_ + some_ms(10, 1500), [this] { start_alternate(); });
+    }
     if (ups_) {
         server_paused_ = now_;
         server_->power_failing();
@@ -735,6 +917,7 @@ void System::plan() {
     some([this] { hurt_disk(); });
     some([this] { pause(); });
     some([this] { take_over(); });
+    some([this] { lose_alternate(); });
     some([this] {
         ++faults.network;
         partition_until_[random_.below(agents)] = now_ + some_ms(50, 4000);
@@ -775,6 +958,14 @@ void System::advance() {
         }
         next = std::min(next, std::max(t, former_.paused));
     }
+    if (alternate_) {
+        next = std::min(next, std::max(alternate_->next_deadline(), now_ + Duration::ms(1)));
+        next = std::min(next,
+                        std::max(second_machine_->store().next_deadline(), now_ + Duration::ms(1)));
+        if (second_machine_->disks.busy()) {
+            next = std::min(next, second_machine_->disks.next_completion());
+        }
+    }
     for (Node& n : node_) {
         if (!n.agent) continue;
         Instant t = n.when(n.agent->next_deadline());
@@ -798,6 +989,7 @@ void System::advance() {
         poke_server();
     }
     poke_former();
+    poke_alternate();
     for (Node& n : node_) {
         if (!n.agent || now_ < n.paused_until) continue;
         n.agent->advance(n.clock(now_));
@@ -806,6 +998,7 @@ void System::advance() {
 }
 
 std::string System::run() {
+    start_alternate();
     if (!start_server()) return "the first mount";
     for (Node& n : node_) start_agent(n);
     plan();
@@ -827,6 +1020,7 @@ std::string System::run() {
         }
         if (now_ < server_paused_) now_ = server_paused_;
         drop_former();
+        stop_alternate();
         machine_->now = now_;
         machine_->disks.set_now(now_);
         machine_->pump();
@@ -855,6 +1049,7 @@ RowResult row_agents(RowOptions const& o) {
     Faults sum;
     AgentStatistics cached;
     u64 recalls = 0;
+    u64 handed_back = 0;
     r.passed = true;
     std::string violation;
     for (; r.count < count && r.passed; ++r.count) {
@@ -882,6 +1077,9 @@ RowResult row_agents(RowOptions const& o) {
         sum.agent += system.faults.agent;
         sum.takeover += system.faults.takeover;
         recalls += system.recalls;
+        handed_back += system.handed_back;
+        sum.both += system.faults.both;
+        sum.alternate += system.faults.alternate;
         cached.names += system.cached.names;
         cached.absences += system.cached.absences;
         cached.attributes += system.cached.attributes;
@@ -904,14 +1102,20 @@ RowResult row_agents(RowOptions const& o) {
         r.passed = false;
         violation = "\nfirst violation: something was never answered from a cache";
     }
-    char text[600];
+    if (r.passed && r.count >= 100 && handed_back == 0) {
+        r.passed = false;
+        violation = "\nfirst violation: the alternative server has never handed anything back";
+    }
+    char text[800];
     std::snprintf(
         text, sizeof text,
         "row 5, whole systems: %llu schedules of %u agents, %llu operations, faults: %u of "
         "network, %u of server, %u of agents, %u of disks, %u of power, %u pauses, %u of disks "
         "taken over, %llu "
         "checked, %.1f s, %.1f/s\n  of caches: %llu names, %llu absences, %llu attributes, %llu "
-        "data and %llu listings answered, %llu asked for; %llu recalls, %llu leases ended",
+        "data and %llu listings answered, %llu asked for; %llu recalls, %llu leases ended\n"
+        "  of the alternative server: lost %u times; %u agents lost while the server was gone, "
+        "%llu operations handed back",
         static_cast<unsigned long long>(r.count), agents, static_cast<unsigned long long>(steps),
         sum.network, sum.server, sum.agent, sum.disks, sum.power, sum.pause, sum.takeover,
         static_cast<unsigned long long>(checked), r.seconds,
@@ -921,7 +1125,8 @@ RowResult row_agents(RowOptions const& o) {
         static_cast<unsigned long long>(cached.data),
         static_cast<unsigned long long>(cached.listings),
         static_cast<unsigned long long>(cached.asked), static_cast<unsigned long long>(recalls),
-        static_cast<unsigned long long>(cached.voided));
+        static_cast<unsigned long long>(cached.voided), sum.alternate, sum.both,
+        static_cast<unsigned long long>(handed_back));
     r.text = text + violation;
     return r;
 }

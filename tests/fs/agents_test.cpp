@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fs/agent/agent.h"
+#include "fs/server/alternate.h"
 #include "fs/server/server.h"
 #include "fs/simulator/machine.h"
 
@@ -22,7 +23,7 @@ namespace {
 constexpr u32 agents = 2;
 
 /// A server and two agents on one clock.
-class Agents : public testing::Test, public ServerPort {
+class Agents : public testing::Test, public ServerPort, public AlternatePort {
 protected:
     struct Client final : AgentPort {
         Agents* test = nullptr;
@@ -37,6 +38,9 @@ protected:
             if (!cut) test->to_server_.push_back({index, {bytes, bytes + length}});
         }
         void conflict(u64, Error) override { ++conflicts; }
+        void send_to_alternative(u8 const* bytes, u32 length) override {
+            test->to_alternate_.push_back({bytes, bytes + length});
+        }
         u32 conflicts = 0;
     };
 
@@ -67,6 +71,44 @@ protected:
         server_.emplace(arena, machine_->store(), *this, server_options_);
         server_->start(now_);
     }
+    /// A second server with an array of its own.
+    void start_alternate() {
+        alternate_.reset();
+        if (second_image_.blocks_per_disk == 0) {
+            second_image_ = Image(blocks_for(64));
+            format(second_image_, pool_, {.seed = 2});
+        }
+        second_machine_.emplace(second_image_, pool_, second_memory_);
+        second_machine_->checks = false;
+        second_machine_->now = now_;
+        second_machine_->disks.set_now(now_);
+        ASSERT_TRUE(second_machine_->mount());
+        alternate_memory_.resize(Alternate::memory_needed({}));
+        Arena arena(alternate_memory_.data(), alternate_memory_.size());
+        alternate_.emplace(arena, second_machine_->store(), *this, AlternateOptions{});
+        alternate_->start(now_);
+    }
+    void send_to_agent(u64 agent, u8 const* bytes, u32 length) override {
+        to_agent_.push_back({static_cast<u32>(agent - 1), {bytes, bytes + length}});
+    }
+    void send_to_server(u8 const* bytes, u32 length) override {
+        if (!alternate_cut_) to_server_.push_back({0, {bytes, bytes + length}});
+    }
+    void send_to_alternative(u8 const* bytes, u32 length) override {
+        if (!alternate_cut_) to_alternate_.push_back({bytes, bytes + length});
+    }
+    void conflict(u64 agent, u64 number, Error error) override {
+        EXPECT_NE(error, Error::None);
+        conflicts_.emplace_back(agent, number);
+    }
+    void stop_server() {
+        server_.reset();
+        machine_.reset();
+    }
+    void stop_agent(u32 i) {
+        client_[i].agent.reset();
+        std::erase_if(to_agent_, [&](auto const& m) { return m.first == i; });
+    }
     void start_agent(u32 i) {
         Client& c = client_[i];
         c.memory.resize(Agent::memory_needed(agent_options));
@@ -89,6 +131,18 @@ protected:
                 server_->run();
             }
             ++quiet;
+            if (alternate_) {
+                second_machine_->pump();
+                alternate_->run();
+            }
+            while (!to_alternate_.empty()) {
+                std::vector<u8> const bytes = to_alternate_.front();
+                to_alternate_.pop_front();
+                if (alternate_) {
+                    alternate_->receive(bytes.data(), static_cast<u32>(bytes.size()));
+                }
+                quiet = 0;
+            }
             while (!to_server_.empty()) {
                 auto const [who, bytes] = to_server_.front();
                 to_server_.pop_front();
@@ -99,6 +153,7 @@ protected:
                 auto const [who, bytes] = to_agent_.front();
                 to_agent_.pop_front();
                 Client& c = client_[who];
+                if (!c.agent) continue;
                 if (c.paused) {
                     to_agent_.push_back({who, bytes});
                     continue;
@@ -107,7 +162,9 @@ protected:
                 quiet = 0;
             }
         }
-        for (Client& c : client_) c.agent->check_invariants();
+        for (Client& c : client_) {
+            if (c.agent) c.agent->check_invariants();
+        }
     }
     void pass(Duration d) {
         Instant const end = now_ + d;
@@ -119,8 +176,14 @@ protected:
                 machine_->store().advance(now_);
                 server_->advance(now_);
             }
+            if (alternate_) {
+                second_machine_->now = now_;
+                second_machine_->disks.set_now(now_);
+                second_machine_->store().advance(now_);
+                alternate_->advance(now_);
+            }
             for (Client& c : client_) {
-                if (!c.paused) c.agent->advance(now_);
+                if (c.agent && !c.paused) c.agent->advance(now_);
             }
             settle();
         }
@@ -206,8 +269,18 @@ protected:
         return f;
     }
 
-    static constexpr AgentOptions agent_options{
-        .log_operations = 4096, .log_bytes = 48 << 20, .cache = {8, 32, 32}};
+    static constexpr AgentOptions agent_options{.log_operations = 4096,
+                                                .log_bytes = 48 << 20,
+                                                .cache = {8, 32, 32},
+                                                .alternative_after = Duration::s(12)};
+    Image second_image_;
+    Memory second_memory_;
+    std::optional<Machine> second_machine_;
+    std::vector<u8> alternate_memory_;
+    std::optional<Alternate> alternate_;
+    bool alternate_cut_ = false;  // from the server
+    std::deque<std::vector<u8>> to_alternate_;
+    std::vector<std::pair<u64, u64>> conflicts_;
     BlockPool pool_;
     Memory memory_;
     Image image_;
@@ -502,6 +575,167 @@ TEST_F(Agents, most_of_what_dies_within_the_write_delay_reaches_no_disk_and_make
     EXPECT_LE(written, live + doomed * 35 / 100 + directory);
 }
 
+// --- the alternative server ----------------------------------------------------------------------
+
+ServerOptions with_alternative() {
+    ServerOptions o;
+    o.alternative = true;
+    return o;
+}
+
+// Given an agent whose operations are in the server's memory and its own, when the server is lost
+// and then the agent, then the alternative server hands them back, also those on a file that has
+// another number now.
+TEST_F(Agents, what_two_losses_would_cost_comes_back_from_the_alternative_server) {
+    begin(with_alternative());
+    start_alternate();
+    for (u32 i = 0; i < 5; ++i) {
+        FileHandle const f = create(0, "lost" + std::to_string(i)).result;
+        EXPECT_TRUE(write(0, f, "content " + std::to_string(i)).done);
+    }
+    EXPECT_TRUE(ask(0, request(Op::Unlink, "lost0")).done);
+    EXPECT_TRUE(create(1, "other").done);
+    stop_server();
+    EXPECT_FALSE(client_[0].agent->all_deposited());
+    pass(Duration::s(14));
+    EXPECT_TRUE(client_[0].agent->all_deposited());
+    EXPECT_GT(alternate_->kept(), 0u);
+    // It has them on its disks, not only in its memory.
+    start_alternate();
+    pass(Duration::ms(300));
+    EXPECT_GT(alternate_->kept(), 0u);
+    stop_agent(0);
+    start_server();
+    // Agent 1 replays first, and its file has the number that one of the others had.
+    pass(Duration::s(4));
+    EXPECT_TRUE(server_->grace());
+    start_agent(0);
+    pass(Duration::s(6));
+    EXPECT_TRUE(client_[0].agent->active());
+    EXPECT_EQ(alternate_->handed_back(), 11u);
+    EXPECT_TRUE(conflicts_.empty());
+    // The server has them on disk; agent 1 lives, and has its operation itself.
+    EXPECT_EQ(alternate_->newest(1), 0u);
+    EXPECT_EQ(alternate_->newest(2), incarnation_start(1) + 1);
+    EXPECT_EQ(lookup(0, "lost0").error, Error::NoEntry);
+    for (u32 i = 1; i < 5; ++i) {
+        FileHandle const f = lookup(0, "lost" + std::to_string(i)).result;
+        ASSERT_NE(f, no_handle);
+        EXPECT_EQ(text(read(0, f)), "content " + std::to_string(i));
+    }
+    EXPECT_EQ(lookup(0, "other").error, Error::None);
+}
+
+TEST_F(Agents, a_hand_back_that_the_server_dies_in_begins_again) {
+    begin(with_alternative());
+    start_alternate();
+    for (u32 i = 0; i < 5; ++i) {
+        FileHandle const f = create(0, "lost" + std::to_string(i)).result;
+        EXPECT_TRUE(write(0, f, "content " + std::to_string(i)).done);
+    }
+    stop_server();
+    pass(Duration::s(14));
+    stop_agent(0);
+    start_server();
+    pass(Duration::s(4));
+    start_agent(0);
+    // Some have been executed when it dies again, and none of that was on disk.
+    u64 const some = alternate_->handed_back();
+    for (u32 i = 0; i < 5000 && alternate_->handed_back() < some + 3; ++i) {
+        now_ += Duration::ms(1);
+        server_->advance(now_);
+        client_[0].agent->advance(now_);
+        second_machine_->pump();
+        alternate_->advance(now_);
+        if (!to_server_.empty()) {
+            auto const m = to_server_.front();
+            to_server_.pop_front();
+            server_->receive(m.second.data(), static_cast<u32>(m.second.size()));
+            machine_->pump();
+            server_->run();
+        }
+        if (!to_alternate_.empty()) {
+            auto const m = to_alternate_.front();
+            to_alternate_.pop_front();
+            alternate_->receive(m.data(), static_cast<u32>(m.size()));
+            second_machine_->pump();
+            alternate_->run();
+        }
+    }
+    EXPECT_EQ(alternate_->handed_back(), some + 3);
+    stop_server();
+    to_server_.clear();
+    to_alternate_.clear();
+    start_server();
+    pass(Duration::s(10));
+    EXPECT_TRUE(conflicts_.empty());
+    EXPECT_EQ(alternate_->kept(), 0u);
+    for (u32 i = 0; i < 5; ++i) {
+        AgentRequest const& r = lookup(0, "lost" + std::to_string(i));
+        ASSERT_TRUE(r.done);
+        ASSERT_NE(r.result, no_handle);
+        EXPECT_EQ(text(read(0, r.result)), "content " + std::to_string(i));
+    }
+}
+
+TEST_F(Agents, a_hand_back_that_the_server_dies_after_is_made_again) {
+    begin(with_alternative());
+    start_alternate();
+    FileHandle const f = create(0, "lost").result;
+    EXPECT_TRUE(write(0, f, "content").done);
+    stop_server();
+    pass(Duration::s(14));
+    stop_agent(0);
+    start_server();
+    pass(Duration::s(4));
+    start_agent(0);
+    pass(Duration::ms(50));
+    // It is not heard until all is executed again, and so not flushed for its sake.
+    client_[0].cut = true;
+    pass(Duration::s(3));
+    EXPECT_EQ(alternate_->handed_back(), 2u);
+    EXPECT_GT(alternate_->kept(), 0u);
+    stop_server();
+    start_server();
+    client_[0].cut = false;
+    pass(Duration::s(8));
+    EXPECT_TRUE(client_[0].agent->active());
+    EXPECT_EQ(alternate_->kept(), 0u);
+    FileHandle const again = lookup(0, "lost").result;
+    ASSERT_NE(again, no_handle);
+    EXPECT_EQ(text(read(0, again)), "content");
+}
+
+// Given operations of a lost agent at an alternative server that the restarted server cannot reach,
+// when the next incarnation has begun without them, then each of them is named as lost.
+TEST_F(Agents, what_the_alternative_server_hands_back_too_late_is_named) {
+    ServerOptions o = with_alternative();
+    o.absent_max = Duration::s(12);
+    begin(o);
+    start_alternate();
+    EXPECT_TRUE(create(0, "x").done);
+    EXPECT_TRUE(create(0, "y").done);
+    stop_server();
+    pass(Duration::s(14));
+    stop_agent(0);
+    alternate_cut_ = true;
+    start_server();
+    start_agent(0);
+    pass(Duration::s(20));
+    EXPECT_FALSE(client_[0].agent->active());  // it waits for what may come
+    pass(Duration::s(8));
+    EXPECT_TRUE(client_[0].agent->active());
+    EXPECT_TRUE(create(1, "x").done);
+    EXPECT_TRUE(conflicts_.empty());
+    alternate_cut_ = false;
+    pass(Duration::s(3));
+    ASSERT_EQ(conflicts_.size(), 2u);
+    EXPECT_EQ(conflicts_[0], std::make_pair(u64{1}, incarnation_start(1) + 1));
+    EXPECT_EQ(conflicts_[1], std::make_pair(u64{1}, incarnation_start(1) + 2));
+    EXPECT_EQ(alternate_->kept(), 0u);
+    EXPECT_EQ(alternate_->handed_back(), 0u);
+}
+
 // --- peers that are nothing but their messages ---------------------------------------------------
 
 /// Three agents of messages at a server; a mount begins each time, so that nothing is in memory.
@@ -677,8 +911,11 @@ TEST_F(Grants, say_how_far_the_agents_operations_were_when_it_was_read) {
 
 /// A server of messages, in session 1, that gives leases.
 struct OnlyMessages final : AgentPort {
-    static constexpr AgentOptions options{
-        .log_operations = 8, .log_bytes = 4096, .files = 8, .cache = {8, 16, 16}};
+    static constexpr AgentOptions options{.log_operations = 8,
+                                          .log_bytes = 4096,
+                                          .files = 8,
+                                          .cache = {8, 16, 16},
+                                          .alternative_after = {}};
     OnlyMessages() : bytes(Agent::memory_needed(options)), out(message_bytes_max) {
         Arena arena(bytes.data(), bytes.size());
         agent.emplace(arena, *this, options, 1, 1);

@@ -533,7 +533,7 @@ TEST_F(Promises, an_agent_without_an_answer_learns_what_it_made_though_another_h
 /// A server that is nothing but its messages, in session 1.
 struct AServer final : AgentPort {
     static constexpr AgentOptions options{
-        .log_operations = 8, .log_bytes = 4096, .files = 8, .cache = {}};
+        .log_operations = 8, .log_bytes = 4096, .files = 8, .cache = {}, .alternative_after = {}};
     AServer() : bytes(std::make_unique<u8[]>(Agent::memory_needed(options))) {
         Arena arena(bytes.get(), Agent::memory_needed(options));
         agent.emplace(arena, *this, options, 1, 1);

@@ -30,8 +30,11 @@ enum Control : u8 {
 };
 
 constexpr ServerOptions server_options{.sessions = 3, .touched = 64};
-constexpr AgentOptions agent_options{
-    .log_operations = 8, .log_bytes = 2 * message_data_max, .files = 16, .cache = {4, 8, 4}};
+constexpr AgentOptions agent_options{.log_operations = 8,
+                                     .log_bytes = 2 * message_data_max,
+                                     .files = 16,
+                                     .cache = {4, 8, 4},
+                                     .alternative_after = {}};
 
 /// A store as it is after its first mount, to begin each input with, and memory that all share.
 struct Beginning {
@@ -163,7 +166,7 @@ void message(System& s, u8 control, std::vector<u8> in) {
     std::memcpy(&m, in.data(), sizeof m);
     m.magic = message_magic;
     m.version = message_version;
-    m.kind = static_cast<MessageKind>(1 + static_cast<u32>(m.kind) % 16);
+    m.kind = static_cast<MessageKind>(1 + static_cast<u32>(m.kind) % 22);
     if (control & own) {
         m.agent = 1 + m.agent % 3;
         m.incarnation = s.incarnation;
