@@ -252,6 +252,19 @@ void servers_die(std::string_view server_argument, char mode, std::uint64_t kill
     sys::domain_destroy(client);
 }
 
+/// A client that only sleeps is told when its server dies.
+void idle_client_is_told() {
+    auto const server = party("bound_server0", "iwork");
+    auto const client = party("bound_client0", "s work");
+    Thread::sleep_until(now() + Duration::ms(3));
+    if (!expect(lives(client), "the client ended", status(client).exit_code)) return;
+    sys::domain_destroy(server);
+    auto const told = wait_for([&] { return !lives(client); }, Duration::ms(1));
+    expect(told && status(client).exit_code == kDone, "the death is not told",
+           status(client).exit_code);
+    sys::domain_destroy(client);
+}
+
 /// Clients that name ranges by hand and write into what is read, beside one that grants as it
 /// should; each is killed in the middle.
 void hostile_grants(std::uint64_t kills) {
@@ -421,6 +434,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     probe("binder.client_of_worker_dies", [&] { clients_die("wwork", "d1 work", kills); });
     probe("binder.server_dies", [&] { servers_die("iwork", 'd', kills); });
     probe("binder.server_without_donation_dies", [&] { servers_die("iwork", 'a', kills); });
+    probe("binder.server_of_watching_client_dies", [&] { servers_die("iwork", 'e', kills); });
     probe("binder.server_with_worker_dies", [&] { servers_die("wwork", 'd', kills); });
     probe("binder.granting_client_dies", [&] { clients_die("gwork", "g1 work", kills); });
     probe("binder.granting_client_of_worker_dies", [&] { clients_die("vwork", "g1 work", kills); });
@@ -432,6 +446,7 @@ extern "C" void nem_main(abi::Environment const& env) {
         probe("binder.flooded_server", flooded_server);
         probe("binder.sleeper_wakes_during_call", sleeper_wakes_during_call);
         probe("binder.calls_cancelled", calls_cancelled);
+        probe("binder.idle_client_is_told", idle_client_is_told);
         probe("binder.many_bindings", [&] { many_bindings(bindings); });
     }
     // Leaves a few behind, which later introductions would replace.

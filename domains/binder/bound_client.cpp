@@ -18,6 +18,10 @@
 //   y  binds to a Digest, and for ever names ranges by hand that are and are not its own, and
 //   writes
 //      into them while they are read
+//   e  as d, a few calls at a time, and asks to be told of the server's death: it must be, once,
+//   and
+//      before the next call at the latest
+//   s  binds, calls once, and sleeps until it is told of the server's death; exits with 0x600
 //   v  binds, calls each operation and unbinds; w the same with a Digest. Exits with 0x600 and how
 //      many endpoints the server has in use while this client is bound to what it holds
 //   h  computes for ever
@@ -239,6 +243,53 @@ Failure grant(binder::Bound& bound, Random& random, std::uint64_t rounds = UINT6
     return Failure::None;
 }
 
+/// What is told of the servers' deaths.
+struct Told {
+    static void death(void* self) {
+        auto& told = *static_cast<Told*>(self);
+        told.times = told.times + 1;
+    }
+    std::uint64_t volatile times = 0;
+};
+
+/// The server has died, as a call said or as was told: both hold, and it was told once.
+void death_is_told(binder::Bound& bound, Told const& told) {
+    // That it is dead is so before everybody has been told.
+    for (auto const end = now() + Duration::us(200); told.times == 0 && now() < end;)
+        Thread::sleep_until(now() + Duration::us(5));
+    if (told.times != 1 || !bound.is_dead()) sys::exit(0xf00 + told.times);
+    auto const why = call(bound, 1);
+    if (why != Failure::PeerDead) sys::exit(0x300 + static_cast<std::uint64_t>(why));
+}
+
+/// Calls and sleeps in turn until it is told that the server has died.
+void call_until_told(binder::Bound& bound) {
+    // Stays from one binding to the next: it may die while it is being bound to.
+    static Told told;
+    bound.client().watch({&Told::death, &told});
+    for (std::uint64_t i = 0; told.times == 0; ++i) {
+        auto const why = call(bound, 1 + i % 4);
+        if (why == Failure::PeerDead) break;
+        if (why != Failure::None) sys::exit(0x300 + static_cast<std::uint64_t>(why));
+        if (i % 2 == 0) Thread::sleep_until(now() + Duration::us(5));
+        // Asked for, it is known at once; the event is as good as here.
+        if (bound.is_dead()) break;
+    }
+    death_is_told(bound, told);
+    told.times = 0;
+}
+
+[[noreturn]] void sleep_until_told(binder::Session& session, std::string_view name) {
+    auto& bound = *new (bound_memory) binder::Bound;
+    static Told told;
+    bound.client().watch({&Told::death, &told});
+    bind(session, bound, name, 16);
+    if (call(bound, 1) != Failure::None) sys::exit(0xbad);
+    while (told.times == 0) Thread::sleep_until(now() + Duration::us(20));
+    death_is_told(bound, told);
+    sys::exit(0x600);
+}
+
 /// The next binding after somebody's death serves as ever; how many endpoints the server has.
 [[noreturn]] void verify(binder::Session& session, std::string_view name, bool grants) {
     auto& bound = *new (bound_memory) binder::Bound;
@@ -331,6 +382,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (env.arguments[0] == 't') jobs_beside_sleeper(session, count, name);
     if (env.arguments[0] == 'c') cancelled(session, count, name);
     if (env.arguments[0] == 'y') ranges_by_hand(session, name);
+    if (env.arguments[0] == 's') sleep_until_told(session, name);
     if (env.arguments[0] == 'v' || env.arguments[0] == 'w')
         verify(session, name, env.arguments[0] == 'w');
     auto& bound = *new (bound_memory) binder::Bound;
@@ -349,7 +401,11 @@ extern "C" void nem_main(abi::Environment const& env) {
     for (std::uint64_t i = 0; i < count; ++i) {
         bind(session, bound, name, 16);
         bound.client().set_donation(env.arguments[0] != 'a');
-        auto const why = call(bound);
+        auto why = Failure::PeerDead;
+        if (env.arguments[0] == 'e')
+            call_until_told(bound);
+        else
+            why = call(bound);
         if (why != Failure::PeerDead) sys::exit(0x300 + static_cast<std::uint64_t>(why));
         session.unbind(bound);
         nothing_left(before);

@@ -95,8 +95,8 @@ public:
 
     invocation::CallClient& client() { return client_; }
     bool is_bound() const { return binding_ != 0; }
-    /// Whether calls fail because the server is gone: unbind, and bind anew.
-    bool is_dead() const { return client_.is_dead(); }
+    /// Whether the server is gone, asked for now: unbind, and bind anew.
+    bool is_dead() const override { return client_.is_dead(); }
     /// How much room for granted arguments the next bind asks for: whole pages are made of it, paid
     /// from this domain's limit at the binder; shape() says how much the server has allowed.
     /// Without: as much as one call of the interface takes. units: bytes, at most
@@ -154,6 +154,7 @@ struct WayBack final : DomainHandleLink {
     Result<void, Failure> reach() override;
     bool release(std::uint32_t number, std::uint32_t count) override;
     void wanted() override;
+    bool is_dead() const override { return has_failed || (is_connected && bound.is_dead()); }
 };
 
 /// One client of an Offered.

@@ -85,6 +85,19 @@ void owners_die(std::uint64_t kills) {
     sys::domain_destroy(client);
 }
 
+/// Who holds a token and sleeps is told when the vault dies.
+void idle_holder_is_told() {
+    auto const server = party("vault_server0", "vault");
+    auto const client = party("vault_client0", Argument('s', 0));
+    Thread::sleep_until(now() + Duration::ms(3));
+    if (!expect(lives(client), "the client ended", status(client).exit_code)) return;
+    sys::domain_destroy(server);
+    auto const told = wait_for([&] { return !lives(client); }, Duration::ms(1));
+    expect(told && status(client).exit_code == kDone, "the death is not told",
+           status(client).exit_code);
+    sys::domain_destroy(client);
+}
+
 void hostile_clients(std::uint64_t kills) {
     auto const server = party("vault_server0", "vault");
     auto const holder = party("vault_client1", Argument('h', 0));
@@ -124,6 +137,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (!only_kills) probe("handles.every_kind", every_kind);
     probe("handles.holder_dies", [&] { holders_die(kills); });
     probe("handles.owner_dies", [&] { owners_die(kills); });
+    if (!only_kills) probe("handles.idle_holder_is_told", idle_holder_is_told);
     if (!only_kills) probe("handles.forged", [&] { hostile_clients(kills / 4); });
     end_probes();
 }

@@ -7,6 +7,9 @@
 //   d  as l, and comes through NUMBER deaths of the vault; exits with 0x600
 //   v  the same with "vault" once; exits with 0x600 and how many endpoints the vault has in use
 //      while this client is bound to what it holds
+//   s  holds a token and sleeps until it is told of the vault's death; then the token is dead,
+//   without
+//      a call. Exits with 0x600
 //   h  holds tokens of the vault's, the vault holds one of its own, and both are asked for ever
 //   x  handles and releases of anybody's making, for ever
 // Exits with 0xe00 and a number when so many endpoints of a binding that is over are still in use.
@@ -203,6 +206,21 @@ void everything(User& user) {
     sys::exit(0x600 + *used);
 }
 
+/// Knows of the vault's death, and that of its token, without a call.
+[[noreturn]] void sleep(User& user) {
+    static bool volatile told = false;
+    user.vault.client().watch({[](void*) { told = true; }, nullptr});
+    bind(user, user.vault, "vault");
+    auto token = Held<Token>::adopt(*Vault(user.vault.client()).make(1));
+    while (!told) {
+        CHECK(!token.is_dead() || user.vault.is_dead());
+        Thread::sleep_until(now() + Duration::us(20));
+    }
+    CHECK(token.is_dead());
+    CHECK(token->value().error() == TokenError::PeerDead);
+    sys::exit(0x600);
+}
+
 /// Has tokens that others may want.
 [[noreturn]] void hold(User& user) {
     bind(user, user.vault, "vault");
@@ -278,6 +296,8 @@ extern "C" void nem_main(abi::Environment const& env) {
             rounds(user, env.arguments[0] == 'd' ? number : 0);
         case 'v':
             verify(user);
+        case 's':
+            sleep(user);
         case 'h':
             hold(user);
         case 'x':

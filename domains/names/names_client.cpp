@@ -47,7 +47,7 @@ Result<SystemNames::Known*, NameError> SystemNames::known(std::uint64_t offer, I
     }
     auto& k = *place;
     k.last_use = ++uses_;
-    if (k.used && k.offer == offer && !k.bound.is_dead()) return &k;
+    if (k.used && k.offer == offer && !k.bound.client().is_known_dead()) return &k;
     session_.unbind(k.bound);
     k.used = true;
     k.offer = offer;

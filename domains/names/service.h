@@ -112,6 +112,10 @@ public:
     names::NameError why() const { return why_; }
     /// How often it has connected.
     std::uint64_t connections() const { return connections_; }
+    /// What is told when the service that this is connected to dies, also between calls: once for
+    /// each connection, activations off. The next call has its error all the same.
+    /// context: threads
+    void watch(invocation::CallClient::Dead hook) { bound_.client().watch(hook); }
     /// The next use connects anew; calls that wait fail with Cancelled. Not for fetched objects.
     void forget();
     /// The next use fetches the object. context: no other thread calls meanwhile

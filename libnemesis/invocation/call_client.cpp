@@ -21,6 +21,7 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
     new (&replies_) RingSink<>(*replies);
     endpoint_ = end.endpoint;
     told_ = told_by(endpoint_);
+    is_death_told_ = false;
     slots_ = shape.slots;
     body_bytes_ = shape.request_bytes;
     reply_bytes_ = shape.reply_bytes;
@@ -37,6 +38,8 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
                        : end.outgoing.subspan(shape.granted_at(), shape.granted_bytes));
     open_ = true;
     set_quick();
+    // Who has died before there was a closure is not told of again.
+    look();
     return {};
 }
 
@@ -53,7 +56,24 @@ void CallClient::close() {
 }
 
 void CallClient::on_event(void* self, std::uint32_t, std::uint64_t) {
-    static_cast<CallClient*>(self)->waiters_.wake_all();
+    auto& client = *static_cast<CallClient*>(self);
+    client.waiters_.wake_all();
+    client.look();
+}
+
+void CallClient::watch(Dead hook) {
+    auto const was_on = state().rw->activations_on;
+    enter_critical();
+    watch_hook_ = hook;
+    // It may be dead already.
+    if (open_) look();
+    leave(was_on);
+}
+
+void CallClient::look() {
+    if (is_death_told_ || watch_hook_.function == nullptr || !peer_is_dead(endpoint_)) return;
+    is_death_told_ = true;
+    watch_hook_.function(watch_hook_.self);
 }
 
 void CallClient::peer_died() {

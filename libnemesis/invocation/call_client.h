@@ -83,12 +83,16 @@ public:
     /// free then. False: that thread waits for no call here. context: threads
     bool cancel(Thread const& caller);
     void on_dead(Dead hook) { dead_hook_ = hook; }
+    /// What is told of the server's death when it comes, also if nobody calls or waits: once for
+    /// each opened end, from a closure or within somebody's call; activations are off. Calls find
+    /// out by themselves, and are told by on_dead. Without a function: nobody
+    /// is.
+    void watch(Dead hook);
     /// What is told when the server has answered that an object is not there (NoSuchObject): the
     /// call was not made, and the object may have gone elsewhere. Activations are off.
     void on_not_there(Dead hook) { not_there_hook_ = hook; }
-    /// Blocks until the server is dead, or this end closed; false: until `until`. context: a
-    /// thread; meanwhile no other thread calls (a call's answer may take the event of the death
-    /// with it)
+    /// Blocks until the server is dead, or this end closed; false: until `until`. Others may call
+    /// meanwhile. context: a thread
     bool wait_for_end(Instant until) { return wait_for_end(until, wakes_); }
     /// As above; false also if wake() has been called since wakes() was `seen`.
     bool wait_for_end(Instant until, std::uint64_t seen);
@@ -100,7 +104,11 @@ public:
         donates_ = on;
         set_quick();
     }
-    bool is_dead() const { return dead_; }
+    /// Whether the server is dead now, broke the protocol, or this end was closed: no call can
+    /// succeed any more. Asks the kernel. context: any of this domain
+    bool is_dead() const { return dead_ || (open_ && peer_is_dead(endpoint_)); }
+    /// Whether a call, or who waits, has found that out: for those who call at once anyway.
+    bool is_known_dead() const { return dead_; }
     std::uint32_t calls_in_flight() const {
         return static_cast<std::uint32_t>(__builtin_popcountll(used_));
     }
@@ -235,6 +243,8 @@ private:
             leave_critical();
     }
     void set_quick() { is_quick_ = used_ == 0 && donates_ && !dead_ && open_; }
+    /// Perhaps the server has died, and somebody is to be told.
+    void look();
     /// Failure::None, or why there is no room for a request; then activations are as before.
     [[gnu::noinline]] Failure make_ready(std::uint32_t body_max, std::uint64_t was_on);
     // These yield the reply's body, with word_ and token_, or null, with why_: so that what the
@@ -275,8 +285,9 @@ private:
     HandleTable* handles_ = nullptr;
     WaitQueue waiters_;
     Waiting* waiting_ = nullptr;
-    Dead dead_hook_, not_there_hook_;
-    std::uint64_t wakes_ = 0;  ///< how often wake() was called
+    Dead dead_hook_, not_there_hook_, watch_hook_;
+    bool is_death_told_ = false;  ///< to watch_hook_
+    std::uint64_t wakes_ = 0;     ///< how often wake() was called
     std::uint64_t word_ = 0, token_ = 0;
     Failure why_ = Failure::None;
     bool donates_ = true;

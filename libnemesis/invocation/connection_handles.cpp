@@ -168,6 +168,13 @@ void ConnectionHandles::let_go(AnyMaillon const& handle) {
     if (--i->held == 0) i->table->unheld(*i);
 }
 
+bool ConnectionHandles::is_dead(AnyMaillon const& handle) {
+    auto const* const i = import_of(handle);
+    if (i == nullptr || i->info == nullptr) return false;
+    auto const* const link = i->table->link_;
+    return i->dead || (link != nullptr && link->is_dead());
+}
+
 void ConnectionHandles::flush() {
     Inside const inside(*this);
     for (Import& i : imports_) {

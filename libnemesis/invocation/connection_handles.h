@@ -66,6 +66,8 @@ public:
     virtual bool release(std::uint32_t number, std::uint32_t count) = 0;
     /// The first imported handle is here, or something waits for flush().
     virtual void wanted() = 0;
+    /// Whether the peer is known to be gone: without a call. False where only calls find out.
+    virtual bool is_dead() const { return false; }
 
 protected:
     HandleLink() = default;
@@ -155,6 +157,10 @@ public:
     /// One more, or one less, wants the object of this maillon, if it is an imported one.
     static void hold(AnyMaillon const& handle);
     static void let_go(AnyMaillon const& handle);
+    /// Whether the domain that this handle came from is gone, so that no call through it can
+    /// succeed; of others than imported ones false. Beyond a domain that forwards only a call
+    /// finds out.
+    static bool is_dead(AnyMaillon const& handle);
     /// Tells the peer what could not be told yet.
     void flush();
 

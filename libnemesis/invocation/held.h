@@ -37,6 +37,9 @@ public:
 
     Maillon<Interface> const& maillon() const { return handle_; }
     Interface* operator->() { return handle_.operator->(); }
+    /// Whether the domain that the handle came from is gone (ConnectionHandles::is_dead); no call
+    /// is made.
+    bool is_dead() const { return ConnectionHandles::is_dead(handle_); }
     explicit operator bool() const { return !(handle_ == Maillon<Interface>()); }
 
 private:

@@ -67,6 +67,8 @@ public:
     Run(std::uint64_t seed, Fate fate)
         : world_(seed),
           fate_(fate),
+          // Half of the runs want to be told of the server's death.
+          is_watched_(world_.random.below(2) == 0),
           workers_(world_.random.below(2) == 0),
           object_(workers_, backlog_),
           shape_(
@@ -84,6 +86,11 @@ public:
             world_.start(world_.client, [this] { call_some(); });
         callers_ = static_cast<int>(threads);
         if (fate_ == Fate::ClientCloses) world_.start(world_.client, [this] { close_and_open(); });
+        if (is_watched_)
+            world_.start(world_.client, [this] {
+                while (!is_open_) world_.step();
+                end_seen_ = client_.wait_for_end(Instant::never());
+            });
         if (fate_ == Fate::CallersCancel) world_.start(world_.client, [this] { cancel_some(); });
         auto const when = world_.random.between(10, 400);
         for (std::int64_t steps = 0; callers_ != 0; ++steps) {
@@ -104,6 +111,15 @@ public:
 private:
     void open_client() {
         auto& rings = *rings_.back();
+        if (is_watched_)
+            client_.watch({[](void* self) {
+                               auto& run = *static_cast<Run*>(self);
+                               ++run.deaths_told_;
+                               EXPECT_EQ(state().rw->activations_on, 0u);
+                               EXPECT_FALSE(run.world_.server.alive) << "told of a death too early";
+                               EXPECT_TRUE(run.client_.is_dead());
+                           },
+                           this});
         ASSERT_TRUE(
             client_.open({Rings::bytes(rings.client), Rings::bytes(rings.server), 0}, shape_));
         client_.set_donation(world_.random.below(4) != 0);
@@ -125,10 +141,12 @@ private:
 
     void call_some() {
         while (!is_served_ && world_.server.alive) world_.step();
-        if (!is_open_) {
-            is_open_ = true;
+        if (!is_opening_) {
+            is_opening_ = true;
             open_client();
+            is_open_ = true;
         }
+        while (!is_open_) world_.step();
         auto const calls = world_.random.between(1, 12);
         for (std::int64_t i = 0; i < calls; ++i) {
             call();
@@ -203,6 +221,11 @@ private:
     void check() {
         for (auto const& [id, times] : object_.made) EXPECT_EQ(times, 1) << "call " << id;
         for (auto const id : unmade_) EXPECT_FALSE(object_.made.contains(id)) << "call " << id;
+        bool const died = fate_ == Fate::ServerDies && !world_.server.alive;
+        if (is_watched_) {
+            EXPECT_EQ(deaths_told_, died ? 1 : 0);
+            EXPECT_TRUE(end_seen_ || !died) << "who waits for the end does not see it";
+        }
         for (auto const byte : closed_) ASSERT_EQ(byte, std::byte{0xa5}) << "written when closed";
         if (fate_ == Fate::ClientDies) {
             if (is_served_)
@@ -242,6 +265,7 @@ public:
 private:
     World world_;
     Fate fate_;
+    bool is_watched_;
     bool workers_;
     Counting object_;
     invocation::BindingShape shape_;
@@ -264,8 +288,10 @@ private:
     invocation::CallClient& client_ = client_end_.client;
     invocation::CallServer& server_ = server_end_.server;
     std::uint64_t ids_ = 0;
+    int deaths_told_ = 0;
+    bool end_seen_ = false;
     int cancels_ = 0, callers_ = 0, gone_ = 0, begun_ = 0, ended_ = 0;
-    bool is_served_ = false, is_open_ = false;
+    bool is_served_ = false, is_opening_ = false, is_open_ = false;
     std::vector<std::uint64_t> unmade_, cancelled_;
     std::span<std::byte> closed_;
 };

@@ -22,4 +22,4 @@ def run(context, manifest="domains/binder/binder.manifest", **machine):
 
 def test_probes(context):
     """Bindings by name, deaths on either side, hostile parties, many bindings."""
-    assert "20 passed, 0 failed" in run(context).text
+    assert "22 passed, 0 failed" in run(context).text

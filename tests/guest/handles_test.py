@@ -22,4 +22,4 @@ def run(context, manifest="domains/handles/handles.manifest", **machine):
 
 def test_probes(context):
     """Every kind of handle; deaths on either side; handles of anybody's making."""
-    assert "4 passed, 0 failed" in run(context).text
+    assert "5 passed, 0 failed" in run(context).text

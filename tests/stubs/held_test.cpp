@@ -34,7 +34,7 @@ struct Side final : DatagramCall, HandleLink {
     Side* other = nullptr;
     std::vector<void*> gone;
     int inside = 0, wants = 0;
-    bool can_release = true;
+    bool can_release = true, peer_dead = false;
     Failure way = Failure::None;
 
     Side() {
@@ -61,6 +61,7 @@ struct Side final : DatagramCall, HandleLink {
         return can_release;
     }
     void wanted() override { ++wants; }
+    bool is_dead() const override { return peer_dead; }
 };
 
 struct HeldHandles : testing::Test {
@@ -139,7 +140,9 @@ TEST_F(HeldHandles, ANumberMeansOneObject) {
 
 TEST_F(HeldHandles, WhatIsHeldWhenTheConnectionEndsIsDeadAndNobodyElses) {
     auto held = Held<Named>::adopt(take(0));
+    EXPECT_FALSE(held.is_dead());
     holder.handles.end();
+    EXPECT_TRUE(held.is_dead());
     EXPECT_EQ(held->name().error(), NamedError::PeerDead);
     EXPECT_FALSE(holder.handles.is_idle());
     // Another connection in the same memory: the place is not used while it is held.
@@ -150,6 +153,15 @@ TEST_F(HeldHandles, WhatIsHeldWhenTheConnectionEndsIsDeadAndNobodyElses) {
     EXPECT_EQ(holder.handles.imported(), 1u);
     other = {};
     EXPECT_TRUE(holder.handles.is_idle());
+}
+
+TEST_F(HeldHandles, AHandleIsDeadWithItsDomainWithoutACall) {
+    Object own;
+    auto held = Held<Named>::adopt(take(0));
+    Held<Named> const mine{Maillon<Named>(&own)}, nobodys;
+    holder.peer_dead = true;
+    EXPECT_TRUE(held.is_dead());
+    EXPECT_FALSE(mine.is_dead() || nobodys.is_dead());
 }
 
 TEST_F(HeldHandles, AReleaseThatHasToWaitIsMadeGood) {
