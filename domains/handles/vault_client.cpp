@@ -127,6 +127,11 @@ Result<void, VaultError> round(User& user, std::uint64_t number) {
     auto const back = TRY(vault.take(1));
     CHECK(back.is_direct() && back.reference() == static_cast<Token*>(&mine));
     TRY_VOID(vault.drop(1));
+    // The same without a reply.
+    mine.number = number + 3;
+    TRY_VOID(vault.put(1, &mine));
+    CHECK(TRY(vault.ask(1)) == number + 3);
+    TRY_VOID(vault.drop(1));
     if (!soon([&] { return mine.let_go > before || user.vault.is_dead(); })) CHECK(false);
     return {};
 }
@@ -161,6 +166,18 @@ void everything(User& user) {
     for (auto& token : many) token = {};
     CHECK(soon([&] { return vault.counts()->tokens == 0; }));
     CHECK(vault.ask(0).error() == VaultError::NoSuchPlace);
+    // Announced are more than the vault has room for, then as many as it has: none stays given.
+    OwnToken shown[10];
+    for (std::size_t const count : {std::size(shown), std::size_t{4}}) {
+        Maillon<Token> all[std::size(shown)];
+        for (std::size_t i = 0; i < count; ++i) all[i] = &shown[i];
+        CHECK(other.show({all, count}).has_value());
+        CHECK(soon([&] {
+            std::uint64_t let_go = 0;
+            for (auto const& token : shown) let_go += token.let_go;
+            return let_go == (count == std::size(shown) ? count : count + std::size(shown));
+        }));
+    }
     // A vault that ends its binding lets go of all at once.
     auto const before = user.mine.let_go;
     for (std::uint32_t i = 0; i < 8; ++i) CHECK(other.keep(i, &user.mine).has_value());

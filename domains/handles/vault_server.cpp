@@ -36,6 +36,11 @@ struct Client final : vault::Vault {
     Result<void, VaultError> drop(std::uint32_t place) override;
     Result<std::uint64_t, VaultError> look(Maillon<Token> const& token) override;
     Result<CountsResult, VaultError> counts() override;
+    Result<void, VaultError> put(std::uint32_t place, Maillon<Token> const& token) override {
+        (void)keep(place, token);
+        return {};
+    }
+    Result<void, VaultError> show(std::span<Maillon<Token> const>) override { return {}; }
 
     bool used = false;
     Held<Token> places[places_max];

@@ -7,11 +7,12 @@
 //   g  comes after the death of a machine that did so: its token's number can be had from nobody,
 //   the
 //      vault's own has gone, and in the end nothing is left; exits with 0
-// Else exits with the line where something was not as it must be.
+// Else exits with 0xbad'0000 and the line where something was not as it must be.
 #include <new>
 
 #include "domains/handles/vault.if.h"
 #include "domains/node/service_names.h"
+#include "domains/parties/check.h"
 #include "libnemesis/invocation/held.h"
 #include "libnemesis/log/log.h"
 #include "libnemesis/memory/pages.h"
@@ -27,12 +28,7 @@ using vault::VaultError;
 constexpr std::uint64_t names_bytes = 16 * 1024;
 constexpr auto allowed = Duration::s(60);
 
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
+using parties::check;
 
 template <typename T>
 T value_of(Result<T, VaultError> const& result, std::uint64_t line) {
@@ -120,6 +116,11 @@ void all_kinds(User& user, Vault& far, std::uint64_t round) {
     CHECK(far.drop(1).has_value(), round);
     CHECK(VALUE(far.ask(2)) == 8000 + round, round);
     CHECK(far.drop(2).has_value(), round);
+    // The same without a reply.
+    user.mine.number = 9000 + round;
+    CHECK(far.put(3, Maillon<Token>(&user.mine)).has_value(), round);
+    CHECK(VALUE(far.ask(3)) == 9000 + round, round);
+    CHECK(far.drop(3).has_value(), round);
     // It is known here that nobody there has it any more.
     wait_for([&] { return user.mine.let_go > let_go; }, __LINE__);
 }

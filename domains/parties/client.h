@@ -8,21 +8,11 @@
 #include <new>
 
 #include "domains/names/names_client.h"
-#include "libnemesis/log/log.h"
+#include "domains/parties/check.h"
 #include "libnemesis/memory/pages.h"
-#include "libnemesis/syscalls.h"
 #include "names/name_space.h"
 
 namespace nemesis::parties {
-
-/// Ends the domain, its exit code and the log naming `line`, unless `holds`.
-inline void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-// The line of the caller is what makes this a macro.
-#define CHECK(holds, what) ::nemesis::parties::check(holds, __LINE__, what)
 
 /// What lives as long as the domain: no destructors are ever run. Derived from by what a client has
 /// besides; its handles come after these.

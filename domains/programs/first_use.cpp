@@ -8,6 +8,7 @@
 #include <new>
 
 #include "domains/names/names_client.h"
+#include "domains/parties/check.h"
 #include "domains/programs/clock.if.h"
 #include "domains/programs/program_starter.h"
 #include "libnemesis/channel.h"
@@ -24,13 +25,6 @@ using invocation::Failure;
 
 constexpr std::uint64_t space_bytes = 16 * 1024;
 constexpr std::string_view name = "global/services/first_use";
-
-void check(bool holds, std::uint64_t line, std::uint64_t what = 0) {
-    if (holds) return;
-    log::line("line ", line, ": ", what);
-    sys::exit(0xbad'0000 + line);
-}
-#define CHECK(holds, what) check(holds, __LINE__, what)
 
 /// All that lives as long as the domain: no destructors are ever run.
 struct Client {

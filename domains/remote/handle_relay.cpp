@@ -244,8 +244,13 @@ std::uint32_t HandleRelay::near_count() const {
 Result<WireHandle, Failure> HandleRelay::out(WireHandle const& wire, HandleTable& table,
                                              remote::PeerId peer, bool is_ours, Gifts& gifts) {
     if (wire.owner == HandleOwner::Nobody) return WireHandle{};
-    auto* const kind = TRY(kind_of(wire.hash));
-    auto const taken = TRY(table.take(wire, kind->info));
+    auto const kind = kind_of(wire.hash);
+    auto const took = kind ? table.take(wire, (*kind)->info) : fail(kind.error());
+    if (!took) {
+        table.refuse(wire);
+        return fail(took.error());
+    }
+    auto const taken = *took;
     if (taken.is_direct()) {
         // One of our own tables' is a far object: there is no other kind here.
         auto const& far = *static_cast<FarObject const*>(taken.reference());
@@ -253,7 +258,7 @@ Result<WireHandle, Failure> HandleRelay::out(WireHandle const& wire, HandleTable
         return WireHandle{HandleOwner::Receiver, far.number, wire.hash};
     }
     bool is_fresh = false;
-    auto const near = near_of(taken, *kind, is_fresh);
+    auto const near = near_of(taken, **kind, is_fresh);
     if (is_ours) ConnectionHandles::let_go(taken);
     if (!near) return fail(near.error());
     gifts.fresh |= (is_fresh ? 1u : 0u) << gifts.count;
@@ -279,6 +284,12 @@ Failure HandleRelay::send_out(std::span<std::byte> body, HandlePlaces const& pla
     return why;
 }
 
+/// A handle that has come and that nobody here gets.
+void HandleRelay::drop_unused(WireHandle const& wire, remote::PeerId peer) {
+    if (wire.owner == HandleOwner::Sender && calls_->node().import(peer, wire.number, now()))
+        calls_->node().drop(peer, wire.number, now());
+}
+
 /// One handle of the other node, as a domain here is told.
 Result<WireHandle, Failure> HandleRelay::in(WireHandle const& wire, HandleTable& table,
                                             remote::PeerId peer) {
@@ -296,9 +307,13 @@ Result<WireHandle, Failure> HandleRelay::in(WireHandle const& wire, HandleTable&
         return fail(Failure::NoSuchObject);
     }
     if (wire.owner != HandleOwner::Sender) return fail(Failure::NoSuchObject);
-    auto* const kind = TRY(kind_of(wire.hash));
-    auto* const far = TRY(far_of(*kind, table, peer, wire.number));
-    auto const given = table.give(AnyMaillon(far, nullptr), kind->info);
+    auto const kind = kind_of(wire.hash);
+    if (!kind) {
+        drop_unused(wire, peer);
+        return fail(kind.error());
+    }
+    auto* const far = TRY(far_of(**kind, table, peer, wire.number));
+    auto const given = table.give(AnyMaillon(far, nullptr), (*kind)->info);
     // Who could not be given it has told that it is unreferenced, if there was nobody else.
     return given;
 }
@@ -312,9 +327,7 @@ Failure HandleRelay::take_in(std::span<std::byte> body, HandlePlaces const& plac
         if (wire.owner == HandleOwner::Nobody) continue;
         if (why != Failure::None) {
             // The rest is dropped; what was given already is.
-            if (wire.owner == HandleOwner::Sender &&
-                calls_->node().import(peer, wire.number, now()))
-                calls_->node().drop(peer, wire.number, now());
+            drop_unused(wire, peer);
             continue;
         }
         auto const given = in(wire, table, peer);
@@ -357,6 +370,12 @@ Served HandleRelay::pass_out(Kind& kind, remote::PeerId peer, std::uint32_t obje
     if (operation == describe_operation || handles == nullptr) return plain();
     if (auto const why = learn_far(kind, peer, object, until); why != Failure::None)
         return served(why);
+    // A caller who is told that his call was not made takes back what it gave; an announcement's
+    // is given back.
+    auto const not_passed = [&](Failure why) {
+        if (reply.data() == nullptr) refuse_handles(*handles, kind.description, operation, body);
+        return served(why);
+    };
     // The client could change the body meanwhile: what is looked at is a copy.
     std::byte copy[body_max];
     HandlePlaces places;
@@ -366,19 +385,21 @@ Served HandleRelay::pass_out(Kind& kind, remote::PeerId peer, std::uint32_t obje
         __builtin_memcpy(copy, body.data(), body.size());
         auto const found =
             find_handles(kind.description, operation, BodyKind::Arguments, {copy, body.size()});
-        if (!found) return served(found.error());
+        if (!found) return not_passed(found.error());
         places = *found;
     } else {
         // Longer ones may have none, wherever the client lets their references lead.
         auto const found = find_handles(kind.description, operation, BodyKind::Arguments, body);
-        if (!found || found->count != 0) return served(Failure::TooLong);
+        if (!found || found->count != 0) return not_passed(Failure::TooLong);
     }
     Served result;
     if (places.count == 0) {
         result = plain();
-    } else if (reply.data() == nullptr) {
-        return {};
     } else {
+        // An announcement that gives something is a call whose reply says nothing: what does not
+        // arrive is known, and taken back.
+        std::byte nothing[8];
+        auto const room = reply.data() != nullptr ? reply : std::span<std::byte>(nothing);
         Critical const critical;
         Gifts gifts;
         std::span<std::byte> const sent(copy, body.size());
@@ -386,7 +407,7 @@ Served HandleRelay::pass_out(Kind& kind, remote::PeerId peer, std::uint32_t obje
             why != Failure::None)
             return served(why);
         bool was_begun = false;
-        auto const got = calls_->call(peer, object, operation, sent, reply, until, status,
+        auto const got = calls_->call(peer, object, operation, sent, room, until, status,
                                       gifts.span(), &was_begun);
         if (!was_begun) take_back(gifts);
         result = got ? Served{status, *got} : served(got.error());
@@ -490,9 +511,7 @@ void HandleRelay::refuse(Kind& kind, Request const& request) {
     Critical const critical;
     for (std::uint32_t i = 0; i < places->count; ++i) {
         auto const wire = load(request.body, places->at[i]);
-        if (wire.owner == HandleOwner::Sender &&
-            calls_->node().import(request.peer, wire.number, now()))
-            calls_->node().drop(request.peer, wire.number, now());
+        drop_unused(wire, request.peer);
     }
     calls_->flush();
 }

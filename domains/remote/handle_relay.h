@@ -15,7 +15,8 @@
 // the counting is the node's (libnemesis/remote): a handle in a message that does not arrive is
 // taken back, and all that a dead or silent node held is let go.
 //
-// Bodies with handles have at most `body_max` bytes; announcements carry none. An interface whose
+// Bodies with handles have at most `body_max` bytes. An announcement with handles goes as a call
+// whose reply is not looked at, and the worker that passes it on waits for that. An interface whose
 // description is longer than a page, or that was not told, is not called through handles or with
 // them. Tables are bounded; when one is full the call fails with NoMemory, and what has come with
 // it is dropped again. Context: threads; tables are touched with activations off.
@@ -159,6 +160,7 @@ private:
     Result<FarObject*, Failure> far_of(Kind& kind, invocation::HandleTable& table,
                                        remote::PeerId peer, std::uint32_t number);
     void drop_far(FarObject& far);
+    void drop_unused(invocation::WireHandle const& wire, remote::PeerId peer);
     NearObject* near_at(std::uint64_t tag);
 
     NodeCalls* calls_;

@@ -39,7 +39,7 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
     open_ = true;
     set_quick();
     // Who has died before there was a closure is not told of again.
-    look();
+    if (watch_hook_.function != nullptr) watch(watch_hook_);
     return {};
 }
 

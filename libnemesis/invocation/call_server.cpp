@@ -316,6 +316,9 @@ bool CallServer::serve_one(bool may_enable) {
             ++refused_;
         } else if (call && is_cancelled(id)) [[unlikely]] {
             result = invocation::served(Failure::Cancelled);
+            if (target != nullptr)
+                handles_->refuse_untaken(*target->info, operation,
+                                         slot.subspan(sizeof(RequestHeader), bytes));
         } else if (target != nullptr) [[likely]] {
             auto const body = slot.subspan(sizeof(RequestHeader), bytes);
             auto const room = call ? reply.subspan(sizeof(ReplyHeader)) : reply;

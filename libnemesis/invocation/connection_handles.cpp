@@ -1,5 +1,7 @@
 #include "libnemesis/invocation/connection_handles.h"
 
+#include "libnemesis/invocation/handle_places.h"
+
 namespace nemesis::invocation {
 namespace {
 
@@ -91,6 +93,7 @@ Result<AnyMaillon, Failure> ConnectionHandles::take_as(WireHandle const& wire,
         if (borrowed) {
             ++i.borrowed;
             borrows_ = true;
+            ++taken_;
         }
         return maillon_of(i);
     };
@@ -99,6 +102,10 @@ Result<AnyMaillon, Failure> ConnectionHandles::take_as(WireHandle const& wire,
         if (own == nullptr) return fail(Failure::NoSuchObject);
         // One of an extension is as good only as that: the pointers differ in meaning.
         if (own->info->hash != info.hash) return fail(Failure::WrongInterface);
+        if (borrowed) {
+            borrows_ = true;
+            ++taken_;
+        }
         if (own->forwarded != nullptr) {
             // Somebody else's, lent for the length of this call by who exports it.
             if (!borrowed) ++own->forwarded->held;
@@ -146,6 +153,7 @@ void ConnectionHandles::unheld(Import& i) {
 void ConnectionHandles::give_borrowed_back() {
     Inside const inside(*this);
     borrows_ = false;
+    taken_ = 0;
     for (Import& i : imports_) {
         if (i.info == nullptr || i.borrowed == 0) continue;
         i.held -= i.borrowed;
@@ -175,8 +183,48 @@ bool ConnectionHandles::is_dead(AnyMaillon const& handle) {
     return i->dead || (link != nullptr && link->is_dead());
 }
 
+void ConnectionHandles::refuse(WireHandle const& wire) {
+    Inside const inside(*this);
+    if (wire.owner != HandleOwner::Sender || link_ == nullptr || link_->release(wire.number, 1))
+        return;
+    // Later; more than there is room for is dropped with the connection.
+    if (refused_count_ < refused_max) refused_[refused_count_++] = wire.number;
+    link_->wanted();
+}
+
+void ConnectionHandles::refuse_untaken(InterfaceInfo const& info, std::uint16_t operation,
+                                       std::span<std::byte const> body) {
+    refuse_handles(*this, info.description, operation, body, taken_);
+}
+
+void refuse_handles(HandleTable& table, std::span<std::uint8_t const> description,
+                    std::uint16_t operation, std::span<std::byte const> body, std::uint32_t taken) {
+    for (std::uint32_t seen = 0;;) {
+        auto const places =
+            find_some_handles(description, operation, BodyKind::Arguments, body, seen);
+        if (!places || places->count == 0) return;
+        seen += places->count;
+        for (std::uint32_t i = 0; i < places->count; ++i) {
+            auto const* const at = body.data() + places->at[i];
+            auto const first = marshal::load_once<std::uint64_t>(at);
+            WireHandle const wire{static_cast<HandleOwner>(static_cast<std::uint32_t>(first)),
+                                  static_cast<std::uint32_t>(first >> 32), 0};
+            if (wire.owner == HandleOwner::Nobody) continue;
+            // They are taken in this order, up to the first that cannot be.
+            if (taken != 0)
+                --taken;
+            else
+                table.refuse(wire);
+        }
+    }
+}
+
 void ConnectionHandles::flush() {
     Inside const inside(*this);
+    while (refused_count_ != 0) {
+        if (link_ == nullptr || !link_->release(refused_[refused_count_ - 1], 1)) return;
+        --refused_count_;
+    }
     for (Import& i : imports_) {
         if (i.info == nullptr || i.held != 0 || i.dead || link_ == nullptr) continue;
         if (!link_->release(i.number, i.references)) return;
@@ -216,6 +264,7 @@ void ConnectionHandles::end() {
     Inside const inside(*this);
     for (Export& e : exports_) forget(e);
     borrows_ = false;
+    refused_count_ = taken_ = 0;
     for (Import& i : imports_) {
         if (i.info == nullptr) continue;
         // What an operation that runs yet has borrowed is not waited for: it has no other holder.

@@ -7,7 +7,8 @@
 // means one object: when it is free again it comes back with another generation, so a stale one is
 // an error. An imported object is one proxy, however often it was given; who keeps it has a Held
 // (held.h), and when nobody has one any more the peer is told how often it was given. A handle that
-// comes as an argument is borrowed until the operation returns. When the connection ends, imports
+// comes as an argument is borrowed until the operation returns; one that cannot be taken, for the
+// table is full or the call not begun, is given back at once. When the connection ends, imports
 // that somebody holds stay, dead, until he lets go: their place is nobody else's object meanwhile.
 //
 // A handle of the peer's own object goes back as its number and is the direct pointer there. A
@@ -75,6 +76,12 @@ protected:
     HandleLink& operator=(HandleLink const&) = default;
     ~HandleLink() = default;
 };
+
+/// Refuses what the arguments of `operation` give, but for the first `taken` of the handles in
+/// them. bound: O(body), times the handles in it
+void refuse_handles(HandleTable& table, std::span<std::uint8_t const> description,
+                    std::uint16_t operation, std::span<std::byte const> body,
+                    std::uint32_t taken = 0);
 
 /// One side's two tables. Invariant: a place is free, or its references are at least 1.
 class ConnectionHandles final : public HandleTable {
@@ -146,6 +153,11 @@ public:
     void take_back(WireHandle const& wire) override {
         if (wire.owner == HandleOwner::Sender) released(wire.number, 1);
     }
+    void refuse(WireHandle const& wire) override;
+    /// An operation was not begun, or its arguments could not all be taken: what came with it and
+    /// nobody has taken is refused. requires: before end_arguments()
+    void refuse_untaken(InterfaceInfo const& info, std::uint16_t operation,
+                        std::span<std::byte const> body);
     /// The same tables, for the arguments of an operation: what they take is borrowed until
     /// end_arguments().
     HandleTable& arguments() { return arguments_; }
@@ -191,6 +203,7 @@ private:
             return all_.take_as(wire, info, true);
         }
         void take_back(WireHandle const& wire) override { all_.take_back(wire); }
+        void refuse(WireHandle const& wire) override { all_.refuse(wire); }
         Instant until() const override { return all_.until_; }
         GrantedArea* granted() override { return &all_.granted_; }
 
@@ -215,6 +228,10 @@ private:
     Instant until_ = Instant::never();
     bool forwards_ = false;
     bool borrows_ = false;
+    std::uint32_t taken_ = 0;  ///< handles, by the arguments of the operation that runs
+    static constexpr std::uint32_t refused_max = 8;
+    std::uint32_t refused_count_ = 0;
+    std::uint32_t refused_[refused_max] = {};  ///< numbers, of which the peer must be told yet
     GrantedArea granted_;
 };
 

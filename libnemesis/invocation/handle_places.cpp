@@ -122,7 +122,8 @@ Measure measure(DescriptionReader& reader, unsigned depth = 0) {
 /// A walk through one body.
 class Walk {
 public:
-    explicit Walk(std::span<std::byte const> body) : body_(body) {}
+    Walk(std::span<std::byte const> body, std::uint32_t skip, bool some)
+        : body_(body), skip_(skip), some_(some) {}
 
     /// Passes over the type of the value at `at`. requires: the depth has been measured
     void value(DescriptionReader& reader, std::uint64_t at) {
@@ -181,12 +182,16 @@ private:
         return n;
     }
     void add(std::uint64_t at) {
+        if (skip_ != 0) {
+            --skip_;
+            return;
+        }
         for (std::uint32_t i = 0; i < places_.count; ++i) {
             auto const other = std::uint64_t{places_.at[i]};
             if (at < other + handle_bytes && other < at + handle_bytes) return wrong();
         }
         if (places_.count == HandlePlaces::places_max) {
-            if (why_ == Failure::None) why_ = Failure::TooLong;
+            if (why_ == Failure::None && !some_) why_ = Failure::TooLong;
             return;
         }
         places_.at[places_.count++] = static_cast<std::uint32_t>(at);
@@ -234,6 +239,8 @@ private:
     }
 
     std::span<std::byte const> body_;
+    std::uint32_t skip_;  ///< so many more are passed over
+    bool some_;           ///< those for which there is room will do
     HandlePlaces places_;
     Failure why_ = Failure::None;
 };
@@ -298,12 +305,12 @@ bool may_have_handles(std::span<std::uint8_t const> description, std::uint16_t o
     return any || reader.failed();
 }
 
-Result<HandlePlaces, Failure> find_handles(std::span<std::uint8_t const> description,
-                                           std::uint16_t operation, BodyKind kind,
-                                           std::span<std::byte const> body) {
+namespace {
+
+Result<HandlePlaces, Failure> walk_through(std::span<std::uint8_t const> description,
+                                           std::uint16_t operation, BodyKind kind, Walk walk) {
     DescriptionReader reader(description);
     if (auto const why = find_list(reader, operation, kind); why != Failure::None) return fail(why);
-    Walk walk(body);
     std::uint64_t offset = 0;
     auto const count = reader.number(1);
     for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
@@ -316,6 +323,21 @@ Result<HandlePlaces, Failure> find_handles(std::span<std::uint8_t const> descrip
     }
     if (reader.failed()) return fail(Failure::BadMessage);
     return walk.result();
+}
+
+}  // namespace
+
+Result<HandlePlaces, Failure> find_handles(std::span<std::uint8_t const> description,
+                                           std::uint16_t operation, BodyKind kind,
+                                           std::span<std::byte const> body) {
+    return walk_through(description, operation, kind, Walk(body, 0, false));
+}
+
+Result<HandlePlaces, Failure> find_some_handles(std::span<std::uint8_t const> description,
+                                                std::uint16_t operation, BodyKind kind,
+                                                std::span<std::byte const> body,
+                                                std::uint32_t skip) {
+    return walk_through(description, operation, kind, Walk(body, skip, true));
 }
 
 }  // namespace nemesis::invocation

@@ -38,4 +38,10 @@ bool may_have_handles(std::span<std::uint8_t const> description, std::uint16_t o
                                                          std::uint16_t operation, BodyKind kind,
                                                          std::span<std::byte const> body);
 
+/// The same for bodies with any number of handles: as many as there is room for of those behind the
+/// first `skip`.
+[[nodiscard]] Result<HandlePlaces, Failure> find_some_handles(
+    std::span<std::uint8_t const> description, std::uint16_t operation, BodyKind kind,
+    std::span<std::byte const> body, std::uint32_t skip);
+
 }  // namespace nemesis::invocation

@@ -39,6 +39,8 @@ public:
                                                            InterfaceInfo const& info) = 0;
     /// What was given once was not sent after all.
     virtual void take_back(WireHandle const&) {}
+    /// What the peer has given, and nobody takes: the peer is told that it is dropped.
+    virtual void refuse(WireHandle const&) {}
     /// The time-out of the call that a worker serves now, as its caller says it: for objects that
     /// have to wait for others themselves.
     virtual Instant until() const { return Instant::never(); }
@@ -47,6 +49,41 @@ public:
 
 protected:
     ~HandleTable() = default;
+};
+
+/// The handles that one message gives, of which there are at most `handles_max`: taken back if it
+/// was not sent, or the call certainly not made. For generated code. owner: borrows the table
+template <std::uint32_t handles_max>
+class Gifts final : public HandleTable {
+public:
+    explicit Gifts(HandleTable* table) : table_(table) {}
+    Gifts(Gifts const&) = delete;
+    Gifts& operator=(Gifts const&) = delete;
+
+    /// What the message is written with; null: no handles travel.
+    HandleTable* table() { return table_ != nullptr ? this : nullptr; }
+    Result<WireHandle, Failure> give(AnyMaillon handle, InterfaceInfo const& info) override {
+        if (count_ == handles_max) return fail(Failure::TooLong);
+        auto const given = table_->give(handle, info);
+        if (given) given_[count_++] = *given;
+        return given;
+    }
+    Result<AnyMaillon, Failure> take(WireHandle const& wire, InterfaceInfo const& info) override {
+        return table_->take(wire, info);
+    }
+    /// The message was not sent.
+    [[gnu::noinline]] void take_all_back() {
+        while (count_ != 0) table_->take_back(given_[--count_]);
+    }
+    /// The call has failed so.
+    void failed(Failure why) {
+        if (was_not_made(why)) take_all_back();
+    }
+
+private:
+    HandleTable* table_;
+    std::uint32_t count_ = 0;
+    WireHandle given_[handles_max];
 };
 
 }  // namespace nemesis::invocation

@@ -57,10 +57,8 @@ struct LocalEnd final : Transport, HandleLink {
     Result<Incoming, Failure> call(Outgoing const& out, CallTarget target, std::uint32_t bytes,
                                    Instant until) override;
     void done(Incoming const& in) override { release_body(in.token); }
-    Result<void, Failure> announce(Outgoing const& out, CallTarget, std::uint32_t) override {
-        release_body(out.token);
-        return {};
-    }
+    Result<void, Failure> announce(Outgoing const& out, CallTarget target,
+                                   std::uint32_t bytes) override;
     HandleTable* handles() override { return &table; }
     std::uint64_t enter() override { return 0; }
     void leave(std::uint64_t) override {}
@@ -70,6 +68,9 @@ struct LocalEnd final : Transport, HandleLink {
         return true;
     }
     void wanted() override {}
+
+    Served serve(Export const& to, std::uint16_t operation, Bytes const& body,
+                 std::span<std::byte> reply);
 
 private:
     void release_body(std::uint64_t token) {
@@ -101,6 +102,11 @@ struct VaultObject final : vault::Vault {
     Result<void, VaultError> drop(std::uint32_t place) override;
     Result<std::uint64_t, VaultError> look(Maillon<Token> const& token) override;
     Result<CountsResult, VaultError> counts() override { return CountsResult{}; }
+    Result<void, VaultError> put(std::uint32_t place, Maillon<Token> const& token) override {
+        (void)keep(place, token);
+        return {};
+    }
+    Result<void, VaultError> show(std::span<Maillon<Token> const>) override { return {}; }
 };
 
 struct RelayMachine;
@@ -243,6 +249,11 @@ private:
             client.root.info.entries = {};
             client.connection.relay.table.set_root(&client.root, client.root.info);
             client.connection.relay.table.on_unreferenced(life.relay.unreferenced_far());
+            // Some relays have little room for what a client gives them.
+            auto& relay_end = client.connection.relay;
+            if (random_.below(2) == 0)
+                relay_end.table.set_imports(std::span(relay_end.imports).first(3), &relay_end,
+                                            &relay_end);
             client.connection.domain.table.on_unreferenced(token_gone);
             start(m, [this, &m, &client, i] { live(m, client, i); });
         }
@@ -380,7 +391,7 @@ void RelayWorld::live(RelayMachine& m, Client& client, int which) {
     }
     while (now_ < Instant() + activity && !Strand::running->is_killed()) {
         sleep(some(Duration::ms(250)));
-        switch (random_.below(8)) {
+        switch (random_.below(10)) {
             case 0:
             case 1: {
                 auto const number = next_number();
@@ -415,6 +426,27 @@ void RelayWorld::live(RelayMachine& m, Client& client, int which) {
                 note(is_own.has_value());
                 if (is_own && *is_own) wrong("a token of here is said to be of there");
                 ++report_.handles;
+                break;
+            }
+            case 8: {
+                // Without a reply: one of here, or one of there that comes home.
+                if (held.empty() || random_.below(2) == 0) {
+                    auto& token = own_token();
+                    kept_[place].insert(token.number);
+                    note(far.put(place, Maillon<Token>(&token)).has_value());
+                } else {
+                    auto& [token, number] = held[random_.below(held.size())];
+                    kept_[place].insert(number);
+                    note(far.put(place, token.maillon()).has_value());
+                }
+                ++report_.handles;
+                break;
+            }
+            case 9: {
+                // More than one message carries between machines, or just as many.
+                std::vector<Maillon<Token>> tokens;
+                for (auto n = random_.below(11); n != 0; --n) tokens.emplace_back(&own_token());
+                note(far.show(tokens).has_value());
                 break;
             }
             case 5: {
@@ -463,12 +495,32 @@ Result<Transport::Incoming, Failure> LocalEnd::call(Outgoing const& out, CallTar
     auto const to = *object;
     auto& reply = bodies.emplace_back(bytes_max);
     other->table.set_until(until);
-    auto const made =
-        to.info->dispatch(to.object, target.operation, body, reply, &other->table.arguments());
-    other->table.end_arguments();
+    auto const made = other->serve(to, target.operation, body, reply);
     return Incoming{static_cast<std::uint16_t>(made.status),
                     std::span(reply).first(made.body_bytes),
                     reinterpret_cast<std::uint64_t>(&reply)};
+}
+
+Result<void, Failure> LocalEnd::announce(Outgoing const& out, CallTarget target,
+                                         std::uint32_t bytes) {
+    Bytes const body(out.body.begin(), out.body.begin() + bytes);
+    release_body(out.token);
+    auto const* const object = other->table.find(target.object);
+    if (object == nullptr) return {};
+    auto const to = *object;
+    other->table.set_until(Instant::never());
+    (void)other->serve(to, target.operation, body, {});
+    return {};
+}
+
+/// As a CallServer serves it.
+Served LocalEnd::serve(Export const& to, std::uint16_t operation, Bytes const& body,
+                       std::span<std::byte> reply) {
+    auto const made = to.info->dispatch(to.object, operation, body, reply, &table.arguments());
+    if (made.status == static_cast<std::uint16_t>(Failure::BadMessage))
+        table.refuse_untaken(*to.info, operation, body);
+    table.end_arguments();
+    return made;
 }
 
 Served FarRoot::forward(void* self, std::uint16_t operation, std::span<std::byte const> body,

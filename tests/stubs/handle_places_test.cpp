@@ -163,7 +163,7 @@ TEST(HandlePlaces, ResultsAreAnotherBody) {
     ASSERT_TRUE(places.has_value());
     EXPECT_EQ(places->count, 1u);
     EXPECT_EQ(places->at[0], 0u);
-    EXPECT_EQ(find_handles(Carrier::info.description, 5, BodyKind::Results, body).error(),
+    EXPECT_EQ(find_handles(Carrier::info.description, 6, BodyKind::Results, body).error(),
               Failure::NoSuchOperation);
 }
 

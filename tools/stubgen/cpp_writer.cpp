@@ -112,6 +112,34 @@ bool has_handles(std::vector<Field> const& fields) {
     return std::ranges::any_of(fields,
                                [](Field const& f) { return f.type && has_handles(*f.type); });
 }
+/// How many handles a value can have at most.
+std::uint64_t handles_max_of(Type const& t);
+std::uint64_t handles_max_of(std::vector<Field> const& fields) {
+    std::uint64_t sum = 0;
+    for (Field const& f : fields)
+        if (f.type) sum += handles_max_of(*f.type);
+    return sum;
+}
+std::uint64_t handles_max_of(Type const& t) {
+    switch (t.kind) {
+        case Kind::Handle:
+            return 1;
+        case Kind::Optional:
+            return handles_max_of(*t.item);
+        case Kind::Sequence:
+        case Kind::Array:
+            return t.bound * handles_max_of(*t.item);
+        case Kind::Named: {
+            if (t.target->kind != DeclarationKind::Choice) return handles_max_of(t.target->fields);
+            std::uint64_t most = 0;
+            for (Field const& f : t.target->fields)
+                if (f.type) most = std::max(most, handles_max_of(*f.type));
+            return most;
+        }
+        default:
+            return 0;
+    }
+}
 bool has_handles(Type const& t) {
     return t.kind == Kind::Handle || (t.item && has_handles(*t.item)) ||
            (t.kind == Kind::Named && has_handles(t.target->fields));
@@ -446,6 +474,10 @@ private:
         // A status that the interface does not allow is a broken peer, not an error of the object.
         line("        if (in_->status != 0) [[unlikely]] {{");
         line("            auto status_ = in_->status;\n            by_.done(*in_);");
+        if (has_handles(o.in))
+            line(
+                "            "
+                "gifts_.failed(static_cast<::nemesis::invocation::Failure>(status_));");
         std::string known =
             "status_ <= static_cast<std::uint16_t>(::nemesis::invocation::Failure::Threw)";
         for (auto const& name : o.fails) {
@@ -469,12 +501,17 @@ private:
             "        if (!out_) [[unlikely]] return "
             "::nemesis::fail(static_cast<{}>(out_.error()));",
             error);
+        bool const gives = has_handles(o.in);
+        if (gives)
+            line("        ::nemesis::invocation::Gifts<{}> gifts_(by_.handles());",
+                 handles_max_of(o.in));
         line("        ::nemesis::marshal::Writer w_(out_->body, {}{});", places.end,
-             has_handles(o.in) ? ", by_.handles()" : "");
+             gives ? ", gifts_.table()" : "");
         auto const e = encoding(o.in, "", "", places.end);
         if (!e.gaps.empty()) line("        {}", e.gaps);
         if (!e.condition.empty()) {
             line("        if (!({})) [[unlikely]] {{", e.condition);
+            if (gives) line("            gifts_.take_all_back();");
             line("            by_.abandon(*out_);");
             line("            return ::nemesis::fail({}::TooLong);\n        }}", error);
         }
@@ -483,6 +520,7 @@ private:
                 "        auto const sent_ = by_.announce(*out_, {{object_, {}}}, "
                 "w_.size());",
                 number);
+            if (gives) line("        if (!sent_) gifts_.take_all_back();");
             line("        if (!sent_) return ::nemesis::fail(static_cast<{}>(sent_.error()));",
                  error);
             line("        return {{}};\n    }}");
@@ -490,6 +528,7 @@ private:
         }
         line("        auto const in_ = by_.call(*out_, {{object_, {}}}, w_.size(), until_);",
              number);
+        if (gives) line("        if (!in_) [[unlikely]] gifts_.failed(in_.error());");
         line("        if (!in_) [[unlikely]] return ::nemesis::fail(static_cast<{}>(in_.error()));",
              error);
         declared_errors(owner, o);
@@ -565,7 +604,11 @@ private:
             "    if (!result_) [[unlikely]] return {{static_cast<std::uint16_t>(result_.error()), "
             "0}};");
         auto const out_places = places_of(o.out);
-        line("    ::nemesis::marshal::Writer w_(reply_, {}, handles_);", out_places.end);
+        bool const gives = has_handles(o.out);
+        if (gives)
+            line("    ::nemesis::invocation::Gifts<{}> gifts_(handles_);", handles_max_of(o.out));
+        line("    ::nemesis::marshal::Writer w_(reply_, {}, {});", out_places.end,
+             gives ? "gifts_.table()" : "handles_");
         if (o.out.size() == 1) {
             line("    if (!::nemesis::marshal::Codec<{}>::put(w_, 0, *result_))",
                  value_type(*o.out[0].type));
@@ -576,8 +619,9 @@ private:
         }
         if (!o.out.empty())
             line(
-                "        return ::nemesis::invocation::served(::nemesis::invocation::"
-                "Failure::TooLong);");
+                "        return {}::nemesis::invocation::served(::nemesis::invocation::"
+                "Failure::TooLong);",
+                gives ? "gifts_.take_all_back(), " : "");
         line("    return {{0, w_.size()}};");
     }
 
