@@ -24,7 +24,6 @@ struct Everything {
     binder::Offered work{static_cast<calls::Work*>(&object), calls::Work::info, backlog};
     binder::Offered digests{static_cast<calls::Digest*>(&digest), calls::Digest::info, backlog};
     parties::OfferedHoldings holdings{backlog};
-    Thread server;
 };
 alignas(Everything) std::byte memory[sizeof(Everything)];
 
@@ -41,11 +40,6 @@ extern "C" void nem_main(abi::Environment const& env) {
     if (mode == CallServer::Mode::Workers) all.object.backlog = &all.backlog;
     parties::offer(all.session, offered, {.name = name, .clients_max = 4096, .mode = mode});
     all.holdings.offer_for(all.session, name);
-    auto* const stack = pages::take(4);
-    if (stack == nullptr ||
-        !all.server.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                          &all.session,
-                          {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        sys::exit(8);
+    if (!all.session.start_serving()) sys::exit(8);
     all.backlog.run();
 }

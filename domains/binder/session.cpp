@@ -319,6 +319,17 @@ void Session::serve() {
     }
 }
 
+Result<void, Failure> Session::start_serving(std::uint64_t stack_pages) {
+    auto* const stack = pages::take(stack_pages);
+    auto const body = [](void* self) { static_cast<Session*>(self)->serve(); };
+    if (stack == nullptr ||
+        !server_.start(
+            body, this,
+            {.stack = stack, .stack_bytes = stack_pages * abi::kPageSize, .name = "serve"}))
+        return fail(Failure::NoMemory);
+    return {};
+}
+
 void Session::on_gone(void* self, CallServer&) {
     auto& client = *static_cast<ServedClient*>(self);
     client.gone = true;

@@ -256,6 +256,9 @@ public:
     [[nodiscard]] Result<void, Failure> offer(Offered& offered, Offered::Options const& options);
     /// Opens and closes the ends of clients, for ever.
     [[noreturn]] void serve();
+    /// The same in a thread of its own from now on; its stack is memory of this domain's. Once.
+    /// errors: NoMemory (also: no context slot for a thread)
+    [[nodiscard]] Result<void, Failure> start_serving(std::uint64_t stack_pages = 4);
     /// As serve, as far as there is something to do now.
     void serve_notices();
 
@@ -288,6 +291,7 @@ private:
     invocation::CallClient client_;
     BinderProxy<invocation::CallClient> binder_;
     std::uint32_t bell_ = 0;
+    Thread server_;              ///< in serve(), if start_serving() was called
     WaitQueue waiting_;          ///< for the bell
     Mutex accepting_;            ///< the kernel lets a domain accept one stretch at a time
     Mutex offering_;             ///< nobody connects to an offer whose number is not noted yet

@@ -56,22 +56,18 @@ struct User {
     binder::Giver other_giver{backlog, CallServer::Mode::Workers, {unreferenced, nullptr}};
     binder::Bound vault{vault_giver}, other{other_giver};
     OwnToken mine;
-    Thread notices, worker;
+    Thread worker;
 };
 
 User& make_user() {
     auto* const memory = pages::take(sizeof(User) / abi::kPageSize + 1);
-    auto* const stacks = static_cast<std::byte*>(pages::take(8));
-    CHECK(memory != nullptr && stacks != nullptr);
+    auto* const stack = pages::take(4);
+    CHECK(memory != nullptr && stack != nullptr);
     auto& user = *new (memory) User;
     CHECK(user.session.open().has_value());
-    constexpr auto stack_bytes = 4 * abi::kPageSize;
-    CHECK(user.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                             &user.session,
-                             {.stack = stacks, .stack_bytes = stack_bytes, .name = "serve"}));
-    CHECK(user.worker.start(
-        [](void* self) { static_cast<Backlog*>(self)->run(); }, &user.backlog,
-        {.stack = stacks + stack_bytes, .stack_bytes = stack_bytes, .name = "worker"}));
+    CHECK(user.session.start_serving().has_value());
+    CHECK(user.worker.start([](void* self) { static_cast<Backlog*>(self)->run(); }, &user.backlog,
+                            {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "worker"}));
     return user;
 }
 

@@ -143,15 +143,13 @@ struct Server {
     binder::Session session;
     binder::Offered offered{nullptr, vault::Vault::info, backlog};
     parties::OfferedHoldings holdings{backlog};
-    Thread notices;
 };
 
 }  // namespace
 
 extern "C" void nem_main(abi::Environment const& env) {
     auto* const memory = pages::take(sizeof(Server) / abi::kPageSize + 1);
-    auto* const stack = pages::take(4);
-    if (memory == nullptr || stack == nullptr) sys::exit(8);
+    if (memory == nullptr) sys::exit(8);
     auto& server = *new (memory) Server;
     tokens = server.token_objects;
     clients = server.client_objects;
@@ -165,9 +163,6 @@ extern "C" void nem_main(abi::Environment const& env) {
                     .takes_handles = true,
                     .unreferenced = {unreferenced, nullptr}});
     server.holdings.offer_for(server.session, name);
-    if (!server.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                              &server.session,
-                              {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        sys::exit(8);
+    if (!server.session.start_serving()) sys::exit(8);
     server.backlog.run();
 }

@@ -128,7 +128,6 @@ struct Server {
     invocation::Backlog backlog;
     binder::Session session;
     binder::Offered offered{nullptr, Names::info, backlog};
-    Thread notices;
 
     void* open() {
         enter_critical();
@@ -174,8 +173,7 @@ void serve_names(char const* at) {
     auto const accounts = take_array<names::NodeAccount>(space->cells());
     auto const records = take_array<names::NameClient>(clients_max);
     auto const clients = take_array<Client>(clients_max);
-    auto* const stack = pages::take(4);
-    if (accounts.empty() || records.empty() || clients.empty() || stack == nullptr)
+    if (accounts.empty() || records.empty() || clients.empty())
         return log::line("no memory for the accounts of ", names_max, " names");
     auto& server = *new (server_memory)
                        Server(*space, accounts, records, clients,
@@ -196,10 +194,7 @@ void serve_names(char const* at) {
         Thread::sleep_until(now() + Duration::us(20));
     }
     (void)server.space.bind("services/names", {server.offered.number(), Names::info.hash.low});
-    if (!server.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                              &server.session,
-                              {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        return log::line("no context slot for the notices");
+    if (!server.session.start_serving()) return log::line("no memory for a thread");
     server.backlog.run();
 }
 

@@ -309,13 +309,11 @@ struct HostileServer {
     invocation::Backlog backlog;
     binder::Session session;
     binder::Offered offered{static_cast<Names*>(&object), Names::info, backlog};
-    Thread notices;
 };
 
 [[noreturn]] void serve_badly(bool echoes, std::string_view name) {
     auto* const memory = pages::take(sizeof(HostileServer) / abi::kPageSize + 1);
-    auto* const stack = pages::take(4);
-    CHECK(memory != nullptr && stack != nullptr);
+    CHECK(memory != nullptr);
     auto& s = *new (memory) HostileServer(echoes);
     CHECK(s.session.open().has_value());
     CHECK(s.session
@@ -323,9 +321,7 @@ struct HostileServer {
                      {.name = name, .slots = 4, .mode = invocation::CallServer::Mode::Workers})
               .has_value());
     s.object.itself = s.offered.number();
-    CHECK(s.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                          &s.session,
-                          {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}));
+    CHECK(s.session.start_serving().has_value());
     s.backlog.run();
 }
 

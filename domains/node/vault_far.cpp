@@ -57,7 +57,7 @@ struct User {
     names::NameSpace space;
     node::NodeNames far{session, "b"};
     OwnToken mine;
-    Thread notices, worker;
+    Thread worker;
 };
 alignas(User) std::byte user_memory[sizeof(User)];
 using Vault = vault::VaultProxy<CallClient>;
@@ -129,22 +129,19 @@ void all_kinds(User& user, Vault& far, std::uint64_t round) {
 
 extern "C" void nem_main(abi::Environment const& env) {
     auto* const memory = static_cast<std::byte*>(pages::take(names_bytes / abi::kPageSize));
-    auto* const stacks = static_cast<std::byte*>(pages::take(16));
-    CHECK(memory != nullptr && stacks != nullptr, 0);
+    auto* const stack = pages::take(8);
+    CHECK(memory != nullptr && stack != nullptr, 0);
     auto const space = names::NameSpace::create({memory, names_bytes}, 1);
     CHECK(space.has_value(), 0);
     auto& user = *new (user_memory) User(*space);
     CHECK(user.session.open().has_value(), 0);
     CHECK(user.space.make_directory("b").has_value() && user.space.mount("b", user.far).has_value(),
           0);
-    constexpr auto stack_bytes = 8 * abi::kPageSize;
-    CHECK(user.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                             &user.session,
-                             {.stack = stacks, .stack_bytes = stack_bytes, .name = "serve"}),
-          0);
-    CHECK(user.worker.start(
-              [](void* self) { static_cast<Backlog*>(self)->run(); }, &user.backlog,
-              {.stack = stacks + stack_bytes, .stack_bytes = stack_bytes, .name = "worker"}),
+    constexpr std::uint64_t stack_pages = 8;
+    CHECK(user.session.start_serving(stack_pages).has_value(), 0);
+    constexpr auto stack_bytes = stack_pages * abi::kPageSize;
+    CHECK(user.worker.start([](void* self) { static_cast<Backlog*>(self)->run(); }, &user.backlog,
+                            {.stack = stack, .stack_bytes = stack_bytes, .name = "worker"}),
           0);
     std::string_view text(env.arguments);
     std::size_t space_at = 0;

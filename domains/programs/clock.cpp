@@ -28,7 +28,6 @@ struct Service {
     binder::Session session;
     binder::Offered offered{static_cast<clock::Clock*>(&object), clock::Clock::info, backlog};
     name_service::Publication publication{session, offered};
-    Thread notices;
 };
 alignas(Service) std::byte memory[sizeof(Service)];
 
@@ -38,12 +37,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     auto& all = *new (memory) Service;
     if (!all.session.open()) return log::line("no channel 'binder'");
     std::string_view const name = env.arguments[0] != 0 ? env.arguments : "services/clock";
-    auto* const stack = pages::take(4);
-    if (stack == nullptr ||
-        !all.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                           &all.session,
-                           {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        return log::line("no memory for a thread");
+    if (!all.session.start_serving()) return log::line("no memory for a thread");
     auto const published = all.publication.publish(name, {}, now() + Duration::ms(300));
     if (!published) {
         log::line("not published: ", text(published.error()));

@@ -27,7 +27,6 @@ struct Service {
     binder::Session session;
     binder::Offered offered{static_cast<services::Mixer*>(&object), services::Mixer::info, backlog};
     name_service::Publication publication{session, offered};
-    Thread notices;
 };
 alignas(Service) std::byte memory[sizeof(Service)];
 
@@ -40,12 +39,7 @@ extern "C" void nem_main(abi::Environment const& env) {
         all.object.life = all.object.life * 10 + static_cast<std::uint64_t>(*at - '0');
     all.object.last = *at == 'l';
     if (!all.session.open()) sys::exit(9);
-    auto* const stack = pages::take(4);
-    if (stack == nullptr ||
-        !all.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                           &all.session,
-                           {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        sys::exit(8);
+    if (!all.session.start_serving()) sys::exit(8);
     auto const mode = env.arguments[0] == 'w' ? invocation::CallServer::Mode::Workers
                                               : invocation::CallServer::Mode::InPlace;
     auto const published =

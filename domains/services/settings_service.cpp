@@ -96,7 +96,6 @@ struct Service {
                             backlog};
     binder::Offered offered_code;
     name_service::Publication publication;
-    Thread notices;
 };
 alignas(Service) std::byte memory[sizeof(Service)];
 
@@ -109,12 +108,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     all.object.life = static_cast<std::uint64_t>(env.arguments[1] - '0');
     (void)all.object.write("life", {env.arguments + 1, 1});
     if (!all.session.open()) sys::exit(9);
-    auto* const stack = pages::take(4);
-    if (stack == nullptr ||
-        !all.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                           &all.session,
-                           {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        sys::exit(8);
+    if (!all.session.start_serving()) sys::exit(8);
     auto const published = all.publication.publish(
         mode == 's' ? "services/settings.agent" : "services/settings", {}, now() + Duration::s(1));
     if (!published) sys::exit(0x200 + static_cast<std::uint64_t>(published.error()));

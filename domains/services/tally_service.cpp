@@ -76,7 +76,6 @@ struct Service {
     binder::Session session;
     binder::Offered offered{nullptr, services::Tally::info, backlog};
     name_service::Publication publication{session, offered};
-    Thread notices;
 
     void* open() {
         for (auto& object : objects) {
@@ -97,12 +96,7 @@ extern "C" void nem_main(abi::Environment const& env) {
     auto& all = *new (memory) Service;
     all.lies = env.arguments[0] == 'x';
     if (!all.session.open()) sys::exit(9);
-    auto* const stack = pages::take(4);
-    if (stack == nullptr ||
-        !all.notices.start([](void* self) { static_cast<binder::Session*>(self)->serve(); },
-                           &all.session,
-                           {.stack = stack, .stack_bytes = 4 * abi::kPageSize, .name = "serve"}))
-        sys::exit(8);
+    if (!all.session.start_serving()) sys::exit(8);
     binder::Offered::PerClient const each{
         [](void* self, std::uint64_t) { return static_cast<Service*>(self)->open(); },
         [](void*, void* object) {

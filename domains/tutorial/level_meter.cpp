@@ -40,7 +40,6 @@ struct Service {
     binder::Session session;
     binder::Offered offered{static_cast<tutorial::Level*>(&meter), tutorial::Level::info, backlog};
     name_service::Publication publication{session, offered};
-    Thread notices;
 };
 
 }  // namespace
@@ -52,9 +51,10 @@ int main() {
         return 1;
     }
     // One thread opens and closes the ends of clients.
-    all.notices.start(
-        [](void* self) { static_cast<binder::Session*>(self)->serve(); }, &all.session,
-        {.stack = pages::take(4), .stack_bytes = 4 * abi::kPageSize, .name = "serve"});
+    if (!all.session.start_serving()) {
+        log::line("no memory for a thread");
+        return 1;
+    }
     auto const published = all.publication.publish("services/level", {}, now() + Duration::s(1));
     if (!published) {
         log::line("not published: ", text(published.error()));

@@ -2,11 +2,8 @@
 // set of seeds, and one that is new each time and printed. RELAY_SEEDS=FROM,COUNT runs others.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <random>
-#include <string>
-
 #include "tests/simulator/relay_world.h"
+#include "tests/simulator/seeds.h"
 
 namespace nemesis::simulation {
 namespace {
@@ -29,11 +26,9 @@ TEST(RelaySimulation, PromisesHoldInTheFixedSet) { run(1, 40); }
 TEST(RelaySimulation, PromisesHoldInCalmNetworks) { run(100'001, 10, {.calm = true}); }
 
 TEST(RelaySimulation, PromisesHoldForASeedOfToday) {
-    auto const* const asked = std::getenv("RELAY_SEEDS");
-    std::string const text =
-        asked != nullptr ? asked : std::to_string(std::random_device()()) + ",5";
-    SCOPED_TRACE("RELAY_SEEDS=" + text);
-    run(std::stoull(text), std::stoull(text.substr(text.find(',') + 1)));
+    auto const seeds = Seeds::of_today("RELAY_SEEDS", 5);
+    SCOPED_TRACE(seeds.text);
+    run(seeds.from, seeds.count);
 }
 
 }  // namespace

@@ -124,6 +124,7 @@ struct FarRoot {
 struct Client {
     FarRoot root;
     Connection connection;
+    bool has_room = false;  ///< for what it gives, at the relay
     std::list<TokenObject> tokens;
 };
 
@@ -251,7 +252,8 @@ private:
             client.connection.relay.table.on_unreferenced(life.relay.unreferenced_far());
             // Some relays have little room for what a client gives them.
             auto& relay_end = client.connection.relay;
-            if (random_.below(2) == 0)
+            client.has_room = random_.below(2) == 0;
+            if (!client.has_room)
                 relay_end.table.set_imports(std::span(relay_end.imports).first(3), &relay_end,
                                             &relay_end);
             client.connection.domain.table.on_unreferenced(token_gone);
@@ -434,6 +436,9 @@ void RelayWorld::live(RelayMachine& m, Client& client, int which) {
                     auto& token = own_token();
                     kept_[place].insert(token.number);
                     note(far.put(place, Maillon<Token>(&token)).has_value());
+                    if (!calm_ || !client.has_room) break;
+                    if (auto const value = far.ask(place); !value || *value != token.number)
+                        wrong("what was put there is not, and nothing was lost");
                 } else {
                     auto& [token, number] = held[random_.below(held.size())];
                     kept_[place].insert(number);

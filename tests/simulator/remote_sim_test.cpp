@@ -1,10 +1,9 @@
 // Goal: the promises of remote invocation hold in many worlds. Method: remote_world.h; a fixed set
-// of seeds, and one that is new each time and printed.
+// of seeds, and some that are new each time and printed. REMOTE_SEEDS=FROM,COUNT runs others.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "tests/simulator/remote_world.h"
+#include "tests/simulator/seeds.h"
 
 namespace nemesis::simulation {
 namespace {
@@ -35,9 +34,9 @@ TEST(RemoteSimulation, PromisesHoldWhereTheyDidNot) { run(1'031'856, 1); }
 TEST(RemoteSimulation, PromisesHoldWhereAssociationsMeet) { run(2'025'707, 1); }
 
 TEST(RemoteSimulation, PromisesHoldForASeedOfToday) {
-    std::uint64_t const from = std::random_device()();
-    SCOPED_TRACE(testing::Message() << "from " << from);
-    run(from, 100);
+    auto const seeds = Seeds::of_today("REMOTE_SEEDS", 100);
+    SCOPED_TRACE(seeds.text);
+    run(seeds.from, seeds.count);
 }
 
 }  // namespace
