@@ -82,39 +82,36 @@ Result<Kind*, Failure> HandleRelay::kind_of(std::uint64_t hash_low) {
 
 // ---- descriptions ----
 
-/// `ask(offset, room)` yields a piece: how many bytes; 0: that was the end.
+/// `ask(offset, room)` yields a piece: how many bytes; 0: that was the end. Several threads may ask
+/// for one interface at a time: who answers the one may be waiting for the other.
 template <typename Ask>
 Failure HandleRelay::learn(Kind& kind, Ask&& ask) {
-    learning_.lock();
-    auto const index = static_cast<std::size_t>(&kind - kinds_);
-    std::span<std::byte> const room(descriptions_ + index * abi::kPageSize, abi::kPageSize);
-    auto why = kind.is_known ? Failure::None : Failure::TooLong;
+    std::byte room[abi::kPageSize];
     std::uint64_t have = 0;
-    while (!kind.is_known && have < room.size()) {
-        auto const piece = ask(have, room.subspan(have));
-        if (piece.status != 0) {
-            why = static_cast<Failure>(piece.status);
-            break;
-        }
-        if (piece.body_bytes != 0) {
-            have += piece.body_bytes;
-            continue;
-        }
-        std::span<std::uint8_t const> const text(reinterpret_cast<std::uint8_t const*>(room.data()),
-                                                 have);
-        why = Failure::BadMessage;
-        if (described_hash(text) != kind.info.hash.low) break;
-        kind.description = text;
-        kind.arguments = kind.results = 0;
-        for (std::uint16_t i = 0; i < 64; ++i) {
-            if (may_have_handles(text, i, BodyKind::Arguments)) kind.arguments |= 1ull << i;
-            if (may_have_handles(text, i, BodyKind::Results)) kind.results |= 1ull << i;
-        }
-        kind.is_known = true;
-        why = Failure::None;
+    for (;;) {
+        if (kind.is_known) return Failure::None;
+        if (have == sizeof(room)) return Failure::TooLong;
+        auto const piece = ask(have, std::span(room).subspan(have));
+        if (piece.status != 0) return static_cast<Failure>(piece.status);
+        if (piece.body_bytes == 0) break;
+        have += piece.body_bytes;
     }
-    learning_.unlock();
-    return why;
+    std::span<std::uint8_t const> const text(reinterpret_cast<std::uint8_t const*>(room), have);
+    if (described_hash(text) != kind.info.hash.low) return Failure::BadMessage;
+    std::uint64_t arguments = 0, results = 0;
+    for (std::uint16_t i = 0; i < 64; ++i) {
+        if (may_have_handles(text, i, BodyKind::Arguments)) arguments |= 1ull << i;
+        if (may_have_handles(text, i, BodyKind::Results)) results |= 1ull << i;
+    }
+    Critical const critical;
+    if (kind.is_known) return Failure::None;
+    auto* const page = descriptions_ + static_cast<std::size_t>(&kind - kinds_) * abi::kPageSize;
+    __builtin_memcpy(page, room, have);
+    kind.description = {reinterpret_cast<std::uint8_t const*>(page), have};
+    kind.arguments = arguments;
+    kind.results = results;
+    kind.is_known = true;
+    return Failure::None;
 }
 
 Failure HandleRelay::learn_far(Kind& kind, remote::PeerId peer, std::uint32_t object,

@@ -165,7 +165,6 @@ private:
 
     NodeCalls* calls_;
     std::byte* descriptions_ = nullptr;  ///< a page for each kind
-    Mutex learning_;
     std::uint32_t kind_count_ = 0;
     Kind kinds_[kinds_max];
     FarObject far_[far_max];

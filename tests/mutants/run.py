@@ -9,6 +9,7 @@ The first line of a patch says who must catch it:
     # bench: METRIC         a row of a group of ./peg bench, on the mutated kernel: over its limit or
                             over what the kernel books for it
     # guest: NAME ...       tests of ./peg test guest, everything in the image mutated
+    # system: NAME ...      the same of ./peg test system: of several machines, for instance
 The word "hangs" before the colon (# probes hangs: NAME) says that the mutant may stop the program or
 the machine from coming to its end; for all others that is no evidence.
 A patch that no longer applies is a failure, and so is a mutant that survives.
@@ -316,38 +317,39 @@ def bench_catches(patch):
 
 # ---- domains and libraries ----
 
-def run_guest_tests(names, deadline):
-    """The names of the tests that failed; builds what has changed."""
-    wanted = "|".join(f"^guest {re.escape(name)}$" for name in names)
-    with subprocess.Popen(["sh", TREE / "peg", "test", "guest", "--filter", wanted], cwd=TREE, text=True,
+def run_machine_tests(suite, names, deadline):
+    """The names of the tests of `suite` that failed; builds what has changed."""
+    wanted = "|".join(f"^{suite} {re.escape(name)}$" for name in names)
+    with subprocess.Popen(["sh", TREE / "peg", "test", suite, "--filter", wanted], cwd=TREE, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as tests:
         try:
             text, _ = tests.communicate(timeout=PATIENCE * deadline)
         except subprocess.TimeoutExpired:
             tests.terminate()  # it takes its machines with it
             raise Hung from None
-    failed = re.findall(r"^FAILED guest (\S+)", text, re.M)
+    failed = re.findall(rf"^FAILED {suite} (\S+)", text, re.M)
     if not failed and f"{len(names)} passed, 0 failed" not in text or "could not be run" in text:
         raise Useless(text[-2000:])
     return failed
 
 
-def guest_catches(patch):
-    key = " ".join(patch.names)
-    if key not in guest_catches.seconds:
-        failed, guest_catches.seconds[key] = timed(run_guest_tests, patch.names)
+def machines_catch(patch):
+    key = " ".join([patch.who, *patch.names])
+    if key not in machines_catch.seconds:
+        failed, machines_catch.seconds[key] = timed(run_machine_tests, patch.who, patch.names)
         if failed:
             raise Useless(f"{failed} fail")
     if not patch.apply():
         return None, "DOES NOT APPLY"
     try:
-        failed = run_guest_tests(patch.names, 300 + deadline_for(guest_catches.seconds[key]))
+        failed = run_machine_tests(patch.who, patch.names,
+                                   300 + deadline_for(machines_catch.seconds[key]))
     except Useless as useless:
         return None, f"DOES NOT COMPILE {useless}"
     return (True, "fails " + ", ".join(failed)) if failed else (None, "SURVIVES")
 
 
-guest_catches.seconds = {}
+machines_catch.seconds = {}
 
 
 def main():
@@ -362,7 +364,7 @@ def main():
     for number, patch in enumerate(patches, 1):
         began = time.monotonic()
         catches = {"probes": probes_catch, "bench": bench_catches,
-                   "guest": guest_catches}.get(patch.who, host_catches)
+                   "guest": machines_catch, "system": machines_catch}.get(patch.who, host_catches)
         try:
             verdict, said = catches(patch)
         except Hung:
