@@ -92,6 +92,27 @@ void bind(User& user, std::string_view name) {
     }
 }
 
+/// Another thread's calls beside those of the first: each is answered by its own token.
+struct Beside {
+    static void run(void* self) {
+        auto& beside = *static_cast<Beside*>(self);
+        Vault far(*beside.client);
+        far.set_until(now() + allowed);
+        OwnToken token;
+        for (std::uint64_t i = 0; !beside.is_over; ++i) {
+            token.number = 100'000 + i;
+            CHECK(VALUE(far.look(Maillon<Token>(&token))) == token.number, i);
+            ++beside.looks;
+        }
+        // The vault's machine has let it go before this stack is gone.
+        wait_for([&] { return token.let_go != 0; }, __LINE__);
+        beside.has_ended = true;
+    }
+    CallClient* client = nullptr;
+    bool volatile is_over = false, has_ended = false;
+    std::uint64_t looks = 0;
+};
+
 void all_kinds(User& user, Vault& far, std::uint64_t round) {
     // The vault's own: a proxy here, its own pointer when it comes back.
     {
@@ -168,7 +189,18 @@ extern "C" void nem_main(abi::Environment const& env) {
     Vault far(user.bound.client());
     far.set_until(now() + allowed);
     if (mode == 'c') {
+        static Beside beside;
+        static Thread other;
+        beside.client = &user.bound.client();
+        auto* const other_stack = pages::take(stack_pages);
+        CHECK(other_stack != nullptr &&
+                  other.start(Beside::run, &beside,
+                              {.stack = other_stack, .stack_bytes = stack_bytes, .name = "beside"}),
+              0);
         for (std::uint64_t i = 0; i < rounds; ++i) all_kinds(user, far, i);
+        CHECK(beside.looks != 0, 0);
+        beside.is_over = true;
+        wait_for([&] { return static_cast<bool>(beside.has_ended); }, __LINE__);
         wait_for([&] { return VALUE(far.counts()).tokens == 0; }, __LINE__);
         CHECK(VALUE(far.counts()).kept == 0, 0);
         log::line("@handles ", rounds, " rounds");

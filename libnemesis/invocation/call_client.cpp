@@ -160,8 +160,9 @@ std::byte const* CallClient::call_slowly(std::byte* request, std::uint64_t was_o
     live_[index] = id;
     seal(request, id, target, donates_ ? CallKind::Donated : CallKind::Call, until, bytes);
     requests_.publish_unasked();
-    auto sent =
-        donates_ ? sys::request(endpoint_, until_first_sleeper(until).ns()) : sys::send(endpoint_);
+    auto sent = donates_ && !would_starve()
+                    ? sys::request(endpoint_, until_first_sleeper(until).ns())
+                    : sys::send(endpoint_);
     if (sent > 0) keep_told(sent);
     if (sent == static_cast<std::int64_t>(abi::Error::Pending)) sent = sys::send(endpoint_);
     if (sent < 0) return lost(index, was_on);

@@ -133,8 +133,6 @@ private:
                                                     &handles.arguments());
         else
             result = info.dispatch(target.object, operation, body, room, &handles.arguments());
-        if (result.status == static_cast<std::uint16_t>(Failure::BadMessage)) [[unlikely]]
-            handles.refuse_untaken(info, operation, body);
         handles.end_arguments();
         return result;
     }

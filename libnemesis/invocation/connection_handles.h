@@ -157,7 +157,7 @@ public:
     /// An operation was not begun, or its arguments could not all be taken: what came with it and
     /// nobody has taken is refused. requires: before end_arguments()
     void refuse_untaken(InterfaceInfo const& info, std::uint16_t operation,
-                        std::span<std::byte const> body);
+                        std::span<std::byte const> body) override;
     /// The same tables, for the arguments of an operation: what they take is borrowed until
     /// end_arguments().
     HandleTable& arguments() { return arguments_; }
@@ -204,6 +204,10 @@ private:
         }
         void take_back(WireHandle const& wire) override { all_.take_back(wire); }
         void refuse(WireHandle const& wire) override { all_.refuse(wire); }
+        void refuse_untaken(InterfaceInfo const& info, std::uint16_t operation,
+                            std::span<std::byte const> body) override {
+            all_.refuse_untaken(info, operation, body);
+        }
         Instant until() const override { return all_.until_; }
         GrantedArea* granted() override { return &all_.granted_; }
 

@@ -41,6 +41,9 @@ public:
     virtual void take_back(WireHandle const&) {}
     /// What the peer has given, and nobody takes: the peer is told that it is dropped.
     virtual void refuse(WireHandle const&) {}
+    /// The arguments of an operation that this is the table of could not all be taken: the others
+    /// are refused. For generated dispatchers.
+    virtual void refuse_untaken(InterfaceInfo const&, std::uint16_t, std::span<std::byte const>) {}
     /// The time-out of the call that a worker serves now, as its caller says it: for objects that
     /// have to wait for others themselves.
     virtual Instant until() const { return Instant::never(); }

@@ -522,8 +522,6 @@ Result<void, Failure> LocalEnd::announce(Outgoing const& out, CallTarget target,
 Served LocalEnd::serve(Export const& to, std::uint16_t operation, Bytes const& body,
                        std::span<std::byte> reply) {
     auto const made = to.info->dispatch(to.object, operation, body, reply, &table.arguments());
-    if (made.status == static_cast<std::uint16_t>(Failure::BadMessage))
-        table.refuse_untaken(*to.info, operation, body);
     table.end_arguments();
     return made;
 }

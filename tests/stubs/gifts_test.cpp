@@ -69,8 +69,6 @@ struct End final : Transport, HandleLink {
         std::vector<std::byte> reply(4096);
         auto const served = Interface::info.dispatch(&object, other->operation, other->body, reply,
                                                      &handles_.arguments());
-        if (served.status == static_cast<std::uint16_t>(Failure::BadMessage))
-            handles_.refuse_untaken(Interface::info, other->operation, other->body);
         handles_.end_arguments();
         return served;
     }

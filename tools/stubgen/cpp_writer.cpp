@@ -553,7 +553,7 @@ private:
 
     /// Each operation's dispatcher stands alone: the others do not pay for its registers. It takes
     /// what dispatch_X takes, so that this jumps there.
-    void operation_dispatcher(Declaration const& d, Operation const& o) {
+    void operation_dispatcher(Declaration const& d, Operation const& o, std::size_t number) {
         line("[[gnu::noinline]] inline ::nemesis::invocation::Served dispatch_{}_{}(",
              snake(d.name), o.name);
         line(
@@ -563,7 +563,7 @@ private:
         line("        [[maybe_unused]] ::nemesis::invocation::HandleTable* handles_) {{");
         line("    auto& self = *static_cast<{}*>(object_);", d.name);
         line("#if defined(__cpp_exceptions)\n    try {{\n#endif");
-        dispatch_body(o);
+        dispatch_body(d, o, number);
         line("#if defined(__cpp_exceptions)\n    }} catch (...) {{");
         line(
             "        return ::nemesis::invocation::served(::nemesis::invocation::Failure::Threw);");
@@ -575,7 +575,7 @@ private:
         return places_of(fields).whole.tail_max == 0 ? ", true" : "";
     }
 
-    void dispatch_body(Operation const& o) {
+    void dispatch_body(Declaration const& d, Operation const& o, std::size_t number) {
         auto const places = places_of(o.in);
         if (granted_max_of(o.in) != 0)
             line("    ::nemesis::invocation::GrantedCall const granted_(handles_);");
@@ -593,8 +593,13 @@ private:
         line("    if (!(r_.begin({}{}){}{} && r_.at_end())) [[unlikely]]", places.end, whole(o.in),
              get.empty() ? "" : " && ", get);
         line(
-            "        return ::nemesis::invocation::served(::nemesis::invocation::Failure::"
-            "BadMessage);");
+            "        return {}::nemesis::invocation::served(::nemesis::invocation::Failure::"
+            "BadMessage);",
+            has_handles(o.in)
+                ? form("(handles_ != nullptr ? handles_->refuse_untaken({}::info, {}, body_) "
+                       ": void()), ",
+                       d.name, number)
+                : "");
         if (o.announcement) {
             line("    (void)self.{}({});\n            return {{0, 0}};", o.name, call);
             return;
@@ -659,7 +664,7 @@ private:
             proxy_operation(*all[i].owner, *all[i].operation, i);
         line("\nprivate:\n    Transport* transport_;\n    std::uint32_t object_;");
         line("    ::nemesis::Instant until_ = ::nemesis::Instant::never();\n}};\n");
-        for (auto const& [owner, o] : all) operation_dispatcher(d, *o);
+        for (std::size_t i = 0; i < all.size(); ++i) operation_dispatcher(d, *all[i].operation, i);
         line("/// Serves one call on an object. As invocation::Dispatch.");
         line(
             "inline ::nemesis::invocation::Served dispatch_{}(void* object_, std::uint16_t "
