@@ -575,6 +575,59 @@ TEST_F(Agents, most_of_what_dies_within_the_write_delay_reaches_no_disk_and_make
     EXPECT_LE(written, live + doomed * 35 / 100 + directory);
 }
 
+// --- disks that other servers can reach ----------------------------------------------------------
+
+Options shared_disks() {
+    Options o = small_options();
+    o.shared = true;
+    return o;
+}
+
+// Given a server that takes disks over, when all agents have replayed at once, then it still does
+// nothing new for as long as the one before may speak.
+TEST_F(Agents, a_server_that_takes_disks_over_waits_until_the_one_before_is_silent) {
+    begin({}, shared_disks());
+    EXPECT_TRUE(create(0, "a").done);
+    Instant const taken = now_;
+    start_server();
+    pass(Duration::s(5));
+    for (Client const& c : client_) EXPECT_TRUE(c.agent->active());
+    AgentRequest const& r = create(0, "b");
+    while (!r.done && now_ - taken < Duration::s(20)) pass(Duration::ms(50));
+    EXPECT_TRUE(r.done);
+    EXPECT_GE(now_ - taken, Duration::s(10));
+    EXPECT_LE(now_ - taken, Duration::s(11));
+}
+
+// Given a server that was paused while another took its disks, when it goes on, then it says
+// nothing, not even before the disks have told it.
+TEST_F(Agents, a_server_that_does_not_know_whether_it_has_its_disks_is_silent) {
+    begin({}, shared_disks());
+    pass(Duration::s(5));
+    to_agent_.clear();
+    client_[1].agent->advance(now_ += Duration::ms(3'400));
+    ASSERT_FALSE(to_server_.empty());
+    std::vector<u8> const ping = to_server_.back().second;
+    server_->advance(now_);
+    server_->receive(ping.data(), static_cast<u32>(ping.size()));
+    EXPECT_FALSE(to_agent_.empty());
+    machine_->pump();
+    Memory other_memory;
+    Machine other(image_, pool_, other_memory, shared_disks());
+    ASSERT_TRUE(other.mount());
+    to_agent_.clear();
+    now_ += Duration::ms(9'500);
+    machine_->store().advance(now_);
+    server_->advance(now_);
+    server_->receive(ping.data(), static_cast<u32>(ping.size()));
+    EXPECT_TRUE(to_agent_.empty());
+    EXPECT_FALSE(server_->fenced());
+    machine_->pump();
+    EXPECT_TRUE(server_->fenced());
+    server_->receive(ping.data(), static_cast<u32>(ping.size()));
+    EXPECT_TRUE(to_agent_.empty());
+}
+
 // --- the alternative server ----------------------------------------------------------------------
 
 ServerOptions with_alternative() {
