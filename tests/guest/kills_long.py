@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The long form of the probes that kill: each side of each kind of call 1,000 times (three minutes).
+"""The long form of the probes that kill: each side of each kind of call 1,000 times (four minutes of a processor).
 
 Usage: tests/guest/kills_long.py [KILLS] [SEED]
 
