@@ -22,6 +22,8 @@ Alternate::Alternate(Arena& arena, Store& store, AlternatePort& port, AlternateO
     in_ = arena.carve<u8>(message_bytes_max);
     out_ = arena.carve<u8>(message_bytes_max);
     ASSERT(!arena.exhausted());
+    ASSERT(options.agents > 0);
+    ASSERT(options.agents <= 100);  // their files have names of two digits
     for (u32 i = 0; i < options.agents; ++i) slots_[i] = Slot{};
 }
 
