@@ -1,14 +1,16 @@
 // Names: resolving one of three components in a name space of 100,000, and one below a mount whose
 // server is another domain.
 #include <algorithm>
+#include <new>
 
 #include "domains/bench/bench.h"
 #include "domains/bench/child.h"
-#include "libnemesis/activation/activation.h"
+#include "domains/names/names.if.h"
+#include "libnemesis/channel.h"
+#include "libnemesis/invocation/call_client.h"
 #include "libnemesis/memory/pages.h"
 #include "libnemesis/state.h"
 #include "libnemesis/threads/thread.h"
-#include "names/name_channel.h"
 #include "names/name_space.h"
 
 namespace nemesis::bench {
@@ -19,7 +21,6 @@ using names::NameSpace;
 
 constexpr std::uint32_t kSamples = 10'000;
 constexpr std::uint32_t kNames = 100'000;
-constexpr std::uint32_t kServedNames = 64;
 constexpr std::uint64_t kSeed = 0x6E616D6573;
 
 template <typename T>
@@ -94,86 +95,66 @@ void resolve_local() {
 
 // ---- a name server in another domain ----
 
-/// What bench and server share: the four stretches of the two rings.
-struct Shared {
-    alignas(ring_line) std::byte requests[names::request_ring.source_bytes()];
-    alignas(ring_line) std::byte requests_taken[names::request_ring.sink_bytes()];
-    alignas(ring_line) std::byte replies[names::reply_ring.source_bytes()];
-    alignas(ring_line) std::byte replies_taken[names::reply_ring.sink_bytes()];
-    /// The server's own: in a domain of its own image it would be in its heap.
-    alignas(ring_line) std::byte names[128 * 1024];
-};
-static_assert(sizeof(Shared) < sizeof(Board::samples));
+using name_service::NamesProxy;
 
-Shared& shared() {
-    auto const at = reinterpret_cast<std::uint64_t>(&board().samples);
-    return *reinterpret_cast<Shared*>((at + ring_line - 1) & ~std::uint64_t{ring_line - 1});
-}
-
-void answer(void* self, std::uint32_t endpoint, std::uint64_t) {
-    // What cannot be served (a broken ring) is the asker's loss; it is woken all the same.
-    static_cast<void>(static_cast<names::NameChannelService*>(self)->serve());
-    sys::send_sync(endpoint, INT64_MAX);
-}
-
-void name_server_main(abi::Environment const& environment) {
-    auto& s = *reinterpret_cast<Shared*>(environment.heap_bytes_max);
-    auto space = NameSpace::create(s.names, kSeed + 1);
-    auto requests = RingSink<>::create(names::request_ring, s.requests, s.requests_taken);
-    auto replies = RingSource<>::create(names::reply_ring, s.replies, s.replies_taken);
-    ASSERT(space && requests && replies);
-    bool made = space->make_directory("media").has_value();
-    char buffer[32];
-    for (std::uint32_t i = 0; i < kServedNames; ++i) {
-        made = made && space->bind(numbered(buffer, "media/n", i), {i + 1, 1}).has_value();
-    }
-    made = made && space->bind("media/clock", {7, 8}).has_value();
-    ASSERT(made);
-    names::NameChannelService service(*requests, *replies, *space, names::ServeRights::ReadOnly);
-    attach(2, Closure{answer, &service});
-    enter_critical();
-    WaitQueue never;
-    for (;;) never.wait(Instant::never());
-}
-
-/// Synchronous send: the server works on our time and hands the processor back.
-class DonatingBell final : public names::NameBell {
+/// The server over its binding, as name_service::SystemNames asks the one that it has found.
+class CalledNames final : public names::NameServer {
 public:
-    explicit DonatingBell(std::uint32_t endpoint) : endpoint_(endpoint) {}
-    names::BellWait call(Instant until) override {
-        sys::send_sync(endpoint_, until.ns());
-        auto& rw = *state().rw;
-        rw.pending[0] = 0;
-        rw.pending_summary = 0;
-        return names::BellWait::Event;
+    explicit CalledNames(invocation::CallClient& client) : proxy_(client) {}
+    Result<Handle, names::NameError> resolve(std::string_view path,
+                                             names::Request const& request) override {
+        proxy_.set_until(request.deadline);
+        auto const found = proxy_.resolve(path);
+        if (!found) return fail(names::NameError::Unreachable);
+        if (found->tag != name_service::Found::Tag::Object)
+            return fail(found->tag == name_service::Found::Tag::Failed
+                            ? static_cast<names::NameError>(found->failed)
+                            : names::NameError::BadAnswer);
+        return Handle{found->object.offer, found->object.interface_low};
     }
-    names::BellWait wait(Instant) override { return names::BellWait::PeerDead; }
+    Result<void, names::NameError> list(std::string_view, std::string_view, names::NameList&,
+                                        names::Request const&) override {
+        return fail(names::NameError::ReadOnly);
+    }
+    Result<void, names::NameError> bind(std::string_view, Handle, names::BindMode,
+                                        names::Request const&) override {
+        return fail(names::NameError::ReadOnly);
+    }
+    Result<void, names::NameError> make_directory(std::string_view,
+                                                  names::Request const&) override {
+        return fail(names::NameError::ReadOnly);
+    }
+    Result<void, names::NameError> unbind(std::string_view, names::Request const&) override {
+        return fail(names::NameError::ReadOnly);
+    }
 
 private:
-    std::uint32_t endpoint_;
+    NamesProxy<invocation::CallClient> proxy_;
 };
 
+alignas(invocation::CallClient) std::byte client_memory[sizeof(invocation::CallClient)];
+
 void resolve_mounted() {
-    auto& s = shared();
-    std::fill_n(reinterpret_cast<std::byte*>(&s), sizeof(Shared), std::byte{0});
-    auto const server = make_child(
-        {.main = name_server_main, .argument = reinterpret_cast<std::uint64_t>(&s), .weight = 1});
-    auto const endpoint = connect(server, 2);
+    auto const* requests = find_channel("calls");
+    auto const* replies = find_channel("replies");
+    require(requests != nullptr && replies != nullptr, "channels of the bench's name server");
+    auto& client = *new (client_memory) invocation::CallClient;
+    invocation::BindingEnd const end{outgoing(*requests), incoming(*replies), requests->endpoint};
+    require(
+        client.open(end, invocation::BindingShape::of(name_service::Names::info, 4)).has_value(),
+        "binding");
     Thread::sleep_until(now() + Duration::ms(5));
-    auto requests = RingSource<>::create(names::request_ring, s.requests, s.requests_taken);
-    auto replies = RingSink<>::create(names::reply_ring, s.replies, s.replies_taken);
-    require(requests && replies, "rings");
-    DonatingBell bell(endpoint);
-    names::NameChannelClient client(*requests, *replies, bell);
+    CalledNames called(client);
     alignas(64) static std::byte memory[4096];
     auto space = need(NameSpace::create(memory, kSeed), "names");
     need(space.make_directory("b"), "directory");
-    need(space.mount("b", client), "mount");
+    need(space.mount("b", called), "mount");
+    for (int i = 0; i < 20; ++i) static_cast<void>(space.resolve("b/media/clock"));
     fresh();
     Counters counters;
-    enter_critical();
     counters.begin();
     for (std::uint32_t i = 0; i < kSamples; ++i) {
+        fresh_for(100'000);
         auto const begun = stamp();
         auto const found = space.resolve("b/media/clock");
         auto const ended = stamp();
@@ -183,11 +164,9 @@ void resolve_mounted() {
     }
     auto const writes = counters.root_writes(kSamples);
     traced("resolve_mounted", [&] { static_cast<void>(space.resolve("b/media/clock")); });
-    leave_critical();
     require(writes >= 200, "a mounted name was resolved without its server", writes);
     report({.metric = "resolve_mounted", .root_writes_hundredths = writes, .crossings = 4});
-    disconnect(endpoint);
-    destroy_child(server);
+    client.close();
 }
 
 }  // namespace

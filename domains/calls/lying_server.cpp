@@ -89,8 +89,9 @@ private:
         return to;
     }
     void publish() { store(64, ++written_); }
-    /// The donated time, if it is that, goes back; else an event.
-    void tell() { sys::answer(endpoint_, 1); }
+    /// The donated time, if it is that, goes back; else an event. Half of the times at once, as the
+    /// result of the client's call; `goes_on`: there is more to do.
+    void tell(bool goes_on = false) { sys::answer(endpoint_, goes_on || random_.below(2) != 0); }
 
     void fill(std::byte* from, std::uint64_t bytes) {
         for (std::uint64_t at = 0; at + 8 <= bytes; at += 8) {
@@ -155,7 +156,7 @@ private:
             case Lie::Rewritten: {
                 auto* const to = put(call);
                 publish();
-                tell();
+                tell(true);
                 return rewrite(to);
             }
             case Lie::Late:

@@ -485,13 +485,15 @@ void unwaiting_client(abi::DibRo const* ro) {
 
 // ---- a client that requests, activations off, over endpoint 5, in[3] times; in[0]: with
 // activations on. out[0] rounds, out[1] told, out[2] as an event, out[3] told of another endpoint,
-// out[4] told, and counted or pending on that endpoint all the same, out[5] nothing has come.
+// out[4] told, and counted or pending on that endpoint all the same, out[5] nothing has come,
+// out[6] runs on in time that is told to be over.
 void requesting_client(abi::DibRo const* ro) {
     auto& mail = mail_of(ro);
     for (std::uint64_t i = 0; i < mail.in[3]; ++i) {
         clear_pending(ro);
         auto const before = count_of(ro, 5);
         auto const result = sys::request(5, INT64_MAX);
+        if (ro->slice_end + 20'000 < now().ns()) mail.out[6] = mail.out[6] + 1;
         auto const& rw = rw_of(ro);
         bool const event = count_of(ro, 5) != before && (rw.pending[0] & 1u << 5) != 0;
         if (result == abi::kTold + 5)
@@ -549,9 +551,30 @@ void told_or_pending() {
     REQUIRE(wait_for([&] { return clients[0].mail->go == 1 && clients[1].mail->go == 1; }));
     for (auto const& c : clients) {
         EXPECT_EQ(c.mail->out[0], 100u);
-        EXPECT_EQ(c.mail->out[3] + c.mail->out[4], 0u);
+        EXPECT_EQ(c.mail->out[3] + c.mail->out[4] + c.mail->out[6], 0u);
         EXPECT(c.mail->out[1] != 0 && c.mail->out[1] + c.mail->out[2] + c.mail->out[5] == 100);
     }
+}
+
+/// Calls that take longer than the client has: the server ends them on its own time, and the
+/// client, which donates no more, runs when its next time begins, not on the server's.
+void spent_is_no_donor() {
+    auto const client =
+        make(requesting_client, {.weight = 0, .slice = 1 * kMs, .period = 10 * kMs});
+    auto const server = make(server_entry, {.weight = 100});
+    server.mail->in[4] = 1;
+    server.mail->in[0] = 3 * kMs;
+    client.mail->in[3] = 10;
+    REQUIRE(connect(client, 5, server, 5));
+    REQUIRE(server.start());
+    REQUIRE(wait_for([&] { return server.mail->out[5] != 0; }));
+    REQUIRE(client.start());
+    REQUIRE(wait_for([&] { return client.mail->go == 1; }));
+    auto const& out = client.mail->out;
+    EXPECT_EQ(out[0], 10u);
+    EXPECT_EQ(out[3] + out[4] + out[6], 0u);
+    EXPECT(out[2] >= 8);
+    EXPECT(server.mail->out[15] >= 9);
 }
 
 /// A server that answers who does not wait: by synchronous send its budget goes to that client, by
@@ -589,6 +612,7 @@ void answer_does_not_donate() {
 constexpr Probe list[] = {
     {"donation.answer_does_not_donate", answer_does_not_donate},
     {"donation.told_or_pending", told_or_pending},
+    {"donation.spent_is_no_donor", spent_is_no_donor},
     {"donation.budget_and_deadline_follow", budget_and_deadline_follow},
     {"donation.chain", chain},
     {"donation.cycles", cycles},

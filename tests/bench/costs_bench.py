@@ -57,6 +57,10 @@ MORE = {
            "endpoints 16 }\n"
            "channel bench.calls -> bench_server.calls { slots 16 of 16KiB }\n"
            "channel bench_server.replies -> bench.replies { slots 16 of 8KiB }\n",
+    "naming": "domain bench_names { image bench_names spare weight 1 memory 2MiB slots 4 "
+              "endpoints 16 }\n"
+              "channel bench.calls -> bench_names.calls { slots 4 of 4KiB }\n"
+              "channel bench_names.replies -> bench.replies { slots 4 of 4KiB }\n",
     "throw": "domain bench_throw {{ image bench_throw fpu contract 50ms/100ms memory 16MiB "
              "stack 256KiB privileges {{ kps control_machine report }} argument \"{argument}\" }}\n",
 }
