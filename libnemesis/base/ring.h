@@ -316,10 +316,6 @@ public:
         return end_.credit();
     }
 
-    /// Whether a slot is free; looks at the sink's progress when none is known to be.
-    /// errors: false also when the sink's counter is impossible; then free_slots says so
-    bool has_room() { return end_.credit() != 0 || (end_.look() && end_.credit() != 0); }
-
     std::uint64_t position() const { return end_.position(); }
     std::uint64_t known_free() const { return end_.credit(); }
 

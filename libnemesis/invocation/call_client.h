@@ -123,7 +123,7 @@ public:
         auto& rw = *state().rw;
         auto const was_on = rw.activations_on;
         enter_critical();
-        if (body_max > body_bytes_ || !requests_.has_room()) [[unlikely]] {
+        if (body_max > body_bytes_ || requests_.known_free() == 0) [[unlikely]] {
             if (auto const why = make_ready(body_max, was_on); why != Failure::None)
                 return fail(why);
         }
