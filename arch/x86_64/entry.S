@@ -411,13 +411,8 @@ answer_is_certain\@:
 .align 16
 request_call:
     save_for_giving_up SLOT_TOLD
-    connected_endpoint request_slow
-    donate request_slow
-request_slow:
-    onto_kernel_stack
-    mov $CALL_SEND_SYNC, %eax
-    call *call_table(,%rax,8)
-    jmp syscall_return
+    connected_endpoint send_sync_slow
+    donate send_sync_slow
 
 // The answer alone: to who does not donate it is an asynchronous send (events::answer).
 .global answer_call
