@@ -515,19 +515,26 @@ void requesting_client(abi::DibRo const* ro) {
     }
 }
 
+/// A client that has made its requests, `count` of them, to a server that works `work` ns at each
+/// and answers by `answer`. If it has not, its `go` is not 1.
+Pair requests(std::uint64_t count, std::int64_t work, std::int64_t slice, std::int64_t period) {
+    auto const client = make(requesting_client, {.weight = 0, .slice = slice, .period = period});
+    auto const server = make(server_entry, {.weight = 100});
+    server.mail->in[4] = 1;
+    server.mail->in[0] = static_cast<std::uint64_t>(work);
+    client.mail->in[3] = count;
+    // The server waits before the first request comes.
+    if (connect(client, 5, server, 5) && server.start() &&
+        wait_for([&] { return server.mail->out[5] != 0; }) && client.start())
+        (void)wait_for([&] { return client.mail->go == 1; });
+    return {client, server};
+}
+
 /// Each round of requests and answers comes once: as a result or as an event. Alone it is a result
 /// both ways; beside interrupts and others that run in between it may be either.
 void told_or_pending() {
-    auto const client =
-        make(requesting_client, {.weight = 0, .slice = 10 * kMs, .period = 20 * kMs});
-    auto const server = make(server_entry, {.weight = 100});
-    server.mail->in[4] = 1;
-    client.mail->in[3] = 50;
-    REQUIRE(connect(client, 5, server, 5));
-    REQUIRE(server.start());
-    REQUIRE(wait_for([&] { return server.mail->out[5] != 0; }));
-    REQUIRE(client.start());
-    REQUIRE(wait_for([&] { return client.mail->go == 1; }));
+    auto const [client, server] = requests(50, 0, 10 * kMs, 20 * kMs);
+    REQUIRE(client.mail->go == 1);
     auto const& out = client.mail->out;
     EXPECT_EQ(out[0], 50u);
     EXPECT_EQ(out[1] + out[2], 50u);
@@ -559,17 +566,8 @@ void told_or_pending() {
 /// Calls that take longer than the client has: the server ends them on its own time, and the
 /// client, which donates no more, runs when its next time begins, not on the server's.
 void spent_is_no_donor() {
-    auto const client =
-        make(requesting_client, {.weight = 0, .slice = 1 * kMs, .period = 10 * kMs});
-    auto const server = make(server_entry, {.weight = 100});
-    server.mail->in[4] = 1;
-    server.mail->in[0] = 3 * kMs;
-    client.mail->in[3] = 10;
-    REQUIRE(connect(client, 5, server, 5));
-    REQUIRE(server.start());
-    REQUIRE(wait_for([&] { return server.mail->out[5] != 0; }));
-    REQUIRE(client.start());
-    REQUIRE(wait_for([&] { return client.mail->go == 1; }));
+    auto const [client, server] = requests(10, 3 * kMs, 1 * kMs, 10 * kMs);
+    REQUIRE(client.mail->go == 1);
     auto const& out = client.mail->out;
     EXPECT_EQ(out[0], 10u);
     EXPECT_EQ(out[3] + out[4] + out[6], 0u);
