@@ -118,6 +118,24 @@ TEST(Marshal, AnnouncedSizesAreNotBelieved) {
             EXPECT_FALSE(decode(bytes, value) && !(offset == 8 && count <= 8));
         }
     }
+    // Refused before anybody reads the items, not only because the body's end does not fit.
+    for (std::uint32_t count : {8u, 9u, 16u, 1000u}) {
+        std::uint64_t const word = 8 | std::uint64_t{count} << 32;
+        std::memcpy(bytes.data(), &word, 8);
+        marshal::Reader r(bytes);
+        std::uint32_t where, taken;
+        ASSERT_TRUE(r.begin(8));
+        EXPECT_EQ(r.take(0, 1, 1000, where, taken), count <= 8);
+    }
+    // Nor more than the interface allows, when all of it is there.
+    std::uint64_t const eight = 8 | std::uint64_t{8} << 32;
+    std::memcpy(bytes.data(), &eight, 8);
+    for (std::uint32_t const max : {7u, 8u}) {
+        marshal::Reader r(bytes);
+        std::uint32_t where, taken;
+        ASSERT_TRUE(r.begin(8));
+        EXPECT_EQ(r.take(0, 1, max, where, taken), max == 8);
+    }
 }
 
 TEST(Marshal, PiecesCannotBeSharedOrOutOfOrder) {
