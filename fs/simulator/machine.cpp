@@ -116,6 +116,7 @@ bool Machine::call(Request& r) {
 }
 
 void Machine::later(Duration d) {
+    pump();  // what the disks have been given does not take as long as that
     now += d;
     disks.set_now(now);
     store_->advance(now);

@@ -351,9 +351,15 @@ Error apply(Client& c, Machine& m, Step const& s) {
         case StepKind::RecordStop:
             return c.close_streams();
         case StepKind::Migrate:
-            return c.migrate(s.path);
-        case StepKind::Recall:
-            return c.recall(s.path);
+        case StepKind::Recall: {
+            bool const out = s.kind == StepKind::Migrate;
+            // What was written lately may still be on its way back from the shelf: that ends.
+            for (u32 tries = 0;; ++tries) {
+                Error const e = out ? c.migrate(s.path) : c.recall(s.path);
+                if (e != Error::Busy || c.stuck || tries == 60) return e;
+                m.later(Duration::s(1));
+            }
+        }
     }
     return Error::None;
 }

@@ -74,9 +74,9 @@ std::string whole(Client& c, std::string const& want, std::vector<Step> const& s
 
 /// One loss point: the disk dies at its nth command; work goes on degraded; crash; mount without
 /// it; mount with the stale disk back; rebuild on a blank disk with a crash at every step of its
-/// cursor; then every other disk in turn may be lost.
+/// cursor; then every other disk in turn may be lost. lost: the disk had so many commands.
 std::string lose_disk(Base const& base, std::vector<Step> const& steps, u32 disk, u64 command,
-                      BlockPool& pool, Memory& memory, u64* cases) {
+                      BlockPool& pool, Memory& memory, u64* cases, bool* lost) {
     std::size_t const mark = pool.mark();
     Image image = base.image;
     Shelf shelf = base.shelf;  // never lost; no step of what follows erases what another one needs
@@ -97,8 +97,10 @@ std::string lose_disk(Base const& base, std::vector<Step> const& steps, u32 disk
             }
         }
         if (c.fsync() != Error::None) return "fsync fails with one disk lost";
-        problem = whole(c, model.dump(), steps, "degraded");
+        // One that dies later has all that is promised; whether it is believed is of no account.
         was_lost = m.store().disk_state(disk) == DiskState::Dead;
+        *lost = was_lost;
+        problem = whole(c, model.dump(), steps, "degraded");
     }
     ++*cases;
     std::string const want = model.dump();
@@ -230,7 +232,8 @@ RowResult row_disk_loss(RowOptions const& o) {
     Memory memory;
     Random random(o.seed);
     u64 const workloads = o.count ? o.count : 20;
-    u64 const points = o.length > 2 ? o.length : 1;
+    bool const everywhere = o.length > 2;  // at every command of every disk
+    u64 points = 0;
     std::vector<Step> const words = step_vocabulary();
     u64 cases = 0;
     std::string problem;
@@ -253,20 +256,33 @@ RowResult row_disk_loss(RowOptions const& o) {
                 steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
             }
         }
-        for (u64 p = 0; p < points && problem.empty(); ++p) {
-            u32 const disk = static_cast<u32>(random.below(disks));
-            u64 const command = random.below(60);
-            problem = lose_disk(base, steps, disk, command, pool, memory, &cases);
+        u64 command = 0;
+        u32 disk = 0;
+        while (disk < disks && problem.empty()) {
+            if (!everywhere) {
+                disk = static_cast<u32>(random.below(disks));
+                command = random.below(60);
+            }
+            bool lost = false;
+            problem = lose_disk(base, steps, disk, command, pool, memory, &cases, &lost);
+            ++points;
             if (!problem.empty()) {
                 problem = "disk " + std::to_string(disk) + " dies at command " +
                           std::to_string(command) + "\n" + problem;
                 for (Step const& s : steps) problem += "\n  " + to_text(s);
             }
+            if (!everywhere) break;
+            ++command;
+            if (!lost) {
+                ++disk;
+                command = 0;
+            }
         }
         pool.back_to(mark);
     }
-    return finish("row 3, loss of a disk", cases, "cases", start, problem,
-                  std::to_string(workloads) + " workloads, ");
+    return finish(
+        "row 3, loss of a disk", cases, "cases", start, problem,
+        std::to_string(points) + " loss points of " + std::to_string(workloads) + " workloads, ");
 }
 
 RowResult row_corruption(RowOptions const& o) {

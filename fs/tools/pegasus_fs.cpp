@@ -243,7 +243,8 @@ std::vector<Verb> const& verbs() {
           {"seed", Takes::Number, "what everything follows from (1)"},
           {"count", Takes::Number,
            "states, workloads or seconds, as the row says (its short form)"},
-          {"length", Takes::Number, "steps of a workload, row 1 and 3 (2)"}}},
+          {"length", Takes::Number,
+           "steps of a workload in row 1 (2); 3: row 3 loses each disk at every command"}}},
     };
     return table;
 }
