@@ -95,6 +95,27 @@ Result<NameSpace, NameError> NameSpace::create(std::span<std::byte> memory, std:
     return NameSpace(TRY(NameTree::create(memory, seed)), gate);
 }
 
+/// The commonest question.
+struct NameSpace::Resolving {
+    Result<Handle, NameError> operator()(NameServer& server, std::string_view path,
+                                         Request const& onward) const {
+        return server.resolve(path, onward);
+    }
+};
+
+/// Asks a server, outside the gate. requires: request.hops > 0
+template <typename Ask>
+[[gnu::always_inline]] inline std::invoke_result_t<Ask, NameServer&, std::string_view,
+                                                   Request const&>
+NameSpace::ask_server(NameServer& server, std::string_view path, Request const& request,
+                      Ask&& question) const {
+    Request const onward{request.deadline, static_cast<std::uint8_t>(request.hops - 1)};
+    if (gate_ != nullptr) gate_->leave();
+    auto const answer = question(server, path, onward);
+    if (gate_ != nullptr) gate_->enter();
+    return answer;
+}
+
 // ---- resolution ----
 
 Result<Handle, NameError> NameSpace::resolve(std::string_view path, Request const& request) const {
@@ -107,11 +128,36 @@ Result<Handle, NameError> NameSpace::resolve(std::string_view path, Request cons
         Node const& n = tree_.node(at);
         if (n.kind != CellKind::Directory) [[unlikely]]
             return resolve_failed(path, at);
-        if (n.directory.first_layer != 0) return resolve_in_unions(path, at, scan.rest(), request);
-        Component component;
-        if (!scan.next(component)) [[unlikely]]
-            return resolve_failed(path, 0);
-        at = tree_.find(at, component);
+        if (n.directory.first_layer != 0) {
+            LayerCell const& layer = tree_.layer(n.directory.first_layer);
+            // The commonest union is one server; all else, and what goes wrong, is looked at there.
+            if (layer.next != 0 || LayerSource{layer.source} != LayerSource::Server ||
+                layer.prefix_bytes != 0 || request.hops == 0 || scan.rest().front() == '/') {
+                return resolve_in_unions(path, at, scan.rest(), request);
+            }
+            auto const before = changes_;
+            auto const found = ask_server(*layer.server, scan.rest(), request, Resolving{});
+            if (found && *found != Handle{}) [[likely]]
+                return found;
+            if (found) return fail(NameError::BadAnswer);
+            if (changes_ != before) {
+                return resolve_in_unions(path, tree_.root(), relative(path), request);
+            }
+            TRY_VOID(check_path(path));
+            return found;
+        }
+        ShortComponent component;
+        if (scan.next_short(component)) [[likely]] {
+            at = tree_.find(at, component);
+        } else {
+            // Copied, so that the scan itself stays where it is fast.
+            PathScan further = scan;
+            Component long_one;
+            if (!further.next(long_one)) [[unlikely]]
+                return resolve_failed(path, 0);
+            scan = further;
+            at = tree_.find(at, long_one);
+        }
         if (at == 0) [[unlikely]]
             return resolve_failed(path, 0);
     }
@@ -137,7 +183,7 @@ Result<Handle, NameError> NameSpace::resolve_in_unions(std::string_view path, Ce
     if (!rest.empty() && rest.front() == '/') return fail(NameError::BadName);
     for (std::uint32_t tries = 0; tries < restarts_max; tries++) {
         Walk walk{request};
-        auto const found = resolve_union(at, rest, walk);
+        auto const found = resolve_at(at, rest, walk, 0);
         if (found) return found;
         if (!walk.changed) {
             TRY_VOID(check_path(path));
@@ -147,19 +193,6 @@ Result<Handle, NameError> NameSpace::resolve_in_unions(std::string_view path, Ce
         rest = relative(path);
     }
     return fail(NameError::InUse);
-}
-
-/// As resolve_at from a union or the root; the commonest union is one server and nothing else.
-Result<Handle, NameError> NameSpace::resolve_union(CellNumber at, std::string_view rest,
-                                                   Walk& walk) const {
-    CellNumber const first = tree_.node(at).directory.first_layer;
-    if (first != 0 && !rest.empty()) {
-        LayerCell const& layer = tree_.layer(first);
-        if (layer.next == 0 && LayerSource{layer.source} == LayerSource::Server) {
-            return resolve_layer(first, rest, walk, 0);
-        }
-    }
-    return resolve_at(at, rest, walk, 0);
 }
 
 /// The child that the first component of `rest` names, or 0; takes the component off.
@@ -212,10 +245,7 @@ Result<Handle, NameError> NameSpace::resolve_layer(CellNumber number, std::strin
         case LayerSource::Server:
             break;
     }
-    auto const found = ask(number, rest, walk,
-                           [&](NameServer& server, std::string_view path, Request const& onward) {
-                               return server.resolve(path, onward);
-                           });
+    auto const found = ask(number, rest, walk, Resolving{});
     if (found && *found == Handle{}) return fail(NameError::BadAnswer);
     return found;
 }
@@ -234,12 +264,8 @@ std::invoke_result_t<Ask, NameServer&, std::string_view, Request const&> NameSpa
         if (!joined) return Answer(fail(NameError::TooLong));
         rest = *joined;
     }
-    Request const onward{walk.request.deadline, static_cast<std::uint8_t>(walk.request.hops - 1)};
-    NameServer& server = *layer.server;
     std::uint64_t const before = changes_;
-    if (gate_ != nullptr) gate_->leave();
-    Answer answer = question(server, rest, onward);
-    if (gate_ != nullptr) gate_->enter();
+    Answer answer = ask_server(*layer.server, rest, walk.request, question);
     if (changes_ != before) walk.changed = true;
     return answer;
 }

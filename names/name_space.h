@@ -149,6 +149,7 @@ private:
         BindMode mode;
     };
     struct Merge;
+    struct Resolving;
     class Inside;
 
     NameSpace(NameTree tree, Gate* gate) : tree_(tree), gate_(gate) {}
@@ -157,7 +158,6 @@ private:
     Result<Handle, NameError> resolve_in_unions(std::string_view path, CellNumber at,
                                                 std::string_view rest,
                                                 Request const& request) const;
-    Result<Handle, NameError> resolve_union(CellNumber at, std::string_view rest, Walk& walk) const;
     Result<Handle, NameError> resolve_at(CellNumber at, std::string_view rest, Walk& walk,
                                          std::uint32_t nesting) const;
     Result<Handle, NameError> resolve_layer(CellNumber layer, std::string_view rest, Walk& walk,
@@ -169,6 +169,9 @@ private:
     Result<void, NameError> list_server(CellNumber layer, std::string_view rest,
                                         Merge& merge) const;
     void list_own(CellNumber at, Merge& merge) const;
+    template <typename Ask>
+    std::invoke_result_t<Ask, NameServer&, std::string_view, Request const&> ask_server(
+        NameServer& server, std::string_view path, Request const& request, Ask&& question) const;
     template <typename Ask>
     std::invoke_result_t<Ask, NameServer&, std::string_view, Request const&> ask(
         CellNumber layer, std::string_view rest, Walk& walk, Ask&& question) const;

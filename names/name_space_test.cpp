@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -365,6 +366,17 @@ TEST(NameSpace, NamesMayChangeWhileAServerIsAsked) {
     ids.push_back(*s->mount("u", b, {.order = LayerOrder::After}));
     EXPECT_EQ(s->resolve("u/x"), h(1));
     EXPECT_EQ(asked, 1);
+    // The same of one that is mounted alone: what it hid counts again.
+    ASSERT_TRUE(s->make_directory("w"));
+    ASSERT_TRUE(s->bind("w/x", h(2)));
+    Puppet alone;
+    std::optional<MountId> its;
+    alone.on_resolve = [&](auto, auto&) -> Result<Handle, NameError> {
+        EXPECT_TRUE(s->unmount(*its));
+        return fail(NameError::NotFound);
+    };
+    its = *s->mount("w", alone);
+    EXPECT_EQ(s->resolve("w/x"), h(2));
     // Changes without end: an error, not a loop.
     Puppet restless;
     std::uint64_t n = 0;

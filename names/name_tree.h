@@ -112,20 +112,13 @@ public:
 
     /// The child of `parent` with that name, or 0. context: any, at most probes_max slots
     [[gnu::always_inline]] CellNumber find(CellNumber parent, Component const& name) const {
-        std::uint64_t const hash = child_hash(parent, name.hash);
-        auto const tag = static_cast<std::uint32_t>(hash >> 32);
-        for (std::uint32_t probe = 0; probe < probes_max; probe++) {
-            Slot const slot = slots_[(hash + probe) & mask_];
-            if (slot.cell == 0) return 0;
-            if (slot.tag != tag) continue;
-            Node const& n = cells_[slot.cell].node;
-            // Short names have their other words zero.
-            if (n.words[0] == name.words[0] && n.parent == parent && n.length == name.text.size() &&
-                (n.length <= 8 || rest_equals(n, name))) {
-                return slot.cell;
-            }
-        }
-        return 0;
+        // Short names have their other words zero.
+        return find_like(parent, name.hash, name.words[0], name.text.size(),
+                         [&](Node const& n) { return n.length <= 8 || rest_equals(n, name); });
+    }
+    [[gnu::always_inline]] CellNumber find(CellNumber parent, ShortComponent const& name) const {
+        return find_like(parent, name.hash, name.word, name.length,
+                         [](Node const&) { return true; });
     }
 
     /// Adds a name to a directory that has none of it; the caller fills in what it stands for.
@@ -169,6 +162,27 @@ private:
     /// product, different names are apart already.
     [[gnu::always_inline]] static std::uint64_t child_hash(CellNumber parent, std::uint64_t name) {
         return name + parent * 0xD6E8'FEB8'6659'FD93ull;
+    }
+    template <typename Rest>
+    [[gnu::always_inline]] CellNumber find_like(CellNumber parent, std::uint64_t name_hash,
+                                                std::uint64_t word, std::size_t length,
+                                                Rest&& rest_equal) const {
+        std::uint64_t const hash = child_hash(parent, name_hash);
+        auto const is_it = [&](Slot slot) {
+            Node const& n = cells_[slot.cell].node;
+            return n.words[0] == word && n.parent == parent && n.length == length && rest_equal(n);
+        };
+        Slot const first = slots_[hash & mask_];
+        if (first.tag == hash >> 32 && is_it(first)) [[likely]]
+            return first.cell;
+        if (first.cell == 0) return 0;
+        auto const tag = static_cast<std::uint32_t>(hash >> 32);
+        for (std::uint32_t probe = 1; probe < probes_max; probe++) {
+            Slot const slot = slots_[(hash + probe) & mask_];
+            if (slot.cell == 0) return 0;
+            if (slot.tag == tag && is_it(slot)) return slot.cell;
+        }
+        return 0;
     }
     bool rest_equals(Node const& node, Component const& name) const;
     /// Below, equal to or above 0, as `text` compares with the node's name.

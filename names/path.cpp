@@ -47,7 +47,9 @@ bool PathScan::next_long(Component& component) {
         length += step;
     }
     at_ = first;
-    finish(component, hash, length);
+    component.text = {at_, length};
+    component.hash = hash ^ length;
+    at_ = behind(length);
     return true;
 }
 

@@ -70,6 +70,13 @@ struct Component {
     std::uint64_t hash;  ///< seeded, of the whole text; the parent is not in it yet
 };
 
+/// A component of at most 8 bytes.
+struct ShortComponent {
+    std::uint64_t word;  ///< its bytes, zero padded
+    std::size_t length;
+    std::uint64_t hash;  ///< as Component's
+};
+
 /// Multiplies to 128 bits and folds: each bit of the result depends on all bits of both.
 [[gnu::always_inline]] constexpr std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
     auto const product = static_cast<unsigned __int128>(a) * b;
@@ -91,21 +98,30 @@ public:
     /// the end of the path is followed by an empty component too.
     /// errors: false when a component is too long; requires: !at_end()
     [[gnu::always_inline]] bool next(Component& component) {
+        char const* const first = at_;
+        ShortComponent found;
+        if (!next_short(found)) return next_long(component);
+        component = {{found.word}, {first, found.length}, found.hash};
+        return true;
+    }
+    /// The same of a component of at most 8 bytes. false: it has more, and nothing has been taken.
+    [[gnu::always_inline]] bool next_short(ShortComponent& component) {
         auto const left = static_cast<std::size_t>(end_ - at_);
         std::uint64_t word = load(left);
         std::uint64_t const marks = slashes_in(word);
         std::size_t length = left;
+        char const* next = end_;
         if (marks != 0) {
-            auto const bits = static_cast<unsigned>(std::countr_zero(marks)) & ~7u;
-            word &= (1ull << bits) - 1;
-            length = bits / 8;
+            word &= (marks ^ (marks - 1)) >> 8;
+            length = static_cast<unsigned>(std::countr_zero(marks)) / 8;
+            next = behind(length);
         } else if (left > 8) {
-            if (at_[8] != '/') return next_long(component);
+            if (at_[8] != '/') return false;
             length = 8;
+            next = behind(length);
         }
-        component.words[0] = word;
-        component.words[1] = component.words[2] = 0;
-        finish(component, mix(seed_ ^ word, factor), length);
+        component = {word, length, mix(seed_ ^ word, factor) ^ length};
+        at_ = next;
         return true;
     }
 
@@ -119,12 +135,10 @@ private:
         return (differing - ones) & ~differing & ones << 7;
     }
 
-    [[gnu::always_inline]] void finish(Component& component, std::uint64_t hash,
-                                       std::size_t length) {
-        component.text = {at_, length};
-        component.hash = hash ^ length;
-        at_ += length;
-        if (end_ - at_ > 1) ++at_;
+    /// Where it goes on behind a component and the slash after it.
+    [[gnu::always_inline]] char const* behind(std::size_t length) const {
+        char const* const slash = at_ + length;
+        return slash + (end_ - slash > 1 ? 1 : 0);
     }
 
     /// As next, for a component of more than 8 bytes.

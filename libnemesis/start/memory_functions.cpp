@@ -5,9 +5,23 @@
 
 extern "C" {
 
+/// Eight to sixteen bytes as two words, which overlap where there are fewer. The ranges may too:
+/// both words are read first.
+static inline void copy_two_words(std::uint8_t* d, std::uint8_t const* s, std::size_t n) {
+    std::uint64_t first = 0, last = 0;
+    __builtin_memcpy(&first, s, 8);
+    __builtin_memcpy(&last, s + n - 8, 8);
+    __builtin_memcpy(d, &first, 8);
+    __builtin_memcpy(d + n - 8, &last, 8);
+}
+
 [[gnu::weak]] void* memcpy(void* to, void const* from, std::size_t n) {
     auto* d = static_cast<std::uint8_t*>(to);
     auto const* s = static_cast<std::uint8_t const*>(from);
+    if (n - 8 <= 8) {
+        copy_two_words(d, s, n);
+        return to;
+    }
     auto words = n / 8;
     asm volatile("rep movsq" : "+D"(d), "+S"(s), "+c"(words)::"memory");
     for (std::size_t i = 0; i < n % 8; ++i) d[i] = s[i];
