@@ -334,10 +334,15 @@ Error Client::chmod(std::string const& path, u16 mode) {
 Error Client::move(std::string const& path, Op op) {
     Attributes a;
     if (Error const e = lookup(path, &a); e != Error::None) return e;
-    Request r;
-    r.op = op;
-    r.pnode = a.pnode;
-    return run(r);
+    for (u32 again = 0;; ++again) {
+        Request r;
+        r.op = op;
+        r.pnode = a.pnode;
+        Error const e = run(r);
+        if (e != Error::Busy || again == 3) return e;
+        // What an operation before has needed of the file may still be coming back from the shelf.
+        machine_.later(Duration::s(31));
+    }
 }
 
 Error Client::fsync() {

@@ -87,6 +87,21 @@ protected:
     std::optional<Client> client;
 };
 
+TEST_F(Tertiary, what_a_change_makes_come_back_can_be_migrated_again) {
+    // Given a file that is there, when its end is cut off within a block, which makes all of it
+    // come back, then it can be migrated as soon as that has ended.
+    start();
+    std::string const data = text(2'000'000, 9);
+    put("b", data);
+    ASSERT_EQ(client->migrate("b"), Error::None);
+    ASSERT_EQ(client->fsync(), Error::None);
+    mount();
+    ASSERT_EQ(client->truncate("b", 5000), Error::None);
+    EXPECT_EQ(client->migrate("b"), Error::None);
+    EXPECT_EQ(get("b"), data.substr(0, 5000));
+    EXPECT_EQ(check(), "");
+}
+
 TEST_F(Tertiary, a_file_gives_its_segments_up_and_is_read_again_across_mounts) {
     start();
     std::string const data = text(5'000'000, 1);
