@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fs/core/mutant.h"
+
 namespace nemesis::fs {
 namespace {
 
@@ -110,15 +112,20 @@ void Agent::drop_last() {
 
 /// What was executed without its answer having come stays, for the number of what it made.
 void Agent::drop_durable() {
-    while (log_count_ > 0 && entry(0).message.number <= durable_ && entry(0).acknowledged &&
-           entry(0).answered) {
+    while (log_count_ > 0 &&
+           (mutated(Mutant::DropsUndurable) || entry(0).message.number <= durable_) &&
+           (mutated(Mutant::DropsUnacknowledged) || entry(0).acknowledged) &&
+           (mutated(Mutant::DropsUnanswered) || entry(0).answered)) {
         drop_first();
         if (replayed_ > 0) --replayed_;
     }
 }
 
 void Agent::durable_up_to(u64 number) {
-    if (number <= durable_ || number > number_) return;
+    if ((!mutated(Mutant::DurableNumber) && number <= durable_) ||
+        (!mutated(Mutant::DurableAhead) && number > number_)) {
+        return;
+    }
     durable_ = number;
     drop_durable();
 }
@@ -235,7 +242,7 @@ void Agent::go() {
         if (!sound(r)) {
             r.error = Error::Invalid;
         } else if (r.op == Op::Fsync) {
-            waits = log_count_ > 0;
+            waits = !mutated(Mutant::AgentFsync) && log_count_ > 0;
             finished = !waits;
         } else if (r.op != Op::Write || r.length > 0) {
             finished = !begin_change(r, &waits);
@@ -360,9 +367,12 @@ void Agent::receive(u8 const* bytes, u32 length, Instant now) {
     Received r;
     if (!read_message(bytes, length, &r)) return;
     Message const& m = r.header;
-    if (m.agent != agent_ || m.incarnation != incarnation_) return;
+    if (!mutated(Mutant::AgentOther) && m.agent != agent_) return;
+    if (!mutated(Mutant::AgentIncarnation) && m.incarnation != incarnation_) return;
     if (m.kind == MessageKind::Deposited) {
-        if (m.session != session_ || m.number <= deposited_ || m.number > number_) return;
+        if (!mutated(Mutant::DepositedSession) && m.session != session_) return;
+        if (!mutated(Mutant::DepositedNumber) && m.number <= deposited_) return;
+        if (!mutated(Mutant::DepositedAhead) && m.number > number_) return;
         deposited_ = m.number;
         deposit_at_ = now_;
         deposit();
@@ -373,7 +383,7 @@ void Agent::receive(u8 const* bytes, u32 length, Instant now) {
         welcome(m);
         return;
     }
-    if (m.session != session_ || session_ == 0) return;
+    if ((!mutated(Mutant::AgentSession) && m.session != session_) || session_ == 0) return;
     heard_ = now_;
     durable_up_to(m.durable);
     switch (m.kind) {
@@ -383,17 +393,20 @@ void Agent::receive(u8 const* bytes, u32 length, Instant now) {
             break;
         case MessageKind::Recall:
             ++statistics_.recalls;
-            if (m.number > recalled_) recalled_ = m.number;
-            cache_.drop(m.file.pnode);
+            if (mutated(Mutant::RecalledNewest) || m.number > recalled_) recalled_ = m.number;
+            if (!mutated(Mutant::RecallIgnored)) cache_.drop(m.file.pnode);
             send(MessageKind::Recalled, m.number);
             break;
         case MessageKind::Pong:
             // The lease runs from the sending: the server counts from the receipt.
-            if (m.number == ping_number_ && ping_number_ != 0) {
-                Instant const until = ping_sent_ + (lease_ - lease_ / lease_margin_part);
+            if ((mutated(Mutant::PongNumber) || m.number == ping_number_) && ping_number_ != 0) {
+                Duration const margin =
+                    mutated(Mutant::LeaseWhole) ? Duration{} : lease_ / lease_margin_part;
+                Instant const until = ping_sent_ + (lease_ - margin);
                 if (until > lease_until_ && until > now_) lease_until_ = until;
             }
-            if (m.number == end_of_replay && state_ == State::Ending) {
+            if ((mutated(Mutant::ReplayEnd) || m.number == end_of_replay) &&
+                state_ == State::Ending) {
                 state_ = State::Active;
                 send_outstanding();
             }
@@ -411,13 +424,15 @@ void Agent::receive(u8 const* bytes, u32 length, Instant now) {
 }
 
 void Agent::welcome(Message const& m) {
-    if (m.session <= session_) {
+    if (!mutated(Mutant::WelcomeSession) && m.session <= session_) {
         // The same session: the server was only slow.
-        if (m.session == session_ && state_ == State::Greeting) replay();
+        if ((mutated(Mutant::WelcomeSame) || m.session == session_) && state_ == State::Greeting) {
+            replay();
+        }
         return;
     }
     session_ = m.session;
-    void_cache();
+    if (!mutated(Mutant::CopiesOverWelcome)) void_cache();
     recalled_ = 0;
     ping_number_ = 0;
     deposited_ = 0;
@@ -429,7 +444,7 @@ void Agent::welcome(Message const& m) {
     durable_up_to(m.durable);
     for (u32 i = 0; i < log_count_; ++i) {
         Entry& e = entry(i);
-        if (e.message.number <= m.applied) {
+        if (!mutated(Mutant::WelcomeApplied) && e.message.number <= m.applied) {
             ++replayed_;
         } else {
             e.answered = false;
@@ -480,11 +495,13 @@ void Agent::resolved(FileRef made) {
 /// sent again when the server only greets again; DURABLE may take it out of the log at any time.
 void Agent::replay() {
     u32 const end = log_count_ - (changing_ ? 1 : 0);
-    while (replayed_ < end && (entry(static_cast<u32>(replayed_)).lost ||
-                               entry(static_cast<u32>(replayed_)).answered)) {
+    while (replayed_ < end &&
+           (entry(static_cast<u32>(replayed_)).lost ||
+            (entry(static_cast<u32>(replayed_)).answered && !mutated(Mutant::ReplaysAnswered)))) {
         ++replayed_;
     }
-    state_ = replayed_ < end ? State::Replaying : State::Ending;
+    state_ =
+        replayed_ < end && !mutated(Mutant::ReplayForgotten) ? State::Replaying : State::Ending;
     send_outstanding();
 }
 
@@ -492,7 +509,7 @@ void Agent::answer(Message const& m) {
     Error const error = static_cast<Error>(m.error);
     if (state_ == State::Replaying) {
         Entry& e = entry(static_cast<u32>(replayed_));
-        if (m.number != e.message.number) return;
+        if (!mutated(Mutant::ReplayNumber) && m.number != e.message.number) return;
         if (error != Error::None) {
             e.lost = true;
             port_.conflict(m.number, error);
@@ -505,7 +522,8 @@ void Agent::answer(Message const& m) {
         drop_durable();
         replay();
     } else if (state_ == State::Active && changing_) {
-        if (m.number != entry(log_count_ - 1).message.number) return;
+        if (!mutated(Mutant::AnswerNumber) && m.number != entry(log_count_ - 1).message.number)
+            return;
         if (error == Error::None) apply_to_cache(entry(log_count_ - 1), m);
         finish_change(error, m.count, m.size, m.result);
     }
@@ -513,7 +531,7 @@ void Agent::answer(Message const& m) {
 
 void Agent::content(Received const& received) {
     Message const& m = received.header;
-    if (m.number != read_number_) return;
+    if (!mutated(Mutant::ContentNumber) && m.number != read_number_) return;
     Error error = static_cast<Error>(m.error);
     if (state_ == State::Resolving) {
         resolved(error == Error::None ? m.result : FileRef{});
@@ -553,6 +571,8 @@ void Agent::look_at(Instant now) {
         void_cache();
     }
 }
+
+bool Agent::lease_lasts() const { return mutated(Mutant::LeaseEndless) || now_ < lease_until_; }
 
 void Agent::void_cache() {
     lease_until_ = Instant{};
@@ -621,10 +641,11 @@ bool Agent::may_keep(Message const& m) const {
     // changed meanwhile, or have already what its next ANSWER would put into it once more, over
     // what others have done since; and the server has forgotten who has what, if the lease has
     // ended.
-    bool const older = m.applied < effective_;
-    bool const newer = changing_ && m.applied >= number_;
-    return m.lease_ns > 0 && m.serial >= recalled_ && !older && !newer && read_in_lease_ &&
-           lease_lasts();
+    bool const older = !mutated(Mutant::KeepOlder) && m.applied < effective_;
+    bool const newer = !mutated(Mutant::KeepNewer) && changing_ && m.applied >= number_;
+    bool const overtaken = !mutated(Mutant::KeepOvertaken) && m.serial < recalled_;
+    return (m.lease_ns > 0 || mutated(Mutant::KeepUngranted)) && !overtaken && !older && !newer &&
+           (read_in_lease_ || mutated(Mutant::KeepOverLease)) && lease_lasts();
 }
 
 void Agent::keep(AgentRequest const& r, Received const& received) {
@@ -710,7 +731,8 @@ void Agent::apply_to_cache(Entry const& e, Message const& m) {
 Agent::Entry const* Agent::next_deposit() const {
     for (u32 i = 0; i < log_count_; ++i) {
         Entry const& e = entry(i);
-        bool const only = e.message.number > durable_ && e.message.number > deposited_;
+        bool const only = (mutated(Mutant::DepositDurable) || e.message.number > durable_) &&
+                          (mutated(Mutant::DepositTwice) || e.message.number > deposited_);
         if (only && e.acknowledged && !e.lost) return &e;
     }
     return nullptr;

@@ -169,7 +169,7 @@ private:
     void deposit();
     void look_at(Instant now);
     void void_cache();
-    bool lease_lasts() const { return now_ < lease_until_; }
+    bool lease_lasts() const;
     bool answer_from_cache(AgentRequest& r);
     bool may_keep(Message const& m) const;
     void keep(AgentRequest const& r, Received const& received);

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -127,8 +128,14 @@ void Store::disk_done(u32 tag, DiskStatus status) {
         return;
     }
     if (io.status) *io.status = status;
-    if (status == DiskStatus::Error && io.operation != DiskOperation::Read) disk_failed(io.disk);
-    if (status == DiskStatus::Fenced && io.operation != DiskOperation::Reserve) lose_disks();
+    if (status == DiskStatus::Error && io.operation != DiskOperation::Read &&
+        !mutated(Mutant::FailedWriteIgnored)) {
+        disk_failed(io.disk);
+    }
+    if (status == DiskStatus::Fenced && io.operation != DiskOperation::Reserve &&
+        !mutated(Mutant::FencedWrite)) {
+        lose_disks();
+    }
     Batch& batch = *io.batch;
     if (status != DiskStatus::Good) batch.failed = true;
     io.next = free_ios_;
@@ -220,7 +227,8 @@ bool Store::present(u32 disk, u64 segment) const {
         case DiskState::Dead:
             return false;
         case DiskState::Rebuilding:
-            return segment < rebuild_cursor_ ||
+            return mutated(Mutant::RebuildCursor) || segment < rebuild_cursor_ ||
+                   mutated(Mutant::RebuildBirth) ||
                    SegmentEntry{segments_[segment]}.birth() >= superblock_.rebuild_birth;
     }
     return false;
@@ -338,7 +346,8 @@ Task Store::read_blocks(Frame* first, Urgency urgency) {
     co_await batch;
     for (Frame* f = first; f; f = f->dirty_next) {
         Address const a = f->source.address;
-        f->right = present(a.column(), a.segment()) && crc32c_block(f->data) == f->source.crc;
+        f->right = present(a.column(), a.segment()) &&
+                   (mutated(Mutant::ReadSum) || crc32c_block(f->data) == f->source.crc);
     }
     // What is not right is made from its row, a few blocks at a time.
     Batch mended;
@@ -390,7 +399,8 @@ Task Store::mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgen
         Frame* there = near;
         for (u32 i = 0; there && i < 2 * columns + 1; ++i, there = there->dirty_next) {
             Address const b = there->source.address;
-            bool const same_row = b.segment() == a.segment() && b.row() == a.row();
+            bool const same_row =
+                mutated(Mutant::NearRow) || (b.segment() == a.segment() && b.row() == a.row());
             if (same_row && b.column() == d && there->right) break;
             if (i == 2 * columns) there = nullptr;
             if (!there) break;
@@ -415,7 +425,7 @@ Task Store::mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgen
     bool good = all && !batch.failed;
     if (good) {
         parity_of(frame.data, part);
-        good = crc32c_block(frame.data) == frame.source.crc;
+        good = mutated(Mutant::MendedSum) || crc32c_block(frame.data) == frame.source.crc;
     }
     if (good) {
         ++statistics_.reconstructed;
@@ -465,7 +475,10 @@ void Store::note_damage(u64 owner, u64 index, u32 level) {
 Task Store::flush_disks(Urgency urgency) {
     Batch batch;
     for (u32 d = 0; d < disks; ++d) {
-        if (!live(d) || failing_[d]) continue;
+        if (!live(d) || failing_[d] || (d == 2 && mutated(Mutant::FlushOfFour)) ||
+            (d == parity_disk && mutated(Mutant::FlushOfData))) {
+            continue;
+        }
         Io* io = nullptr;
         while (!(io = begin_io(DiskOperation::Flush, d, 0))) co_await changed();
         start_io(*io, batch, nullptr, urgency);
@@ -494,7 +507,8 @@ Task Store::reserve(u64 generation, bool* good, bool* refused) {
         accepted += s == DiskStatus::Good ? 1 : 0;
         *refused = *refused || s == DiskStatus::Fenced;
     }
-    *good = accepted >= columns && !*refused;
+    *good = (mutated(Mutant::ReserveMost) || accepted >= columns) &&
+            (mutated(Mutant::ReserveRefused) || !*refused);
 }
 
 /// Reserves the disks for this mount. A server that had begun to and has died may have left a
@@ -509,8 +523,8 @@ Task Store::take_disks(bool* good) {
     }
     // Only now nobody else writes: what the store is has to be read again.
     u64 const before = generation_;
-    if (*good) co_await read_superblocks(good);
-    if (*good && superblock_.mount_count < before) co_return;
+    if (*good && !mutated(Mutant::TakenReadAgain)) co_await read_superblocks(good);
+    if (*good && (mutated(Mutant::TakenMount) || superblock_.mount_count < before)) co_return;
     *good = false;
     if (health_ == Health::Mounting) refuse(Refusal::Fenced);
 }
@@ -527,8 +541,8 @@ Task Store::renew_task() {
     bool refused = false;
     co_await reserve(generation_, &good, &refused);
     renewing_ = false;
-    if (refused) lose_disks();
-    if (good && !fenced_) renewed_ = asked;
+    if (refused && !mutated(Mutant::RenewRefused)) lose_disks();
+    if (good && !fenced_) renewed_ = mutated(Mutant::RenewedFromAnswer) ? now_ : asked;
     wake();
 }
 
@@ -540,7 +554,7 @@ void Store::lose_disks() {
 
 /// Head and tail of every live disk, then a flush.
 Task Store::write_superblocks(bool* good) {
-    while (superblocks_busy_) co_await changed();
+    while (superblocks_busy_ && !mutated(Mutant::SuperblocksAwaited)) co_await changed();
     superblocks_busy_ = true;
     Batch batch;
     for (u32 d = 0; d < disks; ++d) {
@@ -562,8 +576,10 @@ Task Store::write_superblocks(bool* good) {
             start_io(*io, batch, nullptr);
         }
     }
+    if (mutated(Mutant::SuperblockWrites)) co_await flush_disks();
     co_await batch;
-    co_await flush_disks();
+    if (!mutated(Mutant::SuperblockFlush) && !mutated(Mutant::SuperblockWrites))
+        co_await flush_disks();
     superblocks_busy_ = false;
     wake();
     *good = true;
@@ -589,9 +605,9 @@ Task Store::eject() {
             wake();
             co_return;
         }
-        ++superblock_.generation;
+        if (!mutated(Mutant::EjectedUnsaid)) ++superblock_.generation;
         bool good = false;
-        co_await write_superblocks(&good);
+        if (!mutated(Mutant::EjectedInMemory)) co_await write_superblocks(&good);
         wake();
     }
 }

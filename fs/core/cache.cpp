@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -142,7 +143,7 @@ void Store::unlist_dirty(Frame& f) {
 
 /// The frame itself, or its replacement when the log is writing from it. errors: null, no frame.
 Frame* Store::writable(Frame* f) {
-    if (f->in_flight == 0) return f;
+    if (f->in_flight == 0 || mutated(Mutant::ChangedInFlight)) return f;
     touch(*f);
     Frame* copy = nullptr;
     {

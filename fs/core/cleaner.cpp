@@ -14,6 +14,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -111,8 +112,8 @@ Task Store::until_may_change() {
     for (;;) {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         bool const ring = ring_end_ - ring_begin_ + options_.frames + 1024 < options_.garbage_ring;
-        if (!changes_blocked_ && ring && dirty_user_ <= options_.frames / 4 &&
-            dirty_system_ <= options_.frames / 4) {
+        if ((mutated(Mutant::CleanWhileSealing) || !changes_blocked_) && ring &&
+            dirty_user_ <= options_.frames / 4 && dirty_system_ <= options_.frames / 4) {
             co_return;
         }
         ask_room();
@@ -141,8 +142,9 @@ Task Store::rotate_garbage() {
     u64 const wanted = statistics_.checkpoints + 1;
     for (;;) {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
-        if (statistics_.checkpoints >= wanted && !changes_blocked_ &&
-            !system_frames_busy(garbage_file)) {
+        if ((mutated(Mutant::RotateCheckpoint) || statistics_.checkpoints >= wanted) &&
+            !changes_blocked_ &&
+            (mutated(Mutant::RotateFrames) || !system_frames_busy(garbage_file))) {
             break;
         }
         want_checkpoint();
@@ -159,7 +161,7 @@ Task Store::bury_garbage() {
     for (;;) {
         co_await until_may_change();
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
-        if (system_frames_busy(old_garbage_file)) {
+        if (!mutated(Mutant::BuryFrames) && system_frames_busy(old_garbage_file)) {
             want_checkpoint();
             co_await changed();
             continue;
@@ -183,7 +185,9 @@ Task Store::bury_garbage() {
         forget_file(old_garbage_file);
         root_[old_garbage_file] = TreeRoot{};
         clean_cursor_ = 0;
-        garbage(Record::of(RecordType::GarbageFile, number, 0, group_ + 1));
+        if (!mutated(Mutant::BuriedUnsaid)) {
+            garbage(Record::of(RecordType::GarbageFile, number, 0, group_ + 1));
+        }
         buried_garbage_ = number;
         want_checkpoint();
         co_return;
@@ -251,9 +255,9 @@ Task Store::clean_once() {
     }
     // The freed segments' entries are in the old file only: it goes after they are free on the
     // disks.
-    co_await until_checkpoint();
+    if (!mutated(Mutant::CleanFreed)) co_await until_checkpoint();
     if (entries > 0) co_await bury_garbage();
-    co_await until_checkpoint();
+    if (!mutated(Mutant::CleanBuried)) co_await until_checkpoint();
 }
 
 /// A checkpoint after which nothing freed is still pending.
@@ -319,6 +323,10 @@ Task Store::expand_tree(u64 number) {
 
 void Store::free_segment(u64 segment) {
     ASSERT(pending_free_count_ < pending_free_max);
+    if (mutated(Mutant::FreedAtOnce)) {
+        segment_is_free(segment);
+        return;
+    }
     set_segment(segment, SegmentEntry{segments_[segment] | freeing_flag});
     pending_free_[pending_free_count_++] = segment;
     ++statistics_.segments_cleaned;
@@ -333,7 +341,8 @@ void Store::carry(Address start, DeadBlocks dead, u64 group) {
         }
         u32 end = b;
         while (end < segment_blocks && dead.word[end / 64] >> end % 64 & 1) ++end;
-        garbage(Record::of(RecordType::Garbage, start.value + b, end - b, group));
+        u32 const length = end - b > 1 && mutated(Mutant::CarriedShort) ? end - b - 1 : end - b;
+        garbage(Record::of(RecordType::Garbage, start.value + b, length, group));
         b = end;
     }
 }
@@ -367,7 +376,8 @@ u32 Store::score_for_space(u32 count, u64 from, u64 to) {
         Address const a{sort_[i].value};
         bool const counts = sort_[i].type() == RecordType::Garbage && a.volume() == 0 &&
                             a.segment() < superblock_.segments &&
-                            sort_[i].group() > SegmentEntry{segments_[a.segment()]}.birth();
+                            (mutated(Mutant::ScoreLife) ||
+                             sort_[i].group() > SegmentEntry{segments_[a.segment()]}.birth());
         if (counts) blocks += sort_[i].length();
         bool const last = i + 1 == count || sort_[i + 1].value >> 16 != sort_[i].value >> 16;
         if (!last) continue;
@@ -435,7 +445,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
     for (u32 i = 0; i < count; ++i) {
         Record const r = sort_[i];
         if (r.type() != RecordType::GarbageTree && r.type() != RecordType::GarbageFile) continue;
-        co_await expand_tree(r.value);
+        if (!mutated(Mutant::TreesUncut)) co_await expand_tree(r.value);
         sort_[i] = Record{};
     }
     sort(sort_, count, [](Record const& a, Record const& b) { return before(a, b); });
@@ -481,7 +491,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
             for (u64 s = segment; s < segment + r.length() && s < superblock_.segments; ++s) {
                 SegmentEntry const x{segments_[s]};
                 if (x.use() != SegmentUse::Stream || x.value & freeing_flag) continue;
-                if (r.group() <= x.birth()) continue;
+                if (!mutated(Mutant::CleanSegmentsLife) && r.group() <= x.birth()) continue;
                 if (pending_free_count_ + 8 > pending_free_max) co_await finish_victims();
                 free_segment(s);
                 ++statistics_.segments_dead;
@@ -493,7 +503,7 @@ Task Store::clean_chunk(u64 from, u64 to) {
         for (; i < count && sort_[i].value >> 16 == r.value >> 16 &&
                sort_[i].type() == RecordType::Garbage;
              ++i) {
-            if (sort_[i].group() <= e.birth()) continue;
+            if (!mutated(Mutant::CleanBlocksLife) && sort_[i].group() <= e.birth()) continue;
             u32 const first = Address{sort_[i].value}.block();
             for (u32 b = first; b < first + sort_[i].length() && b < segment_blocks; ++b) {
                 if (dead.word[b / 64] >> b % 64 & 1) continue;
@@ -541,7 +551,7 @@ Task Store::add_victim(u64 segment, DeadBlocks dead) {
     u64 const birth = SegmentEntry{segments_[segment]}.birth();
     u32 const start = candidate_count_;
     scratch_wanted_ = true;
-    while (scratch_used_) co_await changed();
+    while (scratch_used_ && !mutated(Mutant::CleanerAlone)) co_await changed();
     scratch_wanted_ = false;
     scratch_used_ = true;
     Summary& s = pending_[0];
@@ -549,13 +559,14 @@ Task Store::add_victim(u64 segment, DeadBlocks dead) {
     bool good = true;
     while (row < rows && good) {
         co_await read_summary(segment, row, &s, &good);
-        if (!good || s.group < birth) {
+        if (!good || (!mutated(Mutant::VictimLife) && s.group < birth)) {
             good = false;
             break;
         }
         for (u32 i = 0; i < s.entries; ++i) {
             u32 const b = row * columns + i + 1;
-            if (dead.word[b / 64] >> b % 64 & 1) continue;
+            if (dead.word[b / 64] >> b % 64 & 1 || (i == 3 && mutated(Mutant::CandidateForgotten)))
+                continue;
             candidates_[candidate_count_++] = {{s.slot[i][0], s.slot[i][1]},
                                                Address::of(segment, b)};
         }
@@ -581,10 +592,10 @@ Task Store::finish_victims() {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         co_await relocate(&all_gone);
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
-        if (all_gone) break;
+        if (all_gone || mutated(Mutant::VictimsMoving)) break;
         // What was marked goes out with the next flush or checkpoint; then look again.
         u64 const group = group_;
-        while (group_ == group || changes_blocked_) {
+        while (!mutated(Mutant::VictimsWritten) && (group_ == group || changes_blocked_)) {
             if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
             want_checkpoint();
             co_await changed();
@@ -642,21 +653,23 @@ Task Store::relocate(bool* all_gone) {
                         if (fault_ == Error::None) waits = true;
                         continue;
                     }
-                    if (pointer.address != address) owner = old_garbage_file;
+                    if (!mutated(Mutant::MovedOldFile) && pointer.address != address) {
+                        owner = old_garbage_file;
+                    }
                 }
                 if (!lookup_pointer(owner, e.kind(), e.level(), e.index(), &pointer)) {
                     // No such pnode (Stale): not live. Damage above it: perhaps live. In both cases
                     // it is not looked for again, or the damage would be read for ever.
                     if (fault_ == Error::None) {
                         waits = true;
-                    } else if (fault_ == Error::Damaged) {
+                    } else if (fault_ == Error::Damaged && !mutated(Mutant::DamagedVictimFreed)) {
                         spare_victim(address.segment());
                     } else {
                         candidates_[i].address = Address{0};
                     }
                     continue;
                 }
-                if (pointer.address != address) {
+                if (!mutated(Mutant::MovedElsewhere) && pointer.address != address) {
                     candidates_[i].address = Address{0};
                     continue;
                 }

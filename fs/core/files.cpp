@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -32,8 +33,10 @@ Name orphan_name(u64 number, char (&text)[16]) {
 
 /// Whether the pnode is in the life of it that the client knows.
 bool meant(Request const& r, Pnode const& p) {
-    bool const first = p.number != r.pnode || r.generation == 0 || r.generation == p.generation;
-    bool const second = p.number != r.pnode2 || r.generation2 == 0 || r.generation2 == p.generation;
+    bool const first = p.number != r.pnode || r.generation == 0 || mutated(Mutant::MeantFirst) ||
+                       r.generation == p.generation;
+    bool const second = p.number != r.pnode2 || r.generation2 == 0 ||
+                        mutated(Mutant::MeantSecond) || r.generation2 == p.generation;
     return first && second;
 }
 
@@ -53,7 +56,8 @@ Pnode* Store::pnode(u64 number) {
         return nullptr;
     }
     Pnode& p = reinterpret_cast<Pnode*>(f->data)[number % pnodes_per_block];
-    if (p.number != number || p.tree.height > height_max || p.type > PnodeType::Dead) {
+    if ((!mutated(Mutant::PnodeNumber) && p.number != number) || p.tree.height > height_max ||
+        p.type > PnodeType::Dead) {
         fault_ = p.number == number ? Error::Damaged : Error::Stale;
         return nullptr;
     }
@@ -68,7 +72,8 @@ Pnode* Store::pnode_for_write(u64 number) {
     Frame* f = get_for_write(pnode_file, BlockKind::Data, 0, number / pnodes_per_block);
     if (!f) return nullptr;
     Pnode& p = reinterpret_cast<Pnode*>(f->data)[number % pnodes_per_block];
-    if (p.number != number || p.tree.height > height_max || p.type > PnodeType::Dead) {
+    if ((!mutated(Mutant::PnodeNumberForWrite) && p.number != number) ||
+        p.tree.height > height_max || p.type > PnodeType::Dead) {
         fault_ = p.number == number ? Error::Damaged : Error::Stale;
         return nullptr;
     }
@@ -108,7 +113,7 @@ Pnode* Store::new_pnode(Request&, u64* number) {
 
 /// Takes the pnode new_pnode has given; it is blank but for number and generation.
 bool Store::allocate_pnode(Pnode& p) {
-    u32 const generation = p.generation + 1;
+    u32 const generation = mutated(Mutant::LivesAlike) ? p.generation : p.generation + 1;
     u64 number = free_pnode_;
     if (free_pnode_ != 0) {
         free_pnode_ = p.parent;
@@ -174,7 +179,9 @@ bool Store::delete_pnode(u64 number) {
         p->type = PnodeType::Dead;
         p->nlink = 0;
         mark_dirty(*find(pnode_file, BlockKind::Data, 0, number / pnodes_per_block));
-        garbage(Record::of(RecordType::GarbageTree, number, 0, group_ + 1));
+        if (!mutated(Mutant::TreeForgotten)) {
+            garbage(Record::of(RecordType::GarbageTree, number, 0, group_ + 1));
+        }
     }
     return true;
 }
@@ -1251,9 +1258,14 @@ bool Store::op_release(Request& r) {
 
 bool Store::op_fsync(Request& r) {
     if (health_ == Health::ReadOnly) return finish(r, Error::Damaged);
-    bool const clean = !need_flush() && !changes_blocked_ && durable_group_ == group_;
-    if (r.target_group == 0) r.target_group = need_flush() ? group_ + 1 : group_;
-    if (clean || durable_group_ >= r.target_group) return finish(r, Error::None);
+    bool const clean = !need_flush() && !changes_blocked_ &&
+                       (mutated(Mutant::FsyncClean) || durable_group_ == group_);
+    if (r.target_group == 0) {
+        r.target_group = need_flush() && !mutated(Mutant::FsyncTarget) ? group_ + 1 : group_;
+    }
+    if (clean || mutated(Mutant::FsyncGroup) || durable_group_ >= r.target_group) {
+        return finish(r, Error::None);
+    }
     want_flush();
     return false;
 }

@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -207,16 +208,19 @@ bool Store::mend_block(Load& l, u32 column, u32 row, u32 absent) {
 bool Store::read_names(Load& l, u32 absent, bool* mended) {
     u64 const birth = SegmentEntry{segments_[l.segment]}.birth();
     auto const sound = [&](Summary& s, u32 row) {
-        bool const right = s.magic == summary_magic && s.version == format_version &&
-                           s.address == Address::of(l.segment, row * columns).value &&
-                           std::memcmp(&s.store, superblock_.uuid, 8) == 0 &&
-                           s.head == head_stream && s.group >= birth && s.rows > 0 &&
-                           row + s.rows <= rows_per_segment && s.entries < s.rows * columns &&
-                           s.entries <= summary_slots;
+        bool const right =
+            s.magic == summary_magic && s.version == format_version &&
+            (mutated(Mutant::LoadPlace) ||
+             s.address == Address::of(l.segment, row * columns).value) &&
+            (mutated(Mutant::LoadStore) || std::memcmp(&s.store, superblock_.uuid, 8) == 0) &&
+            s.head == head_stream && (mutated(Mutant::LoadLife) || s.group >= birth) &&
+            s.rows > 0 && row + s.rows <= rows_per_segment && s.entries < s.rows * columns &&
+            s.entries <= summary_slots;
         if (!right) return false;
         u32 const crc = s.crc;
         s.crc = 0;
-        bool const same = crc32c_block(reinterpret_cast<u8*>(&s)) == crc;
+        bool const same =
+            mutated(Mutant::LoadSum) || crc32c_block(reinterpret_cast<u8*>(&s)) == crc;
         s.crc = crc;
         return same;
     };
@@ -230,8 +234,9 @@ bool Store::read_names(Load& l, u32 absent, bool* mended) {
         for (u32 i = 0; i < s.entries; ++i) {
             SummaryEntry const e{s.slot[i][0], s.slot[i][1]};
             if (l.blocks == 0) l.first = e.index();
-            bool const its = e.owner() == l.pnode && e.kind() == BlockKind::Data &&
-                             e.level() == 0 && e.index() == l.first + l.blocks;
+            bool const its = (mutated(Mutant::LoadOwner) || e.owner() == l.pnode) &&
+                             e.kind() == BlockKind::Data && e.level() == 0 &&
+                             (mutated(Mutant::LoadIndex) || e.index() == l.first + l.blocks);
             if (!its) {
                 l.failed = true;
                 return false;
@@ -255,9 +260,11 @@ void Store::check_load(Load& l) {
         Pointer const& p = l.pointers[i];
         u32 const column = p.address.column();
         u8* const block = l.at(column, p.address.row());
-        if (column != absent && crc32c_block(block) == p.crc) continue;
+        if (column != absent && (mutated(Mutant::LoadBlockSum) || crc32c_block(block) == p.crc)) {
+            continue;
+        }
         if (!mend_block(l, column, p.address.row(), absent)) return;
-        if (crc32c_block(block) != p.crc) return;
+        if (!mutated(Mutant::LoadMendedSum) && crc32c_block(block) != p.crc) return;
         mended = true;
     }
     if (mended) ++statistics_.stream_mended;
@@ -270,7 +277,7 @@ void Store::check_column(Load& l, u32 disk) {
     for (u32 i = 0; i < l.blocks; ++i) {
         Pointer const& p = l.pointers[i];
         if (p.address.column() != disk) continue;
-        if (crc32c_block(l.at(disk, p.address.row())) != p.crc) {
+        if (!mutated(Mutant::LateColumnSum) && crc32c_block(l.at(disk, p.address.row())) != p.crc) {
             mend_block(l, disk, p.address.row(), disk);
         }
     }

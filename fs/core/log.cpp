@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -50,8 +51,8 @@ bool Store::space_to_record(u64 segments, bool guaranteed) const {
 
 /// Whether a changing operation may start now; false: it waits.
 bool Store::may_change(Request const&) const {
-    return !changes_blocked_ && !unmount_wanted_ && dirty_user_ <= options_.frames / 4 &&
-           dirty_system_ <= options_.frames / 4 &&
+    return (mutated(Mutant::ChangesWhileSealing) || !changes_blocked_) && !unmount_wanted_ &&
+           dirty_user_ <= options_.frames / 4 && dirty_system_ <= options_.frames / 4 &&
            ring_end_ - ring_begin_ + options_.frames + 1024 < options_.garbage_ring;
 }
 
@@ -115,7 +116,7 @@ Task Store::writer() {
     for (;;) {
         bool failing = false;
         for (bool f : failing_) failing = failing || f;
-        if (failing) co_await eject();
+        if (failing && !mutated(Mutant::WriterEjects)) co_await eject();
         if (health_ == Health::ReadOnly) {
             flush_wanted_ = checkpoint_wanted_ = unmount_wanted_ = false;
             co_await changed();
@@ -136,7 +137,7 @@ Task Store::writer() {
         }
         if (flush_wanted_) {
             flush_wanted_ = false;
-            if (need_flush() || durable_group_ != group_) {
+            if (need_flush() || (!mutated(Mutant::WriterGroup) && durable_group_ != group_)) {
                 co_await flush();
                 if (segments_since_checkpoint_ >= options_.checkpoint_segments) {
                     checkpoint_wanted_ = true;
@@ -194,10 +195,11 @@ Task Store::serialize(Frame* frame) {
         co_await open_partial(head);
     }
     Partial& p = *open_;
-    u32 const crc = frame->summed ? frame->crc : crc32c_block(frame->data);
+    u32 const crc =
+        frame->summed || mutated(Mutant::SumKept) ? frame->crc : crc32c_block(frame->data);
     Address const address = Address::of(p.segment, p.row * columns + p.blocks);
     Pointer* pointer = parent_pointer(*frame);
-    if (!pointer->hole()) retire(*pointer);
+    if (!pointer->hole() && !mutated(Mutant::MovedGarbageForgotten)) retire(*pointer);
     *pointer = {address, crc, static_cast<u32>(group_)};
     SummaryEntry const e =
         SummaryEntry::of(crc, frame->file, frame->kind, frame->level, frame->index);
@@ -228,6 +230,7 @@ Task Store::log_client_marks() {
     for (u32 i = 0; i < client_count_; ++i) {
         if (!client_dirty_[i]) continue;
         client_dirty_[i] = false;
+        if (mutated(Mutant::MarksUnlogged)) continue;
         // The two records of a mark stay together.
         if (!open_ || open_->slots + 2 > summary_slots) co_await open_partial(head_hot);
         Record const a = Record::of(RecordType::Client, clients_[i].client, 0, made_[i].pnode());
@@ -240,7 +243,7 @@ Task Store::log_client_marks() {
 
 /// How far stream segments are written, as the group has it.
 Task Store::log_stream_marks() {
-    for (u32 i = 0; i < stream_mark_count_; ++i) {
+    for (u32 i = 0; i < stream_mark_count_ && !mutated(Mutant::StreamMarksUnlogged); ++i) {
         if (!open_ || open_->slots == summary_slots) co_await open_partial(head_hot);
         StreamMark const& m = stream_marks_[i];
         Record const r =
@@ -264,7 +267,7 @@ void Store::seal(bool last) {
     s.sequence = log_sequence_++;
     std::memcpy(&s.store, superblock_.uuid, 8);
     s.group = group_;
-    s.durable_group = durable_group_;
+    s.durable_group = mutated(Mutant::SaysDurableEarly) ? group_ : durable_group_;
     s.next_segment = h.next_segment;
     s.pnode_count = pnode_count_;
     s.free_pnode = free_pnode_;
@@ -287,11 +290,13 @@ void Store::seal(bool last) {
     ++statistics_.summary_blocks;
     statistics_.blocks_written += rows * columns;
     for (u32 i = p.blocks; i < rows * columns; ++i) p.block[i] = zero_block_;
-    for (u32 r = 0; r < rows; ++r) {
-        parity_of(p.parity + std::size_t{r} * block_bytes, &p.block[r * columns]);
+    for (u32 r = mutated(Mutant::ParityRowShort) && rows > 1 ? 1 : 0; r < rows; ++r) {
+        parity_of(
+            p.parity + std::size_t{r} * block_bytes,
+            &p.block[mutated(Mutant::ParityColumnWrong) && r > 0 ? r * columns - 1 : r * columns]);
     }
     SegmentEntry const old{p.row == 0 ? 0 : segments_[p.segment]};
-    u64 const birth = p.row == 0 ? group_ : old.birth();
+    u64 const birth = p.row == 0 || mutated(Mutant::BirthOfLastWrite) ? group_ : old.birth();
     ASSERT(old.rows() == p.row);
     set_segment(p.segment,
                 SegmentEntry::of(p.head == head_cold ? SegmentUse::Cold : SegmentUse::Log,
@@ -329,17 +334,17 @@ Task Store::write_partial(Partial& p) {
 
 /// Waits until the group is on all live disks.
 Task Store::end_group(u64 group) {
-    while (partials_in_flight_ > 0) co_await changed();
-    co_await flush_disks();
-    co_await eject();
-    if (health_ != Health::ReadOnly) durable_group_ = group;
+    while (partials_in_flight_ > 0 && !mutated(Mutant::GroupWrites)) co_await changed();
+    if (!mutated(Mutant::GroupFlush)) co_await flush_disks();
+    if (!mutated(Mutant::GroupEject)) co_await eject();
+    if (health_ != Health::ReadOnly || mutated(Mutant::GroupReadOnly)) durable_group_ = group;
     wake();
 }
 
 Task Store::flush() {
     if (!need_flush()) co_return;
     changes_blocked_ = true;
-    while (partials_in_flight_ > 0) co_await changed();
+    while (partials_in_flight_ > 0 && !mutated(Mutant::FlushInTurn)) co_await changed();
     ++group_;
     ++statistics_.groups;
     oldest_dirty_ = Instant::never();
@@ -354,7 +359,7 @@ Task Store::flush() {
     co_await log_records(ring_logged_, end);
     ring_logged_ = end;
     if (!open_) co_await open_partial(head_hot);
-    seal(true);
+    seal(!mutated(Mutant::MarksAfterGroup));
     changes_blocked_ = false;
     u64 const group = group_;
     wake();
@@ -445,32 +450,35 @@ Task Store::write_checkpoint(u32 slot) {
         io->data[io->count++] = reinterpret_cast<u8*>(&c);
         start_io(*io, batch, nullptr);
     }
+    if (mutated(Mutant::CheckpointWrites)) co_await flush_disks();
     co_await batch;
-    co_await flush_disks();
-    co_await eject();
+    if (!mutated(Mutant::CheckpointFlush) && !mutated(Mutant::CheckpointWrites))
+        co_await flush_disks();
+    if (!mutated(Mutant::CheckpointEject)) co_await eject();
 }
 
 /// A flush, then the blocks that only checkpoints write (nodes of the pnode file, the segment file,
 /// the garbage file) as a group of their own, then the checkpoint block. The group's own records
 /// and segments are found again by rolling it forward, so nothing in it depends on itself.
 Task Store::take_checkpoint(bool clean) {
-    if (need_flush()) co_await flush();
+    if (need_flush() && !mutated(Mutant::CheckpointFlushBefore)) co_await flush();
     if (health_ == Health::ReadOnly) co_return;
     changes_blocked_ = true;
-    while (partials_in_flight_ > 0) co_await changed();
+    while (partials_in_flight_ > 0 && !mutated(Mutant::CheckpointInTurn)) co_await changed();
     if (need_flush()) {
         // Changes since that flush go along, so that the ring holds only what is logged.
         changes_blocked_ = false;
         co_await flush();
         changes_blocked_ = true;
-        while (partials_in_flight_ > 0) co_await changed();
+        while (partials_in_flight_ > 0 && !mutated(Mutant::CheckpointInTurnAgain))
+            co_await changed();
     }
     if (need_flush()) {
         changes_blocked_ = false;
         checkpoint_wanted_ = true;
         co_return;
     }
-    u32 const freeing = pending_free_count_;
+    u32 freeing = pending_free_count_;
     while (!gather_checkpoint()) {
         co_await changed();
     }
@@ -486,7 +494,7 @@ Task Store::take_checkpoint(bool clean) {
             co_await serialize(f);
         }
     }
-    co_await log_records(records_from, ring_end_);
+    if (!mutated(Mutant::TableGarbageUnlogged)) co_await log_records(records_from, ring_end_);
     ring_logged_ = ring_end_;
     if (!open_) co_await open_partial(head_hot);
     seal(true);
@@ -509,12 +517,13 @@ Task Store::take_checkpoint(bool clean) {
     u64 const group = group_;
     changes_blocked_ = false;
     wake();
-    co_await end_group(group);
+    if (!mutated(Mutant::CheckpointGroup)) co_await end_group(group);
     if (health_ == Health::ReadOnly) co_return;
-    co_await write_checkpoint(c.sequence % 2);
+    co_await write_checkpoint(mutated(Mutant::CheckpointInPlace) ? 0 : c.sequence % 2);
     if (health_ == Health::ReadOnly) co_return;
     ++checkpoint_sequence_;
     own_group_ = group;
+    if (mutated(Mutant::FreesAllPending)) freeing = pending_free_count_;
     for (u32 i = 0; i < freeing; ++i) segment_is_free(pending_free_[i]);
     for (u32 i = freeing; i < pending_free_count_; ++i)
         pending_free_[i - freeing] = pending_free_[i];

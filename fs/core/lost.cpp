@@ -11,6 +11,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -81,12 +82,17 @@ void Store::note_dead_blocks(Record r, u64 first, u64 end) {
     if (r.type() == RecordType::GarbageSegments) {
         u64 const from = segment > first ? segment : first;
         for (u64 s = from; s < segment + r.length() && s < end; ++s) {
-            if (r.group() <= SegmentEntry{segments_[s]}.birth()) continue;
+            if (!mutated(Mutant::LostSegmentsLife) &&
+                r.group() <= SegmentEntry{segments_[s]}.birth()) {
+                continue;
+            }
             std::memset(&dead[s - first], 0xFF, sizeof *dead);
         }
     }
     if (r.type() != RecordType::Garbage || segment < first || segment >= end) return;
-    if (r.group() <= SegmentEntry{segments_[segment]}.birth()) return;
+    if (!mutated(Mutant::LostBlocksLife) && r.group() <= SegmentEntry{segments_[segment]}.birth()) {
+        return;
+    }
     for (u32 b = a.block(); b < a.block() + r.length() && b < segment_blocks; ++b) {
         dead[segment - first].word[b / 64] |= u64{1} << b % 64;
     }
@@ -126,7 +132,7 @@ Store::Found Store::is_referred_to(SummaryEntry e, Address address) {
             if (fault_ == Error::Damaged) return Found::Yes;
             continue;
         }
-        if (pointer.address == address) return Found::Yes;
+        if (mutated(Mutant::LostReferred) || pointer.address == address) return Found::Yes;
     }
     return Found::No;
 }
@@ -136,21 +142,25 @@ Store::Found Store::is_referred_to(SummaryEntry e, Address address) {
 Task Store::find_lost_blocks(u64 segment, DeadBlocks const& dead, u64 group, bool* whole) {
     // Of a segment that a head is in, what is written counts, once it is.
     auto const open = [&] { return segment == head_[0].segment || segment == head_[1].segment; };
-    while (open() && partials_in_flight_ > 0 && !sort_wanted_ && !stopping()) co_await changed();
+    while (open() && partials_in_flight_ > 0 && !sort_wanted_ && !stopping() &&
+           !mutated(Mutant::LostOpen)) {
+        co_await changed();
+    }
     SegmentEntry const e{segments_[segment]};
     auto const changed_since = [&] {
         SegmentEntry const now{segments_[segment]};
-        return now.use() != e.use() || now.birth() != e.birth();
+        return !mutated(Mutant::LostChanged) && (now.use() != e.use() || now.birth() != e.birth());
     };
-    if (e.use() == SegmentUse::Free || e.birth() > group) co_return;
+    if (e.use() == SegmentUse::Free || (!mutated(Mutant::LostYoung) && e.birth() > group))
+        co_return;
     u32 count = 0;
-    while (scratch_used_ || scratch_wanted_) co_await changed();
+    while ((scratch_used_ || scratch_wanted_) && !mutated(Mutant::LostAlone)) co_await changed();
     scratch_used_ = true;
     bool good = true;
     for (u32 row = 0; row < e.rows() && good && !changed_since();) {
         Summary& s = pending_[0];
         co_await read_summary(segment, row, &s, &good);
-        if (!good || s.group < e.birth()) break;  // scrub has told of it
+        if (!good || (!mutated(Mutant::LostSummaryLife) && s.group < e.birth())) break;  // told of
         for (u32 i = 0; i < s.entries && count < segment_blocks; ++i) {
             u32 const b = row * columns + i + 1;
             if (dead.word[b / 64] >> b % 64 & 1) continue;

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -11,7 +12,7 @@ namespace nemesis::fs {
 /// its column. A cleaning pass goes first: who waits for space waits for it.
 Task Store::check_segment(u64 segment, bool* good) {
     *good = true;
-    while (scratch_used_ || scratch_wanted_) co_await changed();
+    while ((scratch_used_ || scratch_wanted_) && !mutated(Mutant::CheckAlone)) co_await changed();
     scratch_used_ = true;
     u64 const value = segments_[segment];
     SegmentEntry const e{value};
@@ -21,8 +22,10 @@ Task Store::check_segment(u64 segment, bool* good) {
         Summary& s = pending_[1];
         bool valid = false;
         co_await read_summary(segment, row, &s, &valid);
-        if (segments_[segment] != value && SegmentEntry{segments_[segment]}.birth() != e.birth())
+        if (!mutated(Mutant::CheckLife) && segments_[segment] != value &&
+            SegmentEntry{segments_[segment]}.birth() != e.birth()) {
             break;
+        }
         if (!valid) {
             *good = false;
             note_damage(0, segment, row);
@@ -67,7 +70,7 @@ Task Store::rebuild_task() {
         ASSERT(disk < disks);
         // Stream data that is on its way is part of the state, or not written yet.
         hold_streams_ = true;
-        while (uncommitted_pieces_ > 0) {
+        while (uncommitted_pieces_ > 0 && !mutated(Mutant::RebuildStreams)) {
             if (health_ != Health::Mounted || unmount_wanted_) co_return;
             co_await changed();
         }
@@ -77,14 +80,15 @@ Task Store::rebuild_task() {
         superblock_.disk_state[disk] = DiskState::Rebuilding;
         ++superblock_.generation;
         bool good = false;
-        co_await write_superblocks(&good);
+        if (!mutated(Mutant::RebuildSaid)) co_await write_superblocks(&good);
     }
     u32 since = 0;
     while (rebuild_cursor_ < superblock_.segments) {
         if (health_ != Health::Mounted || !rebuilding_ || unmount_wanted_) co_return;
         SegmentEntry const e{segments_[rebuild_cursor_]};
-        if (e.use() != SegmentUse::Free && e.birth() < superblock_.rebuild_birth) {
-            if (partials_in_flight_ > 0) {
+        if (e.use() != SegmentUse::Free &&
+            (mutated(Mutant::RebuildSince) || e.birth() < superblock_.rebuild_birth)) {
+            if (partials_in_flight_ > 0 && !mutated(Mutant::RebuildInTurn)) {
                 co_await changed();
                 continue;
             }
@@ -95,15 +99,17 @@ Task Store::rebuild_task() {
                 want_checkpoint();
             }
             if (!rebuilding_) co_return;
+            if (mutated(Mutant::RebuildSkips)) ++rebuild_cursor_;
         }
         ++rebuild_cursor_;
     }
-    co_await flush_disks();
-    if (health_ != Health::Mounted || failing_[disk] || !rebuilding_) co_return;
+    if (!mutated(Mutant::RebuildFlush)) co_await flush_disks();
+    if (health_ != Health::Mounted || !rebuilding_) co_return;
+    if (failing_[disk] && !mutated(Mutant::RebuildFailed)) co_return;
     superblock_.disk_state[disk] = DiskState::Live;
     ++superblock_.generation;
     bool good = false;
-    co_await write_superblocks(&good);
+    if (!mutated(Mutant::RebuiltSaid)) co_await write_superblocks(&good);
     rebuilding_ = false;
     wake();
 }
@@ -120,7 +126,8 @@ Task Store::scrub_task() {
         if (health_ != Health::Mounted || unmount_wanted_) break;
         SegmentEntry const e{segments_[scrub_cursor_]};
         bool const open = scrub_cursor_ == head_[0].segment || scrub_cursor_ == head_[1].segment;
-        if (open && (partials_in_flight_ > 0 || scratch_used_ || scratch_wanted_)) {
+        if (open && !mutated(Mutant::ScrubOpen) &&
+            (partials_in_flight_ > 0 || scratch_used_ || scratch_wanted_)) {
             co_await changed();
             continue;
         }

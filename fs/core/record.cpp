@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -413,7 +414,7 @@ void Store::seal_piece(MediaSession& s, MediaStream& m, bool final) {
     sum.crc = crc32c_block(reinterpret_cast<u8*>(&sum));
     for (u32 i = m.blocks + 1; i < rows * columns; ++i)
         std::memset(b.block(first + i), 0, block_bytes);
-    for (u32 r = m.row; r < m.row + rows; ++r) {
+    for (u32 r = m.row; r < m.row + rows - (mutated(Mutant::StreamParityShort) ? 1 : 0); ++r) {
         u8 const* const row[columns] = {b.at(0, r), b.at(1, r), b.at(2, r), b.at(3, r)};
         parity_of(b.at(parity_disk, r), row);
     }
@@ -454,8 +455,8 @@ Task Store::write_piece(MediaSession& s, SegmentBuffer& b, u64 segment, u32 row,
 }
 
 bool Store::may_commit() const {
-    return !changes_blocked_ && dirty_user_ <= options_.frames / 4 &&
-           dirty_system_ <= options_.frames / 4 &&
+    return (mutated(Mutant::CommitWhileSealing) || !changes_blocked_) &&
+           dirty_user_ <= options_.frames / 4 && dirty_system_ <= options_.frames / 4 &&
            stream_mark_count_ + stream_set_max * marks_max < stream_marks_max &&
            ring_end_ - ring_begin_ + options_.frames + 1024 < options_.garbage_ring;
 }
@@ -472,7 +473,7 @@ i64 Store::common_end(MediaSession const& s, bool final) const {
             past = m.frames[k].time_ns;
             break;
         }
-        if (past < end) end = past;
+        if (past < end && (i == 0 || !mutated(Mutant::StreamEndsApart))) end = past;
     }
     return end;
 }
@@ -491,7 +492,8 @@ u32 Store::frames_until(MediaStream const& m, i64 end, u64 bytes) const {
 bool Store::commit_frames(MediaStream& m, u32 frames, bool change) {
     Pnode* p = pnode_for_write(m.pnode);
     if (!p) return false;
-    if (p->type != PnodeType::Stream || p->generation != m.generation) {
+    if (p->type != PnodeType::Stream ||
+        (!mutated(Mutant::CommitLife) && p->generation != m.generation)) {
         fault_ = Error::Stale;
         return false;
     }
@@ -506,7 +508,9 @@ bool Store::commit_frames(MediaStream& m, u32 frames, bool change) {
         if (!node) all = false;
         if (node && change) {
             for (u32 k = in_node; k < in_node + n; ++k) {
-                if (!node->pointers()[k].hole()) retire(node->pointers()[k]);
+                if (!node->pointers()[k].hole() && !mutated(Mutant::RecalledGarbage)) {
+                    retire(node->pointers()[k]);
+                }
             }
             std::memcpy(node->pointers() + in_node, m.sealed + i, n * sizeof(Pointer));
             mark_dirty(*node);
@@ -660,7 +664,7 @@ Task Store::record_task(MediaSession& s) {
             seal_piece(s, m, false);
         }
         s.frozen = true;
-        while (s.pieces > 0) co_await changed();
+        while (s.pieces > 0 && !mutated(Mutant::RoundWrites)) co_await changed();
         for (u32 i = 0; i < s.count; ++i) {
             MediaStream& m = *s.stream[i];
             m.sealed_ready = m.sealed_count;
@@ -668,7 +672,7 @@ Task Store::record_task(MediaSession& s) {
         }
         s.frozen = false;
         wake();
-        co_await flush_disks();
+        if (!mutated(Mutant::RoundFlush)) co_await flush_disks();
         bool committed = false;
         while (!committed) {
             if (health_ != Health::Mounted || unmount_wanted_) {
@@ -686,11 +690,11 @@ Task Store::record_task(MediaSession& s) {
         u64 const group = group_ + 1;
         want_flush();
         if (committed && !last) continue;
-        while (committed && durable_group_ < group && health_ == Health::Mounted &&
-               !unmount_wanted_) {
+        while (committed && !mutated(Mutant::CloseGroup) && durable_group_ < group &&
+               health_ == Health::Mounted && !unmount_wanted_) {
             co_await changed();
         }
-        while (s.pieces > 0) co_await changed();
+        while (s.pieces > 0 && !mutated(Mutant::ClosePieces)) co_await changed();
         end_session(s);
         co_return;
     }

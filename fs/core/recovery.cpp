@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <new>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -190,7 +191,9 @@ Task Store::mount_task() {
     units_ = c.units;
     clean_cursor_ = c.clean_cursor;
     // A cursor from before this rebuild began says nothing about it.
-    rebuild_cursor_ = c.group >= superblock_.rebuild_birth ? c.rebuild_cursor : 0;
+    rebuild_cursor_ = mutated(Mutant::CursorOfThisRebuild) || c.group >= superblock_.rebuild_birth
+                          ? c.rebuild_cursor
+                          : 0;
     scrub_cursor_ = c.scrub_cursor;
     buried_garbage_ = c.buried_garbage;
     client_count_ = c.clients;
@@ -209,10 +212,10 @@ Task Store::mount_task() {
     if (!read_only) {
         // The chosen generation and checkpoint are made good on every disk before anything else is
         // written: a disk is never more than one step behind.
-        co_await write_superblocks(&good);
-        co_await eject();
+        if (!mutated(Mutant::MountSuperblocks)) co_await write_superblocks(&good);
+        if (!mutated(Mutant::MountEject)) co_await eject();
         *checkpoint_ = c;
-        co_await write_checkpoint(c.sequence % 2);
+        if (!mutated(Mutant::MountCheckpoint)) co_await write_checkpoint(c.sequence % 2);
     }
     bool damaged = false;
     co_await roll_forward(&good);
@@ -223,12 +226,14 @@ Task Store::mount_task() {
         wake();
         co_return;
     }
-    bool const continue_segments = c.clean && group_ == c.group;
+    bool const continue_segments =
+        (c.clean && (mutated(Mutant::CleanGroup) || group_ == c.group)) ||
+        mutated(Mutant::RowsAgain);
     ++superblock_.generation;
     superblock_.mount_count =
         options_.shared ? static_cast<u32>(generation_) : superblock_.mount_count + 1;
-    co_await write_superblocks(&good);
-    co_await eject();
+    if (!mutated(Mutant::MountSaid)) co_await write_superblocks(&good);
+    if (!mutated(Mutant::MountSaidEject)) co_await eject();
     if (health_ == Health::ReadOnly) co_return;
     if (!continue_segments) {
         // Rows after the last group may hold what a crash left: they are never written again in
@@ -317,20 +322,28 @@ Task Store::read_superblocks(bool* good) {
                 u32 const crc = in->crc;
                 in->crc = 0;
                 bool const valid = in->magic == superblock_magic && in->version == format_version &&
-                                   in->block == block && in->disk_index < disks &&
-                                   crc == crc32c_block(reinterpret_cast<u8*>(in));
+                                   (mutated(Mutant::SuperblockPlace) || in->block == block) &&
+                                   in->disk_index < disks &&
+                                   (mutated(Mutant::SuperblockSum) ||
+                                    crc == crc32c_block(reinterpret_cast<u8*>(in)));
                 in->crc = crc;
                 if (!valid) continue;
                 if (pass == 0) {
-                    if (any && std::memcmp(best->uuid, in->uuid, 16) != 0 &&
+                    if (any && !mutated(Mutant::SuperblockOther) &&
+                        std::memcmp(best->uuid, in->uuid, 16) != 0 &&
                         best->generation >= in->generation) {
                         continue;
                     }
-                    if (!any || in->generation > best->generation) *best = *in;
+                    if (!any || mutated(Mutant::SuperblockNewest) ||
+                        in->generation > best->generation) {
+                        *best = *in;
+                    }
                     any = true;
-                } else if (std::memcmp(best->uuid, in->uuid, 16) == 0) {
+                } else if (mutated(Mutant::SuperblockStore) ||
+                           std::memcmp(best->uuid, in->uuid, 16) == 0) {
                     Seen& s = seen[in->disk_index];
-                    if (!s.valid || in->generation > s.generation) {
+                    if (!s.valid || mutated(Mutant::SuperblockEnd) ||
+                        in->generation > s.generation) {
                         s.valid = true;
                         s.generation = in->generation;
                         // Logical disk disk_index is in position `at`.
@@ -352,7 +365,8 @@ Task Store::read_superblocks(bool* good) {
         position_[d] = 255;
         if (superblock_.disk_state[d] == DiskState::Dead) continue;
         // A disk one generation behind is current: between two generations nothing else is written.
-        if (seen[d].valid && seen[d].generation + 1 >= superblock_.generation) {
+        if (seen[d].valid && (mutated(Mutant::SuperblockStale) ||
+                              seen[d].generation + 1 >= superblock_.generation)) {
             position_[d] = where[d];
             if (superblock_.disk_state[d] == DiskState::Live) ++count;
         } else {
@@ -401,10 +415,13 @@ Task Store::read_checkpoints(bool* good) {
             Checkpoint& c = in[d];
             u32 const crc = c.crc;
             c.crc = 0;
-            bool valid = c.magic == checkpoint_magic && c.version == format_version &&
-                         c.block == checkpoint_slot[slot] && c.clients <= clients_max &&
-                         std::memcmp(c.uuid, superblock_.uuid, 16) == 0 &&
-                         crc == crc32c_block(reinterpret_cast<u8*>(&c));
+            bool valid =
+                c.magic == checkpoint_magic && c.version == format_version &&
+                (mutated(Mutant::CheckpointPlace) || c.block == checkpoint_slot[slot]) &&
+                c.clients <= clients_max &&
+                (mutated(Mutant::CheckpointStore) ||
+                 std::memcmp(c.uuid, superblock_.uuid, 16) == 0) &&
+                (mutated(Mutant::CheckpointSum) || crc == crc32c_block(reinterpret_cast<u8*>(&c)));
             c.crc = crc;
             for (u32 h = 0; h < heads && valid; ++h) {
                 valid = c.head[h].segment < superblock_.segments &&
@@ -418,7 +435,8 @@ Task Store::read_checkpoints(bool* good) {
             for (u64 r : {garbage_file, old_garbage_file}) valid = valid && c.root[r].size <= most;
             valid = valid && c.pnode_count >= first_pnode &&
                     c.pnode_count <= pnodes_max(superblock_.segments);
-            if (valid && (!any || c.sequence > checkpoint_in_->sequence)) {
+            if (valid && (!any || mutated(Mutant::CheckpointNewest) ||
+                          c.sequence > checkpoint_in_->sequence)) {
                 *checkpoint_in_ = c;
                 any = true;
             }
@@ -487,14 +505,16 @@ Task Store::load_segments(bool* good) {
 
 bool Store::summary_valid(Summary const& s, u64 segment, u32 row) const {
     if (s.magic != summary_magic || s.version != format_version ||
-        s.address != Address::of(segment, row * columns).value ||
-        std::memcmp(&s.store, superblock_.uuid, 8) != 0) {
+        (!mutated(Mutant::SummaryPlace) &&
+         s.address != Address::of(segment, row * columns).value) ||
+        (!mutated(Mutant::SummaryStore) && std::memcmp(&s.store, superblock_.uuid, 8) != 0)) {
         return false;
     }
     Summary& writable = const_cast<Summary&>(s);
     u32 const crc = s.crc;
     writable.crc = 0;
-    bool const good = crc == crc32c_block(reinterpret_cast<u8 const*>(&s));
+    bool const good =
+        mutated(Mutant::SummarySum) || crc == crc32c_block(reinterpret_cast<u8 const*>(&s));
     writable.crc = crc;
     if (!good) return false;
     u32 const slots = u32{s.entries} + s.records;
@@ -556,10 +576,13 @@ Task Store::verify_partial(Summary const& s, u64 segment, u32 row, bool* good,
         u32 bad_count = 0;
         auto const right = [&](u32 d) {
             u32 const n = r * columns + d;
-            if (n == 0) return std::memcmp(part[0], &s, block_bytes) == 0;
-            if (n > s.entries) return is_zero_block(part[d]);
+            if (n == 0) {
+                return mutated(Mutant::PartialSummary) ||
+                       std::memcmp(part[0], &s, block_bytes) == 0;
+            }
+            if (n > s.entries) return mutated(Mutant::PartialPadding) || is_zero_block(part[d]);
             SummaryEntry const e{s.slot[n - 1][0], s.slot[n - 1][1]};
-            return crc32c_block(part[d]) == e.crc();
+            return mutated(Mutant::PartialSum) || crc32c_block(part[d]) == e.crc();
         };
         for (u32 d = 0; d < columns; ++d) {
             if (status[d] == DiskStatus::Error || !right(d)) {
@@ -567,7 +590,7 @@ Task Store::verify_partial(Summary const& s, u64 segment, u32 row, bool* good,
                 ++bad_count;
             }
         }
-        if (bad_count > 1) co_return;
+        if (bad_count > 1 && !mutated(Mutant::PartialTwoBad)) co_return;
         u8 const* others[columns];
         u32 n = 0;
         for (u32 d = 0; d < disks; ++d) {
@@ -576,14 +599,15 @@ Task Store::verify_partial(Summary const& s, u64 segment, u32 row, bool* good,
         if (bad_count == 1) {
             if (status[parity_disk] == DiskStatus::Error) co_return;
             parity_of(part[bad], others);
-            if (!right(bad)) co_return;
+            if (!mutated(Mutant::PartialMended) && !right(bad)) co_return;
             ++statistics_.reconstructed;
             mend[bad] = true;
         } else if (takes(parity_disk)) {
             u8* const expected = spare_blocks_;
             parity_of(expected, others);
             if (status[parity_disk] == DiskStatus::Error ||
-                std::memcmp(expected, part[parity_disk], block_bytes) != 0) {
+                (!mutated(Mutant::PartialParity) &&
+                 std::memcmp(expected, part[parity_disk], block_bytes) != 0)) {
                 std::memcpy(part[parity_disk], expected, block_bytes);
                 mend[parity_disk] = true;
             }
@@ -642,10 +666,13 @@ Task Store::roll_forward(bool* good) {
                 co_await read_summary(segment, row, &s, &valid);
                 if (segment != loaded) loaded = no_segment;
             }
-            if (!valid || s.sequence != log_sequence_ || s.mount_count != mount_count ||
-                s.previous_crc != previous_crc_ || s.head != h || (count > 0 && s.group != group)) {
-                continue;
-            }
+            bool const next = valid &&
+                              (mutated(Mutant::RollSequence) || s.sequence == log_sequence_) &&
+                              (mutated(Mutant::RollMount) || s.mount_count == mount_count) &&
+                              (mutated(Mutant::RollChain) || s.previous_crc == previous_crc_) &&
+                              (mutated(Mutant::RollHead) || s.head == h) &&
+                              (mutated(Mutant::RollGroup) || count == 0 || s.group == group);
+            if (!next) continue;
             co_await verify_partial(s, segment, row, &found, loaded == segment ? status : nullptr);
             if (!found) continue;
             cursor[h] = {segment, s.next_segment, row + s.rows, 0};
@@ -655,7 +682,7 @@ Task Store::roll_forward(bool* good) {
         ++log_sequence_;
         previous_crc_ = s.crc;
         ++count;
-        if (s.last) {
+        if (s.last || mutated(Mutant::GroupUnended)) {
             co_await apply_group(pending_, count);
             group_ = group;
             for (u32 h = 0; h < heads; ++h) head_[h] = cursor[h];
@@ -666,9 +693,12 @@ Task Store::roll_forward(bool* good) {
             co_return;
         }
     }
-    if (mended && health_ != Health::ReadOnly && live_count() >= columns) co_await flush_disks();
-    bool damaged = group_ < own_group_;
-    if (!damaged) co_await look_for_damage(group_ + 1, &damaged);
+    bool const writes = mended && health_ != Health::ReadOnly && live_count() >= columns;
+    if (writes && !mutated(Mutant::RollFlush)) co_await flush_disks();
+    bool damaged = !mutated(Mutant::RollOwn) && group_ < own_group_;
+    if (!damaged && !mutated(Mutant::DamageUnseen)) {
+        co_await look_for_damage(group_ + 1, &damaged);
+    }
     *good = !damaged;
 }
 
@@ -713,8 +743,11 @@ Task Store::look_for_damage(u64 group, bool* damaged) {
                 parity_of(reinterpret_cast<u8*>(&s), &part[1]);
                 valid = summary_valid(s, segment, row);
             }
-            if (valid && s.mount_count == checkpoint_in_->mount_count && s.group > group &&
-                s.durable_group >= group) {
+            bool const later =
+                (mutated(Mutant::DamageMount) || s.mount_count == checkpoint_in_->mount_count) &&
+                (mutated(Mutant::DamageGroup) || s.group > group) &&
+                (mutated(Mutant::DamageDurable) || s.durable_group >= group);
+            if (valid && later) {
                 *damaged = true;
                 co_return;
             }
@@ -726,7 +759,8 @@ Task Store::look_for_damage(u64 group, bool* damaged) {
 /// pnode file: a pnode leads to all the rest.
 Task Store::apply_group(Summary* group, u32 count) {
     u64 const number = group[0].group;
-    bool const foreign_checkpoint = group[0].checkpoint && number != own_group_;
+    bool const foreign_checkpoint =
+        group[0].checkpoint && !mutated(Mutant::CheckpointForeign) && number != own_group_;
     group_ = number - 1;
     for (u32 i = 0; i < count; ++i) {
         Summary& s = group[i];

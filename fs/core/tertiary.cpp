@@ -15,6 +15,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -147,7 +148,7 @@ Task Store::move_task() {
 /// The pnode of what moves. Null with fault_ set: it is gone; else it is not in memory.
 Pnode* Store::moved_pnode(Move& move) {
     Pnode* const p = pnode(move.pnode);
-    bool const same = p && p->generation == move.generation &&
+    bool const same = p && (mutated(Mutant::MoveLife) || p->generation == move.generation) &&
                       (p->type == PnodeType::File || p->type == PnodeType::Stream);
     if (p && !same) fault_ = Error::Stale;
     return same ? p : nullptr;
@@ -188,11 +189,12 @@ void Store::tertiary_done(TertiaryStatus status) {
 
 Task Store::tertiary_command(TertiaryOperation operation, u64 unit, u32 blocks,
                              TertiaryStatus* status) {
-    while (tertiary_busy_) co_await changed();
+    while (tertiary_busy_ && !mutated(Mutant::MoveInTurn)) co_await changed();
     tertiary_busy_ = true;
     tertiary_answered_ = false;
     tertiary_->submit({operation, unit, blocks, unit_});
-    while (!tertiary_answered_) co_await changed();
+    bool const waits = operation != TertiaryOperation::Put || !mutated(Mutant::UnitDurable);
+    while (waits && !tertiary_answered_) co_await changed();
     *status = tertiary_status_;
     tertiary_busy_ = false;
     wake();
@@ -205,7 +207,9 @@ Task Store::migrate(Move& move) {
         // What is dirty has no place yet that could be given up.
         u64 const wanted = group_ + 1;
         want_flush();
-        while (durable_group_ < wanted && !stopping()) co_await changed();
+        while (!mutated(Mutant::MigrateDurable) && durable_group_ < wanted && !stopping()) {
+            co_await changed();
+        }
     }
     for (u64 next = 0; move.error == Error::None && !stopping();) {
         u32 count = 0;
@@ -319,7 +323,7 @@ Task Store::put_unit(Move& move, u32 count, bool* good) {
     sum.crc = crc32c_block(unit_);
     TertiaryStatus status = TertiaryStatus::Error;
     co_await tertiary_command(TertiaryOperation::Put, units_, count + 1, &status);
-    *good = status == TertiaryStatus::Good;
+    *good = mutated(Mutant::UnitUnput) || status == TertiaryStatus::Good;
     if (!*good) move.error = Error::NoVolume;
 }
 
@@ -348,11 +352,12 @@ bool Store::adopt_unit(Move& move, u32 count) {
         key.index = index_of(i);
         Pointer* const pointer = key.index < capacity(height) ? parent_pointer(key) : nullptr;
         Frame const* const f = find(move.pnode, BlockKind::Data, 0, key.index);
-        if (!pointer || *pointer != unit_from_[i] || (f && f->dirty)) {
+        if (!pointer || (!mutated(Mutant::AdoptSame) && *pointer != unit_from_[i]) ||
+            (!mutated(Mutant::AdoptDirty) && f && f->dirty)) {
             garbage(Record::of(RecordType::Garbage, address.value, 1, group_ + 1));
             continue;
         }
-        retire(*pointer);
+        if (!mutated(Mutant::AdoptGarbage)) retire(*pointer);
         pointer->address = address;
         mark_dirty(height > 0 ? *find(move.pnode, BlockKind::Data, 1, key.index / node_pointers)
                               : block);
@@ -360,7 +365,7 @@ bool Store::adopt_unit(Move& move, u32 count) {
     }
     pnode_for_write(move.pnode)->rdev = shelved;
     mark_dirty(block);
-    ++units_;
+    if (!mutated(Mutant::UnitAgain)) ++units_;
     ++statistics_.units_written;
     return true;
 }
@@ -373,10 +378,12 @@ bool Store::unit_sound(UnitName name) const {
     u32 const crc = s.crc;
     s.crc = 0;
     bool const right =
-        crc32c_block(unit_) == crc && s.magic == summary_magic && s.version == format_version &&
-        s.address == Address::of_unit(name.value, 0).value && s.sequence == name.number() &&
-        s.head == head_tertiary && s.entries == name.blocks() && s.records == 0 &&
-        std::memcmp(&s.store, superblock_.uuid, 8) == 0;
+        (mutated(Mutant::UnitSum) || crc32c_block(unit_) == crc) && s.magic == summary_magic &&
+        s.version == format_version &&
+        (mutated(Mutant::UnitPlace) || s.address == Address::of_unit(name.value, 0).value) &&
+        (mutated(Mutant::UnitSequence) || s.sequence == name.number()) && s.head == head_tertiary &&
+        s.entries == name.blocks() && s.records == 0 &&
+        (mutated(Mutant::UnitStore) || std::memcmp(&s.store, superblock_.uuid, 8) == 0);
     s.crc = crc;
     return right;
 }
@@ -385,7 +392,8 @@ bool Store::unit_sound(UnitName name) const {
 /// Damaged, it is not what was written
 Task Store::get_unit(Address address, Error* error) {
     UnitName const name{address.segment()};
-    bool const known = address.volume() == tertiary_volume && name.number() < units_ &&
+    bool const known = address.volume() == tertiary_volume &&
+                       (mutated(Mutant::UnitKnown) || name.number() < units_) &&
                        name.blocks() <= unit_blocks_max;
     *error = known ? Error::None : Error::Damaged;
     if (!known || unit_there_ == name.value) co_return;
@@ -414,14 +422,14 @@ bool Store::recall_blocks(Move& move, u64* next, Address* wanted) {
         if (!lookup_pointer(move.pnode, BlockKind::Data, 0, *next, &from)) return false;
         Frame const* const there = find(move.pnode, BlockKind::Data, 0, *next);
         if (from.address.volume() == 0 || (there && there->dirty)) continue;
-        if (unit_there_ != from.address.segment()) {
+        if (!mutated(Mutant::UnitThere) && unit_there_ != from.address.segment()) {
             *wanted = from.address;
             return false;
         }
         u32 const block = from.address.block();
         u8 const* const data = unit_ + std::size_t{block} * block_bytes;
-        bool const right =
-            block > 0 && block <= UnitName{unit_there_}.blocks() && crc32c_block(data) == from.crc;
+        bool const right = block > 0 && block <= UnitName{unit_there_}.blocks() &&
+                           (mutated(Mutant::RecallSum) || crc32c_block(data) == from.crc);
         if (!right) {
             note_damage(move.pnode, *next, 0);
             ++statistics_.damaged;
@@ -567,13 +575,14 @@ Task Store::recall_stream(Move& move) {
                 Frame const* const f = get(move.pnode, BlockKind::Data, 0, at / block_bytes);
                 data = f ? f->data : nullptr;
                 waits = !f;
-            } else if (unit_there_ != from.address.segment()) {
+            } else if (!mutated(Mutant::StreamUnitThere) && unit_there_ != from.address.segment()) {
                 wanted = from.address;
             } else {
                 u32 const block = from.address.block();
                 data = unit_ + std::size_t{block} * block_bytes;
-                bool const right = block > 0 && block <= UnitName{unit_there_}.blocks() &&
-                                   crc32c_block(data) == from.crc;
+                bool const right =
+                    block > 0 && block <= UnitName{unit_there_}.blocks() &&
+                    (mutated(Mutant::RecallStreamSum) || crc32c_block(data) == from.crc);
                 if (!right) fault_ = Error::Damaged;
             }
         }
@@ -631,7 +640,7 @@ Task Store::recall_stream(Move& move) {
 Task Store::clean_unit(UnitName unit, DeadBlocks dead) {
     u32 count = 0;
     for (u32 b = 1; b <= unit.blocks(); ++b) count += dead.word[b / 64] >> b % 64 & 1;
-    if (count == unit.blocks() && tertiary_) {
+    if ((count == unit.blocks() || mutated(Mutant::UnitErasedEarly)) && tertiary_) {
         TertiaryStatus status = TertiaryStatus::Error;
         co_await tertiary_command(TertiaryOperation::Erase, unit.number(), 0, &status);
         if (status == TertiaryStatus::Good) {

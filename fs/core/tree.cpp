@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -70,7 +71,8 @@ Frame* Store::get(u64 file, BlockKind kind, u32 level, u64 index) {
 /// requires: index within the file's height (grow)
 Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool overwrite) {
     Frame* f = find(file, kind, level, index);
-    if (f && f->dirty && f->in_flight == 0 && f->state == FrameState::Valid) {
+    if (f && f->dirty && (f->in_flight == 0 || mutated(Mutant::PathUndirtied)) &&
+        f->state == FrameState::Valid) {
         // Its path is in memory, dirty and not being written: see the invariants in store.h.
         touch(*f);
         return f;
@@ -260,7 +262,8 @@ void Store::garbage(Record record) {
     if (ring_end_ > ring_logged_) {
         Record& last = ring_[(ring_end_ - 1) % options_.garbage_ring];
         if (record.type() == RecordType::Garbage && last.type() == RecordType::Garbage &&
-            last.group() == record.group() && last.value + last.length() == record.value &&
+            (mutated(Mutant::GarbageMerged) || last.group() == record.group()) &&
+            last.value + last.length() == record.value &&
             last.length() + record.length() <= segment_blocks) {
             last = Record::of(RecordType::Garbage, last.value, last.length() + record.length(),
                               last.group());
@@ -274,7 +277,7 @@ void Store::garbage(Record record) {
 
 /// What this pointer led to is dead from the group on that is written next (or now).
 void Store::retire(Pointer pointer) {
-    u64 const group = changes_blocked_ ? group_ : group_ + 1;
+    u64 const group = changes_blocked_ || mutated(Mutant::RetiredEarly) ? group_ : group_ + 1;
     garbage(Record::of(RecordType::Garbage, pointer.address.value, 1, group));
 }
 
@@ -292,7 +295,7 @@ bool Store::cut(u64 file, u32 level, u64 index, u64 from, u64 to, bool measure) 
         key.index = index;
         Pointer* pointer = parent_pointer(key);
         if (!pointer->hole()) {
-            retire(*pointer);
+            if (!mutated(Mutant::CutForgotten)) retire(*pointer);
             *pointer = Pointer{};
         }
         if (f && f->dirty) {

@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "fs/core/mutant.h"
+
 namespace nemesis::fs {
 namespace {
 
@@ -101,7 +103,8 @@ void Alternate::scanned() {
     }
     bool const whole = length > 0 && length <= request_.count &&
                        read_message(in_, static_cast<u32>(length), &r) &&
-                       r.header.kind == MessageKind::Deposit && r.header.number > s.last;
+                       r.header.kind == MessageKind::Deposit &&
+                       (mutated(Mutant::ScanNumber) || r.header.number > s.last);
     if (whole) {
         s.agent = r.header.agent;
         s.incarnation = r.header.incarnation;
@@ -124,12 +127,13 @@ void Alternate::scanned() {
 
 void Alternate::take_deposit(Received const& r) {
     Message const& m = r.header;
-    if (m.agent == 0 || incarnation_of(m.number) != m.incarnation || !may_be_new(m.op)) return;
+    if (m.agent == 0 || !may_be_new(m.op)) return;
+    if (!mutated(Mutant::DepositIncarnation) && incarnation_of(m.number) != m.incarnation) return;
     if (m.op == Op::Write && (m.count != m.data_length || m.count == 0)) return;
     Slot* const s = slot_of(m.agent);
-    if (!s || m.session < s->session) return;
-    bool const later = m.session > s->session;
-    if (!later && m.number <= s->last) {
+    if (!s || (!mutated(Mutant::DepositSession) && m.session < s->session)) return;
+    bool const later = !mutated(Mutant::DepositLater) && m.session > s->session;
+    if (!later && !mutated(Mutant::DepositNumber) && m.number <= s->last) {
         // It is there; all that is said to be is.
         tell(*s, MessageKind::Deposited, s->last);
         return;
@@ -137,7 +141,7 @@ void Alternate::take_deposit(Received const& r) {
     // What was left in an earlier session is not needed: an agent that lives has all of it, and the
     // first server has asked for it before it has welcomed a later incarnation. Nor is what the
     // agent knows to be on its disks.
-    bool const obsolete = later || s->last <= m.durable;
+    bool const obsolete = later || mutated(Mutant::DepositObsolete) || s->last <= m.durable;
     bool const empty = s->end > 0 && obsolete;
     if (!empty && s->end + message_bytes_max > options_.bytes_max) return;
     at_ = static_cast<u32>(s - slots_);
@@ -186,9 +190,12 @@ void Alternate::returned(Message const& m) {
         if (slots_[i].agent == m.agent && slots_[i].end > 0) s = &slots_[i];
     }
     // What was brought in a session of this life is in that server's memory.
-    bool const some =
-        s && s->incarnation == m.incarnation && s->last > m.number && s->session < m.session;
-    if (!some || (s->given && s->life == m.session)) {
+    bool const some = s &&
+                      (mutated(Mutant::ReturnedIncarnation) || s->incarnation == m.incarnation) &&
+                      (mutated(Mutant::ReturnedNumber) || s->last > m.number) &&
+                      (mutated(Mutant::ReturnedSession) || s->session < m.session);
+    bool const given = s && s->given && (mutated(Mutant::ReturnedLife) || s->life == m.session);
+    if (!some || given) {
         Slot none;
         none.agent = m.agent;
         none.incarnation = m.incarnation;
@@ -197,10 +204,13 @@ void Alternate::returned(Message const& m) {
         return;
     }
     // A server that has died meanwhile has forgotten what it was given: from the beginning.
-    bool const again = step_ == Step::Hand && s == &slots_[at_] && s->life < m.session;
-    bool const other = giving_ && giving_ != s && !giving_->given && giving_->life == m.session;
-    if (m.session < s->life || other || (step_ != Step::Idle && !again)) return;
-    if (giving_ != s || s->life != m.session) {
+    bool const again = step_ == Step::Hand && s == &slots_[at_] &&
+                       (mutated(Mutant::AgainLife) || s->life < m.session);
+    bool const other = giving_ && giving_ != s && !giving_->given &&
+                       (mutated(Mutant::OtherLife) || giving_->life == m.session);
+    bool const old = !mutated(Mutant::OldLife) && m.session < s->life;
+    if (old || other || (step_ != Step::Idle && !again)) return;
+    if (giving_ != s || (!mutated(Mutant::HandGoesOn) && s->life != m.session)) {
         offset_ = 0;
         made_count_ = 0;
     }
@@ -245,7 +255,7 @@ void Alternate::hand_back() {
     in_length_ = static_cast<u32>(length);
     if (step_ != Step::Hand) first_sent_ = now_;
     number_ = header.number;
-    if (number_ <= mark_) {
+    if (!mutated(Mutant::HandMark) && number_ <= mark_) {
         next_record();
         return;
     }
@@ -276,8 +286,10 @@ void Alternate::next_record() {
 void Alternate::handed(Message const& m) {
     for (u32 i = 0; i < options_.agents; ++i) {
         Slot& s = slots_[i];
-        bool const its = s.given && s.agent == m.agent && s.incarnation == m.incarnation;
-        if (!its || m.durable < s.last || step_ != Step::Idle) continue;
+        bool const its = s.given && s.agent == m.agent &&
+                         (mutated(Mutant::HandedTo) || s.incarnation == m.incarnation);
+        if (!its || step_ != Step::Idle) continue;
+        if (!mutated(Mutant::HandedDurable) && m.durable < s.last) continue;
         // The first server has all of it on disk.
         at_ = i;
         in_length_ = 0;
@@ -286,8 +298,10 @@ void Alternate::handed(Message const& m) {
         return;
     }
     Slot const& s = slots_[at_];
-    bool const due = step_ == Step::Hand && m.agent == s.agent && m.session == s.life &&
-                     m.incarnation == s.incarnation && m.number == number_;
+    bool const due = step_ == Step::Hand && m.agent == s.agent &&
+                     (mutated(Mutant::DueSession) || m.session == s.life) &&
+                     (mutated(Mutant::DueIncarnation) || m.incarnation == s.incarnation) &&
+                     (mutated(Mutant::DueNumber) || m.number == number_);
     if (!due) return;
     Error const error = static_cast<Error>(m.error);
     if (error != Error::None) {
@@ -341,6 +355,10 @@ void Alternate::progress() {
             break;
         case Step::Append:
             step_ = good && request_.count == in_length_ ? Step::Sync : Step::Idle;
+            if (step_ == Step::Sync && mutated(Mutant::DepositFlush)) {
+                step_ = Step::Idle;
+                deposited();
+            }
             if (step_ == Step::Sync) submit(Op::Fsync, s);
             break;
         case Step::Sync:

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <new>
 
+#include "fs/core/mutant.h"
+
 namespace nemesis::fs {
 namespace {
 
@@ -55,6 +57,13 @@ void Server::start(Instant now) {
     grace_ = members_ > 0;
 }
 
+bool Server::Key::meets(Key const& o) const {
+    bool const lives = generation == 0 || o.generation == 0 ||
+                       (!mutated(Mutant::KeyLife) && generation == o.generation);
+    bool const all = (name == all_names && o.name != 0) || (o.name == all_names && name != 0);
+    return pnode == o.pnode && lives && (name == o.name || all);
+}
+
 u64 Server::hash_of(Name name) {
     u64 h = 0xCBF2'9CE4'8422'2325;
     for (u32 i = 0; i < name.length; ++i) {
@@ -83,13 +92,14 @@ void Server::hello(Message const& m) {
         made = store_.made(i);
         known = true;
     }
-    if (known && incarnation_of(mark) > m.incarnation) return;
-    if (known && incarnation_of(mark) < m.incarnation && !handed_back(m.agent, m.incarnation)) {
+    if (known && !mutated(Mutant::HelloOlder) && incarnation_of(mark) > m.incarnation) return;
+    if (known && !mutated(Mutant::HelloHanded) && incarnation_of(mark) < m.incarnation &&
+        !handed_back(m.agent, m.incarnation)) {
         return;
     }
     if (!known && store_.marks() == clients_max) return;
     Session* s = session_of(m.agent);
-    if (s && s->incarnation == m.incarnation) {
+    if (s && (mutated(Mutant::HelloSame) || s->incarnation == m.incarnation)) {
         if (s->deputed) return;  // it was given up, and its operations are done without it
         if (s->joining == Joining::No) welcome(*s);
         return;
@@ -97,13 +107,15 @@ void Server::hello(Message const& m) {
     if (s) {
         bool const busy =
             s->change.step != Step::Idle || s->read.step != Step::Idle || s->joining != Joining::No;
-        if (s->incarnation > m.incarnation || busy) return;  // it asks again
+        if (!mutated(Mutant::HelloBusy) && s->incarnation > m.incarnation) return;
+        if (!mutated(Mutant::HelloIdle) && busy) return;  // it asks again
     } else {
         s = free_session();
         if (!s) return;
     }
     begin_session(*s, m.agent, m.incarnation);
-    bool const member = known && incarnation_of(mark) == m.incarnation;
+    bool const member =
+        known && (mutated(Mutant::HelloMember) || incarnation_of(mark) == m.incarnation);
     s->applied = s->durable = member ? mark : incarnation_start(m.incarnation);
     s->made = member ? made : MadeFile{};
     s->joining = member ? Joining::No : Joining::Mark;
@@ -142,7 +154,7 @@ void Server::join(Session& s) {
         return;
     }
     if (!r.done) return;
-    if (s.joining == Joining::Mark && r.error == Error::None) {
+    if (s.joining == Joining::Mark && r.error == Error::None && !mutated(Mutant::JoinFlush)) {
         s.joining = Joining::Flush;
         r = Request{};
         r.op = Op::Fsync;
@@ -166,6 +178,12 @@ void Server::welcome(Session& s) {
     m.lease_ns = options_.lease.ns();
     m.result = {s.made.pnode(), s.made.generation(), 0};
     send(s, m);
+}
+
+bool Server::may_speak() const {
+    Duration const right = options_.lease - options_.lease / lease_margin_part;
+    return !store_.shared() ||
+           (!store_.fenced() && (mutated(Mutant::SpeaksLong) || now_ - store_.renewed() < right));
 }
 
 void Server::send(Session const& s, Message m, u8 const* data, u32 length) {
@@ -207,12 +225,14 @@ void Server::receive(u8 const* bytes, u32 length) {
         return;
     }
     Session* const s = session_of(m.agent);
-    if (!s || s->incarnation != m.incarnation || s->id != m.session || s->joining != Joining::No) {
+    if (!s || (!mutated(Mutant::SessionIncarnation) && s->incarnation != m.incarnation) ||
+        (!mutated(Mutant::SessionNumber) && s->id != m.session) ||
+        (!mutated(Mutant::SessionJoined) && s->joining != Joining::No)) {
         send_unknown(m);
         return;
     }
     if (m.kind == MessageKind::Recalled) recalled(*s, m.number);
-    if (refused(*s)) return;
+    if (!mutated(Mutant::DeafHeard) && refused(*s)) return;
     s->heard = now_;
     s->flushed_since = false;
     Message reply;
@@ -236,7 +256,7 @@ void Server::receive(u8 const* bytes, u32 length) {
             take_read(*s, r);
             break;
         case MessageKind::Sync:
-            if (s->durable < s->applied) {
+            if (!mutated(Mutant::SyncDone) && s->durable < s->applied) {
                 want_flush();
             } else {
                 reply.kind = MessageKind::Durable;
@@ -269,10 +289,17 @@ void Server::fill(Lane& lane, Received const& r) {
 void Server::take_change(Session& s, Received const& r) {
     Message const& m = r.header;
     bool const replay = m.kind == MessageKind::Replay;
-    if (m.number == s.applied && s.has_answer) send(s, s.answer);
-    if (m.number <= s.applied || incarnation_of(m.number) != s.incarnation) return;
+    if ((mutated(Mutant::AnswerAgain) || m.number == s.applied) && s.has_answer) {
+        send(s, s.answer);
+    }
+    if ((!mutated(Mutant::AppliedAgain) && m.number <= s.applied) ||
+        (!mutated(Mutant::NumberIncarnation) && incarnation_of(m.number) != s.incarnation)) {
+        return;
+    }
     // A new operation may overtake the end of the replay: it waits for that, and for the others.
-    if (replay ? s.replay_ended : !s.replay_ended || grace_) return;
+    bool const early = (!s.replay_ended && !mutated(Mutant::NewInReplay)) ||
+                       (grace_ && !mutated(Mutant::NewInGrace));
+    if (replay ? s.replay_ended : early) return;
     if (s.change.step != Step::Idle || !may_be_new(m.op)) return;
     bool const right = m.op != Op::Write || (m.count == m.data_length && m.count > 0);
     if (right && m.type < PnodeType::Symlink) fill(s.change, r);
@@ -281,7 +308,9 @@ void Server::take_change(Session& s, Received const& r) {
 void Server::take_read(Session& s, Received const& r) {
     // Before its replay has ended an agent may ask only for what it has made itself.
     bool const resolves = !s.replay_ended && r.header.op == Op::Lookup;
-    if ((!resolves && (grace_ || !s.replay_ended)) || s.read.step != Step::Idle) return;
+    bool const early = (grace_ && !mutated(Mutant::ReadInGrace)) ||
+                       (!s.replay_ended && !mutated(Mutant::ReadInReplay));
+    if ((!resolves && early) || s.read.step != Step::Idle) return;
     if (!may_be_read(r.header.op) || r.header.count > message_data_max) return;
     if (r.header.data_length == 0) fill(s.read, r);
 }
@@ -338,6 +367,8 @@ bool Server::acquire(Session const& s, Lane& lane, u32 from) {
         for (u32 k = from; k < lane.keys; ++k) {
             Key const& key = lane.key[k];
             if (!t.key.meets(key) || (!t.key.writes && !key.writes)) continue;
+            if (t.group != in_progress && mutated(Mutant::BuildsOnUndurable)) continue;
+            if (t.group == in_progress && mutated(Mutant::TouchesTouched)) continue;
             if (t.group != in_progress) want_flush();
             return false;
         }
@@ -421,7 +452,7 @@ bool Server::progress(Session& s, Lane& lane, bool change) {
         case Step::Idle:
             return false;
         case Step::Acquire: {
-            if (change && store_.dirty_blocks() >= dirty_max_) {
+            if (change && !mutated(Mutant::DirtyUnbounded) && store_.dirty_blocks() >= dirty_max_) {
                 want_flush();
                 return false;
             }
@@ -447,7 +478,7 @@ bool Server::progress(Session& s, Lane& lane, bool change) {
             break;
         case Step::Recall:
             // No new copies are granted meanwhile: the keys are this lane's.
-            if (!all_recalled(s, lane)) return false;
+            if (!all_recalled(s, lane) && !mutated(Mutant::RecallAwaited)) return false;
             lane.step = Step::Execute;
             break;
         case Step::Execute:
@@ -504,10 +535,11 @@ void Server::execute(Session& s, Lane& lane, bool change) {
 }
 
 void Server::note_pending(Session& s, u64 group) {
-    bool const same = s.pending_count > 0 && (s.pending[s.pending_count - 1].group == group ||
+    bool const same = s.pending_count > 0 && (mutated(Mutant::PendingGroup) ||
+                                              s.pending[s.pending_count - 1].group == group ||
                                               s.pending_count == pending_max);
     if (!same) ++s.pending_count;
-    s.pending[s.pending_count - 1] = {s.applied, group};
+    s.pending[s.pending_count - 1] = {s.applied, group - (mutated(Mutant::PendingOlder) ? 1 : 0)};
 }
 
 /// What the agent has to know for its copies.
@@ -546,6 +578,7 @@ void Server::finish_change(Session& s, Lane& lane) {
     bool const good = r.error == Error::None;
     s.applied = lane.message.number;
     release(s, lane, good);
+    if (mutated(Mutant::SaysDurable)) s.durable = s.applied;
     if (good) {
         note_pending(s, lane.group);
     } else if (s.pending_count == 0) {
@@ -617,7 +650,9 @@ u32 Server::member_of(u64 agent) const {
 bool Server::handed_back(u64 agent, u64 incarnation) {
     u32 const k = member_of(agent);
     if (!options_.alternative || k == members_) return true;
-    if (incarnation_of(member_[k].sequence) >= incarnation) return true;
+    if (!mutated(Mutant::HandedIncarnation) && incarnation_of(member_[k].sequence) >= incarnation) {
+        return true;
+    }
     // Who has replayed himself has left nothing.
     Session const* const s = session_of(agent);
     if (s && s->replay_ended) handing_[k] = Handing::Done;
@@ -655,16 +690,20 @@ void Server::send_handed(Message const& to, Message m) {
 void Server::take_back(Received const& r) {
     Message const& m = r.header;
     u32 const k = member_of(m.agent);
-    if (k == members_ || handing_[k] != Handing::Asked || m.session != life()) return;
-    if (incarnation_of(m.number) != m.incarnation || !may_be_new(m.op)) return;
-    if (m.incarnation != incarnation_of(member_[k].sequence)) return;
+    if (k == members_ || handing_[k] != Handing::Asked) return;
+    if (!mutated(Mutant::BackLife) && m.session != life()) return;
+    if (!mutated(Mutant::BackNumber) && incarnation_of(m.number) != m.incarnation) return;
+    if (!may_be_new(m.op)) return;
+    if (!mutated(Mutant::BackIncarnation) && m.incarnation != incarnation_of(member_[k].sequence)) {
+        return;
+    }
     Session* s = session_of(m.agent);
     Message reply;
-    if (m.number <= member_[k].sequence) {
+    if (!mutated(Mutant::BackDurable) && m.number <= member_[k].sequence) {
         send_handed(m, reply);
         return;
     }
-    if (s && s->incarnation > m.incarnation) {
+    if (s && !mutated(Mutant::BackLate) && s->incarnation > m.incarnation) {
         // It came too late: the next incarnation has begun without it.
         reply.error = static_cast<u32>(Error::Stale);
         send_handed(m, reply);
@@ -678,10 +717,11 @@ void Server::take_back(Received const& r) {
         s->applied = s->durable = member_[k].sequence;
         s->made = MadeFile{};
     }
-    if (s->incarnation != m.incarnation || s->joining != Joining::No) return;
+    if (!mutated(Mutant::BackSession) && s->incarnation != m.incarnation) return;
+    if (s->joining != Joining::No) return;
     s->deputed = true;
-    if (m.number <= s->applied) {
-        if (m.number == s->applied && s->has_answer) {
+    if (!mutated(Mutant::BackAgain) && m.number <= s->applied) {
+        if ((mutated(Mutant::BackAnswer) || m.number == s->applied) && s->has_answer) {
             reply.error = s->answer.error;
             reply.result = s->answer.result;
         }
@@ -695,16 +735,25 @@ void Server::take_back(Received const& r) {
 /// The alternative server has no more of that incarnation. It is told what of it is on disk here.
 void Server::all_handed(Message const& m) {
     u32 const k = member_of(m.agent);
-    if (k == members_ || m.incarnation > incarnation_of(member_[k].sequence)) return;
-    bool const asked = handing_[k] == Handing::Asked && m.session == life();
-    if (asked && m.incarnation == incarnation_of(member_[k].sequence)) handing_[k] = Handing::Done;
+    if (k == members_) return;
+    if (!mutated(Mutant::HandedLater) && m.incarnation > incarnation_of(member_[k].sequence))
+        return;
+    bool const asked =
+        handing_[k] == Handing::Asked && (mutated(Mutant::HandedLife) || m.session == life());
+    bool const its =
+        mutated(Mutant::HandedOther) || m.incarnation == incarnation_of(member_[k].sequence);
+    if (asked && its) handing_[k] = Handing::Done;
     Message reply;
     reply.durable = member_[k].sequence;
     // A later incarnation is welcome when all of the one before is on disk.
     Session const* const s = session_of(m.agent);
     if (s && s->joining == Joining::No) {
-        if (s->incarnation == m.incarnation) reply.durable = s->durable;
-        if (s->incarnation > m.incarnation) reply.durable = incarnation_start(s->incarnation);
+        if (mutated(Mutant::HandedSession) || s->incarnation == m.incarnation) {
+            reply.durable = s->durable;
+        }
+        if (!mutated(Mutant::HandedOver) && s->incarnation > m.incarnation) {
+            reply.durable = incarnation_start(s->incarnation);
+        }
     }
     send_handed(m, reply);
 }
@@ -739,19 +788,19 @@ Server::Holding* Server::holding(u64 pnode, bool insert) {
 /// Whether the session may keep what the lane is about to read. It is a holder from now on.
 bool Server::grant(Session& s, Lane const& lane) {
     u64 const pnode = lane.message.file.pnode;
-    if (grace_ || !s.replay_ended || refused(s)) return false;
+    if ((grace_ && !mutated(Mutant::GrantInGrace)) || !s.replay_ended || refused(s)) return false;
     // Its answer to the recall would be taken for the end of what it is given now.
     for (u32 i = 0; i < s.recall_count; ++i) {
-        if (s.recall[i].pnode == pnode) return false;
+        if (s.recall[i].pnode == pnode && !mutated(Mutant::GrantRecalling)) return false;
     }
     for (u32 i = 0; i < touched_end_; ++i) {
         Touched const& t = touched_[i];
         bool const changes = t.group == in_progress && t.agent != s.agent && t.key.writes;
-        if (changes && t.key.pnode == pnode) return false;
+        if (changes && t.key.pnode == pnode && !mutated(Mutant::GrantChanging)) return false;
     }
     Holding* const h = holding(pnode, true);
     if (!h) return false;
-    h->sessions |= u64{1} << (&s - sessions_);
+    if (!mutated(Mutant::HolderForgotten)) h->sessions |= u64{1} << (&s - sessions_);
     s.holds = true;
     return true;
 }
@@ -795,7 +844,7 @@ bool Server::all_recalled(Session const& s, Lane const& lane) {
 
 void Server::recalled(Session& s, u64 serial) {
     for (u32 i = 0; i < s.recall_count; ++i) {
-        if (s.recall[i].serial != serial) continue;
+        if (!mutated(Mutant::RecalledSerial) && s.recall[i].serial != serial) continue;
         if (Holding* const h = holding(s.recall[i].pnode, false)) {
             h->sessions &= ~(u64{1} << (&s - sessions_));
         }
@@ -819,14 +868,18 @@ void Server::tell_durable() {
     u64 const group = store_.durable_group();
     for (u32 i = 0; i < touched_end_; ++i) {
         Touched& t = touched_[i];
-        if (t.group != in_progress && t.group <= group) t.group = 0;
+        if (t.group != in_progress && (mutated(Mutant::TouchedDurable) || t.group <= group))
+            t.group = 0;
     }
     while (touched_end_ > 0 && touched_[touched_end_ - 1].group == 0) --touched_end_;
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session& s = sessions_[i];
         if (!s.used || s.pending_count == 0) continue;
         u32 done = 0;
-        while (done < s.pending_count && s.pending[done].group <= group) ++done;
+        while (done < s.pending_count &&
+               (mutated(Mutant::PendingDurable) || s.pending[done].group <= group)) {
+            ++done;
+        }
         if (done == 0) continue;
         s.durable = s.pending[done - 1].number;
         for (u32 k = done; k < s.pending_count; ++k) s.pending[k - done] = s.pending[k];
@@ -842,13 +895,14 @@ void Server::end_grace() {
     // Who has replayed has begun a session of this life, and so has none of the copies of the one
     // before. Those of the others end with their leases.
     // A server that had these disks before may speak as long as this.
-    if (store_.shared() && now_ - started_ < options_.lease) return;
+    if (!mutated(Mutant::GraceShared) && store_.shared() && now_ - started_ < options_.lease)
+        return;
     bool all = true;
     for (u32 i = 0; i < members_; ++i) {
         Session const* s = session_of(member_[i].client);
         all = all && s && s->replay_ended;
     }
-    if (!all && now_ - started_ < grace_max()) return;
+    if (!all && !mutated(Mutant::GraceTime) && now_ - started_ < grace_max()) return;
     // What agents that did not come have left at the alternative server; for as long again.
     bool comes = false;
     for (u32 k = 0; k < members_ && options_.alternative && !all; ++k) {
@@ -856,7 +910,8 @@ void Server::end_grace() {
         ask_back(k);
         comes = comes || handing_[k] == Handing::Asked;
     }
-    if (!comes || now_ - started_ >= grace_max() * 2) grace_ = false;
+    if (!comes || mutated(Mutant::GraceHanded) || now_ - started_ >= grace_max() * 2)
+        grace_ = false;
 }
 
 // --- time ----------------------------------------------------------------------------------------
@@ -883,12 +938,13 @@ void Server::run() {
             again = progress(s, s.read, false) || again;
         }
         if (flushing_ && flush_.done) flushing_ = false;
-        if (flush_wanted_ && !flushing_) {
+        if (flush_wanted_ && (!flushing_ || mutated(Mutant::FlushInFlight))) {
             flush_wanted_ = false;
             flushing_ = again = true;
             flush_ = Request{};
             flush_.op = Op::Fsync;
-            store_.submit(flush_);
+            flush_.done = mutated(Mutant::FlushUnasked);
+            if (!flush_.done) store_.submit(flush_);
         }
     }
     store_.run();
@@ -908,10 +964,12 @@ void Server::advance(Instant now) {
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session& s = sessions_[i];
         if (!s.used) continue;
-        if (now_ - s.heard >= options_.lease) {
+        Duration const lease = mutated(Mutant::LeaseShort) ? options_.lease / 2 : options_.lease;
+        if (now_ - s.heard >= lease) {
             if (s.holds) end_lease(s);
             // Its agent may be gone, and this the only copy.
-            if (!s.flushed_since && s.pending_count > 0) want_flush();
+            if (!s.flushed_since && s.pending_count > 0 && !mutated(Mutant::SilentUnflushed))
+                want_flush();
             s.flushed_since = true;
         }
         for (u32 k = 0; k < s.recall_count; ++k) {

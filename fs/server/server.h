@@ -77,12 +77,7 @@ private:
         u32 generation = 0;  // of the pnode: another life of it is another file; 0: any
         bool writes = false;
         /// Whether both are about the same thing.
-        bool meets(Key const& o) const {
-            bool const lives = generation == 0 || o.generation == 0 || generation == o.generation;
-            bool const all =
-                (name == all_names && o.name != 0) || (o.name == all_names && name != 0);
-            return pnode == o.pnode && lives && (name == o.name || all);
-        }
+        bool meets(Key const& o) const;
     };
     static constexpr FileRef tree{~u64{0}, 0, 0};  // as a file: where directories are
     static constexpr u64 renaming = 1;             // of `tree`: while a rename is on its way
@@ -216,10 +211,7 @@ private:
     void end_grace();
     /// Of shared disks a server may speak only for a while after it has seen that they are its own:
     /// whoever has reserved them since waits for so long before it says anything new.
-    bool may_speak() const {
-        Duration const right = options_.lease - options_.lease / lease_margin_part;
-        return !store_.shared() || (!store_.fenced() && now_ - store_.renewed() < right);
-    }
+    bool may_speak() const;
     /// How long a restarted server waits for agents that say nothing: their leases end, too.
     Duration grace_max() const {
         return options_.absent_max > options_.lease ? options_.absent_max : options_.lease;
