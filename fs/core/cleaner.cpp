@@ -67,8 +67,10 @@ bool Store::space_may_come() {
         if (pending_free_count_ > 0) want_checkpoint();
         return true;
     }
-    if (garbage_entries() <= useless_garbage_ + 4) return false;
-    clean_wanted_ = clean_for_space_ = true;
+    // A pass that began while there was room says nothing of what became garbage since, most of it
+    // perhaps: one more looks at that.
+    if (garbage_entries() <= useless_garbage_ + 4 && useless_when_full_) return false;
+    clean_wanted_ = clean_for_space_ = clean_when_full_ = true;
     wake();
     return true;
 }
@@ -91,6 +93,8 @@ Task Store::clean_task() {
         }
         clean_for_space_ = clean_for_space_ || !clean_wanted_;
         clean_wanted_ = false;
+        bool const full = clean_when_full_;
+        clean_when_full_ = false;
         cleaning_ = sort_wanted_ = true;
         while (sort_used_) co_await changed();
         sort_wanted_ = false;
@@ -103,6 +107,7 @@ Task Store::clean_task() {
         u64 const freed = (statistics_.segments_cleaned - start.segments_cleaned) * segment_blocks;
         u64 const wrote = relocated_ + relocated_ / 4;
         useless_garbage_ = freed > wrote + segment_blocks ? 0 : garbage_entries();
+        useless_when_full_ = full;
         cleaning_ = clean_for_space_ = false;
         wake();
     }

@@ -813,6 +813,7 @@ private:
     bool cleaning_ = false;
     bool clean_wanted_ = false;
     bool clean_for_space_ = false;
+    bool clean_when_full_ = false;  // the next pass is for somebody who waits for space
     u64 clean_cursor_ = 0;
     u64 buried_garbage_ = 0;
     Record* sort_ = nullptr;
@@ -824,6 +825,7 @@ private:
     u32 victim_count_ = 0;
     u64 relocated_ = 0;        // blocks that the pass under way has marked to be written anew
     u64 useless_garbage_ = 0;  // entries that a pass which gained nothing left behind
+    bool useless_when_full_ = false;  // that pass began when somebody waited for space
     bool rebuilding_ = false;
     u64 rebuild_cursor_ = 0;
     u64 scrub_cursor_ = 0;

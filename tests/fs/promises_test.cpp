@@ -719,6 +719,43 @@ TEST_F(Promises, small_flushes_in_a_full_store_find_space) {
     EXPECT_EQ(check(), "");
 }
 
+/// Given a small store that is half full and a pass that finds nothing to gain, when files are
+/// overwritten while it runs until no space is left, then what became garbage meanwhile is cleaned.
+TEST_F(Promises, what_becomes_garbage_while_a_pass_runs_is_space) {
+    Options o = small_options();
+    o.frames = 8192;  // memory takes much until a checkpoint, for which the pass waits
+    o.garbage_ring = 65'536;
+    o.reserve_segments = 16;
+    o.clean_threshold = 32;
+    start(62, o);
+    u32 const files = 240;
+    for (u32 i = 0; i < files; ++i) {
+        ASSERT_EQ(client->create("f" + std::to_string(i)), Error::None);
+        ASSERT_EQ(client->write("f" + std::to_string(i), 0, std::string(131'072, 'd')),
+                  Error::None);
+    }
+    ASSERT_TRUE(machine->sync());
+    ASSERT_TRUE(machine->clean());
+    machine->store().clean();
+    machine->store().run();
+    ASSERT_TRUE(machine->store().cleaning());
+    // As far as the checkpoint at which it takes up its entries.
+    Statistics const before = machine->store().statistics();
+    while (machine->store().statistics().checkpoints == before.checkpoints) {
+        ASSERT_TRUE(machine->disks.busy());
+        machine->disks.step();
+        machine->store().run();
+    }
+    for (u32 n = 0; n < 1000; ++n) {
+        std::string const name = "f" + std::to_string(n * 7 % files);
+        ASSERT_EQ(client->write(name, n / files % 2 * 65'536, std::string(65'536, 'c')),
+                  Error::None)
+            << n;
+    }
+    EXPECT_GT(machine->store().statistics().segments_cleaned, before.segments_cleaned + 20);
+    EXPECT_EQ(check(), "");
+}
+
 /// Given a rebuild under way and segments that are half garbage, when a pass is wanted, then it
 /// does not wait until the rebuild ends, though both need the same memory.
 TEST_F(Promises, a_cleaning_pass_goes_before_a_rebuild) {
