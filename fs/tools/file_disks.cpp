@@ -12,6 +12,18 @@
 #include <cstring>
 
 namespace nemesis::fs::tools {
+namespace {
+
+/// Whether a block device that is in use has an owner like us, not a mount of something else.
+bool locked_by_another(std::string const& path) {
+    int const fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool const locked = ::flock(fd, LOCK_SH | LOCK_NB) != 0;
+    ::close(fd);
+    return locked;
+}
+
+}  // namespace
 
 FileDisks::~FileDisks() {
     stop();
@@ -34,8 +46,10 @@ std::string FileDisks::open(std::vector<std::string> const& paths, bool create, 
         int const flags = O_RDWR | O_CLOEXEC | (device ? O_EXCL : create ? O_CREAT : 0);
         fd_[d] = ::open(paths[d].c_str(), flags, 0600);
         if (fd_[d] < 0) {
-            if (create || errno == EBUSY) return paths[d] + ": " + std::strerror(errno);
-            continue;
+            if (!create && errno != EBUSY) continue;
+            std::string const problem = paths[d] + ": " + std::strerror(errno);
+            *locked = device && locked_by_another(paths[d]);
+            return problem;
         }
         if (::flock(fd_[d], LOCK_EX | LOCK_NB) != 0) {
             *locked = true;
