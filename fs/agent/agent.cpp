@@ -269,7 +269,10 @@ bool Agent::sound(AgentRequest const& r) const {
     auto const known = [&](FileHandle h) { return h < options_.files && files_[h].pins > 0; };
     if (!known(r.file) || (r.file2 != no_handle && !known(r.file2))) return false;
     if (r.name.length > name_max || r.name2.length > name_max) return false;
-    if ((r.op == Op::Write || r.op == Op::Read) && r.length > 0 && !r.buffer) return false;
+    bool const moves_data =
+        brings_data(r.op) || (may_be_read(r.op) && r.op != Op::Lookup && r.op != Op::GetAttributes);
+    if (moves_data && r.length > 0 && !r.buffer) return false;
+    if (brings_data(r.op) && r.op != Op::Write && r.length > message_data_max) return false;
     return r.op == Op::Fsync || may_be_new(r.op) || may_be_read(r.op);
 }
 
@@ -282,6 +285,8 @@ bool Agent::begin_change(AgentRequest& r, bool* waits) {
         u64 const at = r.offset + r.count;
         data = message_data_max - at % message_data_max;
         if (data > r.length - r.count) data = r.length - r.count;
+    } else if (brings_data(r.op)) {
+        data = r.length;
     }
     u32 const bytes = r.name.length + r.name2.length + static_cast<u32>(data);
     u32 at = 0;
@@ -290,7 +295,7 @@ bool Agent::begin_change(AgentRequest& r, bool* waits) {
         return false;
     }
     FileHandle result = no_handle;
-    if (r.op == Op::Create) {
+    if (makes_file(r.op)) {
         result = take_file({});
         if (result == no_handle) {
             r.error = Error::TooManyOpen;
@@ -316,6 +321,11 @@ bool Agent::begin_change(AgentRequest& r, bool* waits) {
     m.flags = r.flags;
     m.mode = r.mode;
     m.type = r.type;
+    if (r.op == Op::SetAttributes) {
+        m.offset = static_cast<u64>(r.atime_ns);
+        m.size = static_cast<u64>(r.mtime_ns);
+        m.count = r.uid | u64{r.gid} << 32;
+    }
     m.name_length = static_cast<u16>(r.name.length);
     m.name2_length = static_cast<u16>(r.name2.length);
     m.data_length = static_cast<u32>(data);
@@ -454,7 +464,7 @@ void Agent::welcome(Message const& m) {
     // server's memory; if it made a file, the server knows which. Its name may lead elsewhere: once
     // the file is durable, others may move it or put another in its place.
     Entry const* const last = replayed_ > 0 ? &entry(static_cast<u32>(replayed_) - 1) : nullptr;
-    bool const made = last && !last->answered && last->message.op == Op::Create;
+    bool const made = last && !last->answered && makes_file(last->message.op);
     if (made && m.result.pnode == 0) {  // its number is too great for the store's mark
         state_ = State::Resolving;
         ++read_number_;
@@ -558,6 +568,8 @@ void Agent::content(Received const& received) {
         r.count = m.data_length - skip < r.length ? m.data_length - skip : r.length;
         std::memcpy(r.buffer, received.data + skip, r.count);
     }
+    bool const only_size = r.op == Op::GetXattr || r.op == Op::ListXattr;
+    if (only_size && r.length == 0) r.count = m.count;
     finish(r, error);
 }
 
@@ -688,6 +700,12 @@ void Agent::apply_to_cache(Entry const& e, Message const& m) {
     switch (asked.op) {
         case Op::Create:
             cache_.named(file, name, m.result, asked.type, m.offset);
+            break;
+        case Op::Symlink:
+            cache_.named(file, name, m.result, PnodeType::Symlink, m.offset);
+            break;
+        case Op::SetAttributes:
+            cache_.changed(file, {m.type, m.mode, m.links, m.size});
             break;
         case Op::Link:
             cache_.named(file, name, file2, m.type, m.offset);

@@ -59,11 +59,15 @@ struct AgentRequest {
     Name name;
     Name name2;
     PnodeType type = PnodeType::File;  // Create; result of Lookup and GetAttributes
-    u16 mode = 0644;                   // Create; result of GetAttributes
-    u32 flags = 0;
+    u16 mode = 0644;                   // Create, SetAttributes; result of GetAttributes
+    u32 flags = 0;                     // SetAttributes: SetMask
+    u32 uid = 0;                       // SetAttributes, and so the next three
+    u32 gid = 0;
+    i64 atime_ns = 0;
+    i64 mtime_ns = 0;
     u64 offset = 0;
-    u64 length = 0;
-    u8* buffer = nullptr;
+    u64 length = 0;        // GetXattr, ListXattr: 0 asks only for `count`
+    u8* buffer = nullptr;  // Symlink: the target; SetXattr: the value
 
     FileHandle result = no_handle;  // of Create and Lookup; given back by forget()
     u64 count = 0;

@@ -49,12 +49,16 @@ bool may_be_new(Op op) {
     switch (op) {
         case Op::Create:
         case Op::Link:
+        case Op::Symlink:
         case Op::Unlink:
         case Op::Rmdir:
         case Op::Rename:
         case Op::Write:
         case Op::Truncate:
         case Op::Punch:
+        case Op::SetAttributes:
+        case Op::SetXattr:
+        case Op::RemoveXattr:
             return true;
         default:
             return false;
@@ -62,7 +66,21 @@ bool may_be_new(Op op) {
 }
 
 bool may_be_read(Op op) {
+    return may_be_kept(op) || op == Op::ReadLink || op == Op::GetXattr || op == Op::ListXattr;
+}
+
+bool makes_file(Op op) { return op == Op::Create || op == Op::Symlink; }
+
+bool brings_data(Op op) { return op == Op::Write || op == Op::Symlink || op == Op::SetXattr; }
+
+bool may_be_kept(Op op) {
     return op == Op::Lookup || op == Op::GetAttributes || op == Op::Read || op == Op::ReadDirectory;
+}
+
+bool sound_change(Message const& m) {
+    if (!may_be_new(m.op) || m.type >= PnodeType::Symlink) return false;
+    if (brings_data(m.op) && m.count != m.data_length) return false;
+    return m.op != Op::Write || m.count > 0;
 }
 
 }  // namespace nemesis::fs

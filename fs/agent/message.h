@@ -1,5 +1,5 @@
 #pragma once
-// The messages between agents and the file server: docs/formats/fs_agent.md, version 2.
+// The messages between agents and the file server: docs/formats/fs_agent.md, version 3.
 //
 // A message is a header, the first name, the second name and the data, in one piece of memory. Both
 // sides build with build_message() and take nothing from a message but by read_message(), which
@@ -46,7 +46,7 @@ struct FileRef {
 };
 
 inline constexpr u64 message_magic = 0x544E'4547'4153'4650;  // "PFSAGENT"
-inline constexpr u16 message_version = 2;
+inline constexpr u16 message_version = 3;
 inline constexpr u32 message_volatile = 1u << 31;  // in `flags`, from the server
 inline constexpr u32 message_end = 1;              // in `flags` of what ReadDirectory yields
 inline constexpr u32 message_data_max = 64 * 1024;
@@ -103,6 +103,12 @@ bool read_message(u8 const* bytes, u32 length, Received* out);
 /// The operations that NEW and REPLAY may carry, and those of READ.
 bool may_be_new(Op op);
 bool may_be_read(Op op);
+/// Of these: what makes a file, what brings data, and what an agent may keep a copy of.
+bool makes_file(Op op);
+bool brings_data(Op op);
+bool may_be_kept(Op op);
+/// Whether an operation that came with NEW, REPLAY or HANDBACK can be carried out at all.
+bool sound_change(Message const& m);
 
 /// Of a lease all but this part is used: so much two clocks may differ in their speed.
 inline constexpr i64 lease_margin_part = 16;

@@ -372,7 +372,7 @@ bool Store::execute(Request& r) {
         if (k < clients_max) {
             if (k == client_count_) clients_[client_count_++] = {r.client, 0};
             clients_[k].sequence = r.sequence;
-            made_[k] = r.op == Op::Create
+            made_[k] = r.op == Op::Create || r.op == Op::Symlink
                            ? MadeFile::of(r.attributes.pnode, r.attributes.generation)
                            : MadeFile{};
             client_dirty_[k] = true;
@@ -854,6 +854,7 @@ bool Store::op_read(Request& r) {
     Pnode* p = live_pnode(r, r.pnode);
     if (!p) return false;
     if (p->type == PnodeType::Directory) return finish(r, Error::IsDirectory);
+    if (p->type == PnodeType::Symlink) return finish(r, Error::Invalid);
     u64 const size = p->tree.size;
     u64 end = r.offset + r.length;
     if (end > size || end < r.offset) end = size;

@@ -263,7 +263,7 @@ void Alternate::hand_back() {
     bool const known = translate(&m.file) && translate(&m.file2);
     if (!known) {
         port_.conflict(s.agent, number_, Error::Stale);
-        if (m.op == Op::Create && made_count_ < options_.made) {
+        if (makes_file(m.op) && made_count_ < options_.made) {
             made_[made_count_++] = {m.result, {}, false};
         }
         next_record();
@@ -311,7 +311,7 @@ void Alternate::handed(Message const& m) {
     }
     Message header;
     std::memcpy(&header, in_, sizeof header);
-    if (header.op == Op::Create && made_count_ < options_.made) {
+    if (makes_file(header.op) && made_count_ < options_.made) {
         bool const known = error == Error::None && m.result.pnode != 0;
         made_[made_count_++] = {header.result, m.result, known};
     }

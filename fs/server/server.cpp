@@ -300,9 +300,7 @@ void Server::take_change(Session& s, Received const& r) {
     bool const early = (!s.replay_ended && !mutated(Mutant::NewInReplay)) ||
                        (grace_ && !mutated(Mutant::NewInGrace));
     if (replay ? s.replay_ended : early) return;
-    if (s.change.step != Step::Idle || !may_be_new(m.op)) return;
-    bool const right = m.op != Op::Write || (m.count == m.data_length && m.count > 0);
-    if (right && m.type < PnodeType::Symlink) fill(s.change, r);
+    if (s.change.step == Step::Idle && sound_change(m)) fill(s.change, r);
 }
 
 void Server::take_read(Session& s, Received const& r) {
@@ -331,6 +329,7 @@ void Server::keys_of(Lane& lane) {
             add(lane, m.file2, 0, true);
             [[fallthrough]];
         case Op::Create:
+        case Op::Symlink:
         case Op::Unlink:
         case Op::Rmdir:
             add(lane, directory, 0, false);
@@ -399,7 +398,7 @@ void Server::release(Session const& s, Lane& lane, bool keep) {
         t.lane = nullptr;
     }
     Attributes const& made = lane.request.attributes;
-    if (keep && lane.message.op == Op::Create) {
+    if (keep && makes_file(lane.message.op)) {
         u32 at = 0;
         while (touched_[at].group != 0) ++at;
         touched_[at] = {{made.pnode, 0, made.generation, true}, s.agent, lane.group, nullptr};
@@ -515,6 +514,16 @@ void Server::execute(Session& s, Lane& lane, bool change) {
     r.offset = m.offset;
     r.length = m.count;
     r.buffer = change ? lane.data : lane.bytes + lane.name.length;
+    if (brings_data(m.op) && m.op != Op::Write) {
+        r.name2 = {reinterpret_cast<char const*>(lane.data), m.data_length};
+    }
+    if (m.op == Op::SetAttributes) {
+        r.attributes.mode = m.mode;
+        r.attributes.uid = static_cast<u32>(m.count);
+        r.attributes.gid = static_cast<u32>(m.count >> 32);
+        r.attributes.atime_ns = static_cast<i64>(m.offset);
+        r.attributes.mtime_ns = static_cast<i64>(m.size);
+    }
     if (change) {
         r.client = s.agent;
         r.sequence = m.number;
@@ -527,7 +536,7 @@ void Server::execute(Session& s, Lane& lane, bool change) {
     } else {
         // What the agent is told of the read's age holds from here on, whatever is done until the
         // answer is sent.
-        lane.granted = grant(s, lane);
+        lane.granted = may_be_kept(m.op) && grant(s, lane);
         lane.applied = s.applied;
         lane.serial = s.serial;
     }
@@ -547,6 +556,7 @@ void Server::tell_meaning(Message& m, Lane const& lane) {
     Attributes const& a = lane.request.attributes;
     switch (m.op) {
         case Op::Create:
+        case Op::Symlink:
             m.result = {a.pnode, a.generation, 0};
             m.offset = lane.request.count;
             break;
@@ -554,6 +564,7 @@ void Server::tell_meaning(Message& m, Lane const& lane) {
             m.offset = lane.request.count;
             [[fallthrough]];
         case Op::Write:
+        case Op::SetAttributes:
             m.type = a.type;
             m.mode = a.mode;
             m.links = a.nlink;
@@ -616,10 +627,11 @@ void Server::finish_read(Session& s, Lane& lane) {
     m.number = lane.message.number;
     m.error = static_cast<u32>(r.error);
     bool const good = r.error == Error::None;
-    bool const data = good && (m.op == Op::Read || m.op == Op::ReadDirectory);
+    // With a length of 0 only the count is told.
+    bool const data = good && m.op != Op::Lookup && m.op != Op::GetAttributes && r.length > 0;
     if (good && m.op == Op::ReadDirectory) {
         m.flags = r.flags & message_end;
-    } else if (good) {
+    } else if (good && may_be_kept(m.op)) {
         m.result = {r.attributes.pnode, r.attributes.generation, 0};
         m.type = r.attributes.type;
         m.mode = r.attributes.mode;
@@ -693,7 +705,7 @@ void Server::take_back(Received const& r) {
     if (k == members_ || handing_[k] != Handing::Asked) return;
     if (!mutated(Mutant::BackLife) && m.session != life()) return;
     if (!mutated(Mutant::BackNumber) && incarnation_of(m.number) != m.incarnation) return;
-    if (!may_be_new(m.op)) return;
+    if (!sound_change(m)) return;
     if (!mutated(Mutant::BackIncarnation) && m.incarnation != incarnation_of(member_[k].sequence)) {
         return;
     }
@@ -728,8 +740,7 @@ void Server::take_back(Received const& r) {
         send_handed(m, reply);
         return;
     }
-    bool const right = m.op != Op::Write || (m.count == m.data_length && m.count > 0);
-    if (right && m.type < PnodeType::Symlink && s->change.step == Step::Idle) fill(s->change, r);
+    if (s->change.step == Step::Idle) fill(s->change, r);
 }
 
 /// The alternative server has no more of that incarnation. It is told what of it is on disk here.

@@ -28,19 +28,23 @@ std::string to_text(AgentStep const& s) {
 }
 
 std::string bytes_of(AgentStep const& s) {
+    if (s.op == Op::Symlink || s.op == Op::SetXattr) {
+        return std::string(s.length, static_cast<char>(s.fill));
+    }
     std::string text(s.length, static_cast<char>(s.fill));
     for (u64 i = 0; i < text.size(); i += 97)
         text[i] = static_cast<char>('0' + (s.offset + i) % 10);
     return text;
 }
 
-std::string facts_text(bool directory, u32 links, u64 size) {
-    return (directory ? "d" : "f") + std::to_string(links) + " " + std::to_string(size);
+std::string facts_text(PnodeType type, u16 mode, u32 links, u64 size) {
+    return std::to_string(static_cast<int>(type)) + " " + std::to_string(mode) + " " +
+           std::to_string(links) + " " + std::to_string(type == PnodeType::Directory ? 0 : size);
 }
 
 AgentOracle::AgentOracle() {
     auto s = std::make_shared<State>();
-    s->files[0] = {true, 2, nullptr, 0};
+    s->files[0] = {PnodeType::Directory, 2, nullptr, 0, 0755, {}};
     auto n = std::make_shared<Node>();
     n->state = s;
     n->hash = hash_of(*n);
@@ -49,7 +53,7 @@ AgentOracle::AgentOracle() {
 
 /// What the operation does to a state, and whether it succeeds.
 bool AgentOracle::apply(State& s, AgentStep const& step, AgentOutcome* outcome) {
-    auto const directory = [&](u32 n) { return s.files.contains(n) && s.files[n].directory; };
+    auto const directory = [&](u32 n) { return s.files.contains(n) && s.files[n].directory(); };
     auto const at = [&](u32 d, std::string const& n) {
         auto const it = s.names.find({d, n});
         return it == s.names.end() ? ~0u : it->second;
@@ -60,7 +64,7 @@ bool AgentOracle::apply(State& s, AgentStep const& step, AgentOutcome* outcome) 
     };
     auto const remove = [&](u32 n, u32 parent) {
         File& f = s.files[n];
-        if (f.directory) {
+        if (f.directory()) {
             --s.files[parent].links;
             s.files.erase(n);
         } else if (--f.links == 0) {
@@ -72,15 +76,55 @@ bool AgentOracle::apply(State& s, AgentStep const& step, AgentOutcome* outcome) 
         f.crc = text.empty() ? 0 : crc32c(text.data(), text.size());
         f.data = std::make_shared<std::string const>(std::move(text));
     };
-    auto const file = [&] { return s.files.contains(step.file) && !directory(step.file); };
+    auto const file = [&] {
+        return s.files.contains(step.file) && s.files[step.file].type == PnodeType::File;
+    };
     switch (step.op) {
-        case Op::Create:
+        case Op::Create: {
+            if (!directory(step.file) || at(step.file, step.name) != ~0u) return false;
+            bool const makes_directory = step.type == PnodeType::Directory;
+            s.names[{step.file, step.name}] = step.made;
+            s.files[step.made] = {step.type,
+                                  makes_directory ? 2u : 1u,
+                                  std::make_shared<std::string const>(),
+                                  0,
+                                  static_cast<u16>(makes_directory ? 0755 : 0644),
+                                  {}};
+            if (makes_directory) ++s.files[step.file].links;
+            return true;
+        }
+        case Op::Symlink:
             if (!directory(step.file) || at(step.file, step.name) != ~0u) return false;
             s.names[{step.file, step.name}] = step.made;
-            s.files[step.made] = {step.type == PnodeType::Directory,
-                                  step.type == PnodeType::Directory ? 2u : 1u,
-                                  std::make_shared<std::string const>(), 0};
-            if (step.type == PnodeType::Directory) ++s.files[step.file].links;
+            s.files[step.made] = {PnodeType::Symlink, 1, nullptr, 0, 0777, {}};
+            content(step.made, bytes_of(step));
+            return true;
+        case Op::ReadLink:
+            if (!s.files.contains(step.file)) return false;
+            if (s.files[step.file].type != PnodeType::Symlink) return false;
+            outcome->data = *s.files[step.file].data;
+            return true;
+        case Op::SetAttributes:
+            if (!s.files.contains(step.file)) return false;
+            s.files[step.file].mode = step.mode;
+            return true;
+        case Op::SetXattr:
+            if (!s.files.contains(step.file)) return false;
+            s.files[step.file].xattrs[step.name] = bytes_of(step);
+            return true;
+        case Op::RemoveXattr:
+            return s.files.contains(step.file) && s.files[step.file].xattrs.erase(step.name) == 1;
+        case Op::GetXattr: {
+            if (!s.files.contains(step.file)) return false;
+            auto const& all = s.files[step.file].xattrs;
+            auto const it = all.find(step.name);
+            if (it == all.end()) return false;
+            outcome->data = it->second;
+            return true;
+        }
+        case Op::ListXattr:
+            if (!s.files.contains(step.file)) return false;
+            for (auto const& [k, v] : s.files[step.file].xattrs) outcome->data += k + '\0';
             return true;
         case Op::Write: {
             if (!file()) return false;
@@ -148,7 +192,7 @@ bool AgentOracle::apply(State& s, AgentStep const& step, AgentOutcome* outcome) 
         case Op::GetAttributes: {
             if (!s.files.contains(step.file)) return false;
             File const& f = s.files[step.file];
-            outcome->data = facts_text(f.directory, f.links, f.directory ? 0 : f.data->size());
+            outcome->data = facts_text(f.type, f.mode, f.links, f.directory() ? 0 : f.data->size());
             return true;
         }
         case Op::ReadDirectory: {
@@ -175,7 +219,7 @@ std::map<std::string, u32> AgentOracle::paths(State const& s) {
              ++it) {
             std::string const p = path.empty() ? it->first.second : path + "/" + it->first.second;
             all[p] = it->second;
-            if (s.files.at(it->second).directory) todo.emplace_back(p, it->second);
+            if (s.files.at(it->second).directory()) todo.emplace_back(p, it->second);
         }
     }
     return all;
@@ -187,9 +231,11 @@ std::string AgentOracle::dump(State const& s, bool numbers) {
     std::string text;
     for (auto const& [path, n] : all) {
         File const& f = s.files.at(n);
-        std::string line = f.directory ? " t2 m493" : " t1 m420";
-        line += " n" + std::to_string(f.links);
-        if (!f.directory) {
+        std::string line = " t" + std::to_string(static_cast<int>(f.type)) + " m" +
+                           std::to_string(f.mode) + " n" + std::to_string(f.links);
+        for (auto const& [k, v] : f.xattrs) line += " x" + k + "=" + v;
+        if (f.type == PnodeType::Symlink) line += " >" + *f.data;
+        if (f.type == PnodeType::File) {
             line += " s" + std::to_string(f.data->size()) + " c" + std::to_string(f.crc);
         }
         auto const [it, fresh] = first.emplace(n, path);
@@ -206,6 +252,8 @@ u64 AgentOracle::hash_of(Node const& n) {
     }
     for (auto const& [number, f] : n.state->files) {
         h = mix(h ^ number) + (f.data ? u64{f.crc} << 24 ^ f.data->size() : 7) + f.links;
+        h = mix(h + f.mode);
+        for (auto const& [k, v] : f.xattrs) h = mix(h ^ hash_text(k)) + hash_text(v);
     }
     for (u32 a = 0; a < oracle_agents; ++a) {
         h = mix(h * 3 + n.applied[a] * 2 + n.effective[a]);
@@ -347,7 +395,7 @@ bool AgentOracle::exists(u32 file) const {
 bool AgentOracle::is_directory(u32 file) const {
     auto const& files = nodes_.front()->state->files;
     auto const it = files.find(file);
-    return it != files.end() && it->second.directory;
+    return it != files.end() && it->second.directory();
 }
 
 }  // namespace nemesis::fs::simulator

@@ -32,22 +32,24 @@ struct AgentStep {
     u64 offset = 0;
     u64 length = 0;
     u8 fill = 'a';
-    u32 made = 0;  // number of what Create makes
+    u32 made = 0;  // number of what Create or Symlink makes
+    u16 mode = 0;  // SetAttributes
 };
 std::string to_text(AgentStep const& s);
-/// The bytes that a Write brings.
+/// The bytes that a Write, a Symlink or a SetXattr brings.
 std::string bytes_of(AgentStep const& s);
 
 /// What the application was told.
 struct AgentOutcome {
     bool good = false;
-    u32 found = 0;     // Lookup: number of the file
-    std::string data;  // Read; GetAttributes: facts_text(); ReadDirectory: names, '/' if one is a
-                       // directory, ' ', in their order
+    u32 found = 0;         // Lookup: number of the file
+    std::string data;      // Read, ReadLink, GetXattr; ListXattr: each with a zero byte behind it;
+                           // GetAttributes: facts_text(); ReadDirectory: names, '/' if one is a
+                           // directory, ' ', in their order
     bool partial = false;  // only the error is known for certain
 };
 /// What is compared of a file's attributes.
-std::string facts_text(bool directory, u32 links, u64 size);
+std::string facts_text(PnodeType type, u16 mode, u32 links, u64 size);
 
 /// The states that the messages allow; see above.
 class AgentOracle {
@@ -77,10 +79,13 @@ public:
 
 private:
     struct File {
-        bool directory = false;
+        PnodeType type = PnodeType::File;
         u32 links = 0;
-        std::shared_ptr<std::string const> data;
+        std::shared_ptr<std::string const> data;  // of a symbolic link: its target
         u32 crc = 0;
+        u16 mode = 0;
+        std::map<std::string, std::string> xattrs;
+        bool directory() const { return type == PnodeType::Directory; }
     };
     struct State {
         std::map<std::pair<u32, std::string>, u32> names;

@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 #include <queue>
+#include <set>
 
 #include "fs/agent/agent.h"
 #include "fs/check/check.h"
@@ -410,7 +411,7 @@ void System::next_step(Node& n) {
         std::string const own(1, static_cast<char>('a' + n.index));
         return (random_.chance(3) ? "s" : own) + std::to_string(random_.below(5));
     };
-    u64 const what = random_.below(130);
+    u64 const what = random_.below(160);
     s.fill = static_cast<u8>('a' + random_.below(26));
     s.file = directory();
     s.name = name();
@@ -444,6 +445,25 @@ void System::next_step(Node& n) {
         }
     } else if (what < 68) {
         s.op = Op::Fsync;
+    } else if (what < 152 && what >= 148) {
+        s.op = Op::Symlink;
+        s.length = 1 + random_.below(random_.chance(8) ? 4000 : 60);
+    } else if (what >= 130 && !files.empty()) {
+        // Names of attributes are few, so that they meet.
+        s.file = random_.chance(6) ? directory() : files[random_.below(files.size())];
+        s.op = what < 136   ? Op::SetAttributes
+               : what < 142 ? Op::SetXattr
+               : what < 145 ? Op::RemoveXattr
+               : what < 148 ? Op::ListXattr
+               : what < 156 ? Op::GetXattr
+                            : Op::ReadLink;
+        s.name.clear();
+        if (s.op != Op::SetAttributes && s.op != Op::ListXattr && s.op != Op::ReadLink) {
+            s.name = "user.x" + std::to_string(random_.below(2));
+        }
+        s.mode = static_cast<u16>(random_.below(01000));
+        if (s.op == Op::SetXattr) s.length = random_.below(random_.chance(8) ? 1500 : 40);
+        if (may_be_read(s.op)) s.length = random_.chance(8) ? 0 : 8192;
     } else if (!files.empty()) {
         u32 const file = files[random_.below(files.size())];
         if (what < 72) {
@@ -468,9 +488,9 @@ void System::next_step(Node& n) {
     // What is read is often read again.
     bool const reads = n.steps > 0 && may_be_read(n.step.op);
     if (reads && random_.chance(3) && n.handle.contains(n.step.file)) s = n.step;
-    if (s.op == Op::Create) s.made = ++files_made_;
+    if (makes_file(s.op)) s.made = ++files_made_;
     n.step = s;
-    bool const yields = s.op == Op::Read || s.op == Op::ReadDirectory;
+    bool const yields = may_be_read(s.op) && s.op != Op::Lookup && s.op != Op::GetAttributes;
     if (s.op == Op::ReadDirectory) s.length = 4096;
     n.buffer = yields ? std::string(s.length, 0) : bytes_of(s);
     AgentRequest& r = n.request;
@@ -482,6 +502,8 @@ void System::next_step(Node& n) {
     r.name2 = {n.step.name2.data(), static_cast<u32>(n.step.name2.size())};
     r.type = s.type;
     r.mode = s.type == PnodeType::Directory ? 0755 : 0644;
+    if (s.op == Op::SetAttributes) r.mode = s.mode;
+    if (s.op == Op::SetAttributes) r.flags = set_mode;
     r.offset = s.op == Op::ReadDirectory ? 0 : s.offset;
     r.length = s.length;
     r.buffer = reinterpret_cast<u8*>(n.buffer.data());
@@ -533,6 +555,19 @@ std::string listed(std::string const& page) {
     return text;
 }
 
+/// Names of attributes, each with a zero byte behind it, in order.
+std::string sorted_names(std::string const& text) {
+    std::set<std::string> names;
+    for (std::size_t at = 0; at < text.size();) {
+        std::size_t const end = text.find('\0', at);
+        names.insert(text.substr(at, end - at + 1));
+        at = end == std::string::npos ? text.size() : end + 1;
+    }
+    std::string sorted;
+    for (auto const& name : names) sorted += name;
+    return sorted;
+}
+
 void System::step_done(Node& n) {
     AgentRequest const& r = n.request;
     n.asked = false;
@@ -548,10 +583,10 @@ void System::step_done(Node& n) {
     }
     AgentOutcome o;
     o.good = r.error == Error::None;
-    if (o.good && (n.step.op == Op::Create || n.step.op == Op::Lookup)) {
+    if (o.good && (makes_file(n.step.op) || n.step.op == Op::Lookup)) {
         FileRef const ref = n.agent->ref(r.result);
         std::pair<u64, u32> const key{ref.pnode, ref.generation};
-        if (n.step.op == Op::Create) {
+        if (makes_file(n.step.op)) {
             is_now(key, n.step.made);
             n.made.push_back(n.step.made);
             o.found = n.step.made;
@@ -568,10 +603,13 @@ void System::step_done(Node& n) {
             n.handle[o.found] = r.result;
         }
     }
-    if (o.good && n.step.op == Op::Read) o.data = n.buffer.substr(0, r.count);
+    bool const yields = n.step.op == Op::Read || n.step.op == Op::ReadLink ||
+                        n.step.op == Op::GetXattr || n.step.op == Op::ListXattr;
+    if (o.good && yields) o.data = n.buffer.substr(0, r.count);
+    if (o.good && n.step.op == Op::ListXattr) o.data = sorted_names(o.data);
+    if (o.good && yields && n.step.length == 0) o.partial = true;  // only the size is told
     if (o.good && n.step.op == Op::GetAttributes) {
-        bool const directory = r.type == PnodeType::Directory;
-        o.data = facts_text(directory, r.links, directory ? 0 : r.size);
+        o.data = facts_text(r.type, r.mode, r.links, r.size);
     }
     if (o.good && n.step.op == Op::ReadDirectory) {
         o.data = listed(n.buffer.substr(0, r.count));

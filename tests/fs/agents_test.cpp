@@ -349,6 +349,100 @@ TEST_F(Agents, own_operations_change_the_copies_by_what_they_mean) {
     EXPECT_EQ(read(0, f).error, Error::Stale);
 }
 
+TEST_F(Agents, links_modes_and_attributes_go_through_the_server_and_survive_its_restart) {
+    begin();
+    auto const with = [&](Op op, std::string const& name, FileHandle file, std::string bytes) {
+        AgentRequest r = request(op, name, file);
+        texts_.push_back(std::move(bytes));
+        r.length = texts_.back().size();
+        r.buffer = reinterpret_cast<u8*>(texts_.back().data());
+        return r;
+    };
+    auto const yields = [&](u32 who, Op op, std::string const& name, FileHandle file) {
+        return text(ask(who, with(op, name, file, std::string(100, 0))));
+    };
+    FileHandle at_1 = no_handle;
+    FileHandle const f = shared("a", "content", &at_1);
+    EXPECT_EQ(ask(0, request(Op::GetAttributes, "", f)).mode, 0644);
+    EXPECT_EQ(ask(1, request(Op::GetAttributes, "", at_1)).mode, 0644);
+    // What another agent has a copy of is recalled before it is changed.
+    AgentRequest mode = request(Op::SetAttributes, "", f);
+    mode.flags = set_mode | set_mtime;
+    mode.mode = 0600;
+    mode.mtime_ns = 77;
+    EXPECT_EQ(ask(0, mode).error, Error::None);
+    EXPECT_EQ(statistics(1).recalls, 1u);
+    EXPECT_EQ(ask(0, request(Op::GetAttributes, "", f)).mode, 0600);
+    AgentRequest& link = ask(0, with(Op::Symlink, "l", root_handle, std::string(300, 'a') + "/b"));
+    ASSERT_EQ(link.error, Error::None);
+    EXPECT_EQ(ask(0, with(Op::SetXattr, "user.k", f, "value")).error, Error::None);
+    EXPECT_EQ(ask(0, with(Op::SetXattr, "user.none", f, "")).error, Error::None);
+    EXPECT_EQ(ask(0, with(Op::SetXattr, "user.k2", f, "v")).error, Error::None);
+    EXPECT_EQ(ask(0, request(Op::RemoveXattr, "user.k2", f)).error, Error::None);
+    EXPECT_EQ(ask(0, request(Op::RemoveXattr, "user.k2", f)).error, Error::NoData);
+    AgentRequest once = with(Op::SetXattr, "user.k", f, "other");
+    once.flags = xattr_create;
+    EXPECT_EQ(ask(0, once).error, Error::Exists);
+    // Only in the server's memory and the agent's log until here.
+    start_server();
+    pass(Duration::s(20));
+    ASSERT_TRUE(client_[0].agent->active());
+    EXPECT_TRUE(conflicts_.empty());
+    AgentRequest& sync = ask(0, request(Op::Fsync));
+    pass(Duration::ms(300));
+    EXPECT_TRUE(sync.done);
+    AgentRequest const& found = lookup(1, "l");
+    ASSERT_EQ(found.error, Error::None);
+    EXPECT_EQ(found.type, PnodeType::Symlink);
+    EXPECT_EQ(yields(1, Op::ReadLink, "", found.result), std::string(100, 'a'));
+    EXPECT_EQ(yields(1, Op::ReadLink, "", at_1), "error 22");
+    EXPECT_EQ(yields(1, Op::GetXattr, "user.k", at_1), "value");
+    EXPECT_EQ(yields(1, Op::GetXattr, "user.none", at_1), "");
+    EXPECT_EQ(yields(1, Op::GetXattr, "user.k2", at_1), "error 61");
+    EXPECT_EQ(yields(1, Op::ListXattr, "", at_1), std::string("user.k\0user.none\0", 17));
+    EXPECT_EQ(ask(1, with(Op::GetXattr, "user.k", at_1, "")).count, 5u);
+    EXPECT_EQ(ask(1, request(Op::GetAttributes, "", at_1)).mode, 0600);
+    // Asked for without room for it, or too large to go into a message.
+    EXPECT_EQ(text(ask(1, with(Op::GetXattr, "user.k", at_1, "abc"))), "error 7");
+    AgentRequest large = with(Op::SetXattr, "user.k", f, std::string(message_data_max + 1, 'x'));
+    EXPECT_EQ(ask(0, large).error, Error::Invalid);
+    large.buffer = nullptr;
+    large.length = 10;
+    EXPECT_EQ(ask(0, large).error, Error::Invalid);
+}
+
+TEST_F(Agents, a_link_whose_answer_got_lost_is_known_wherever_others_have_moved_it) {
+    begin();
+    client_[0].paused = true;
+    AgentRequest link = request(Op::Symlink, "l");
+    texts_.emplace_back("target");
+    link.length = 6;
+    link.buffer = reinterpret_cast<u8*>(texts_.back().data());
+    AgentRequest const& made = ask(0, link);
+    ASSERT_FALSE(made.done);
+    AgentRequest const& found = lookup(1, "l");
+    pass(Duration::s(1));  // it is on disk before another sees it
+    ASSERT_TRUE(found.done && found.error == Error::None);
+    AgentRequest move = request(Op::Rename, "l");
+    move.file2 = root_handle;
+    move.name2 = {"m", 1};
+    EXPECT_EQ(ask(1, move).error, Error::None);
+    EXPECT_EQ(create(1, "l").error, Error::None);
+    AgentRequest const& sync = ask(1, request(Op::Fsync));
+    pass(Duration::ms(300));
+    EXPECT_TRUE(sync.done);
+    start_server();
+    std::erase_if(to_agent_, [](auto const& m) { return m.first == 0; });
+    client_[0].paused = false;
+    pass(Duration::s(20));
+    ASSERT_TRUE(made.done);
+    AgentRequest target = request(Op::ReadLink, "", made.result);
+    texts_.emplace_back(100, 0);
+    target.length = 100;
+    target.buffer = reinterpret_cast<u8*>(texts_.back().data());
+    EXPECT_EQ(text(ask(0, target)), "target");
+}
+
 TEST_F(Agents, that_there_is_no_such_name_is_recalled_when_there_is) {
     begin();
     EXPECT_EQ(lookup(1, "x").error, Error::NoEntry);

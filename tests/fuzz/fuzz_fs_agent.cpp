@@ -137,10 +137,11 @@ void ask(System& s, std::vector<u8> in) {
     in.resize(16);
     AgentRequest& r = s.asked;
     r = AgentRequest{};
-    static constexpr Op ops[] = {Op::Create,       Op::Write,  Op::Read,  Op::Lookup,
-                                 Op::Unlink,       Op::Rename, Op::Link,  Op::Rmdir,
-                                 Op::Truncate,     Op::Punch,  Op::Fsync, Op::GetAttributes,
-                                 Op::ReadDirectory};
+    static constexpr Op ops[] = {
+        Op::Create,        Op::Write,         Op::Read,          Op::Lookup,   Op::Unlink,
+        Op::Rename,        Op::Link,          Op::Rmdir,         Op::Truncate, Op::Punch,
+        Op::Fsync,         Op::GetAttributes, Op::ReadDirectory, Op::Symlink,  Op::ReadLink,
+        Op::SetAttributes, Op::SetXattr,      Op::RemoveXattr,   Op::GetXattr, Op::ListXattr};
     r.op = ops[in[0] % std::size(ops)];
     r.file = in[1] % 8;
     r.file2 = in[2] % 8;
@@ -149,6 +150,8 @@ void ask(System& s, std::vector<u8> in) {
     r.name = {s.name.data(), static_cast<u32>(s.name.size())};
     r.name2 = {s.name2.data(), static_cast<u32>(s.name2.size())};
     r.type = in[5] % 3 == 0 ? PnodeType::Directory : PnodeType::File;
+    r.mode = in[5];
+    r.flags = in[8] % 32;
     r.offset = in[6] * 97u;
     r.length = in[7] * 64u;
     r.buffer = s.buffer.data();

@@ -76,11 +76,12 @@ int main(int argc, char** argv) {
         }
     }
     n = 0;
-    for (u32 kind = 1; kind <= 16; ++kind) {
+    for (u32 kind = 1; kind <= 22; ++kind) {
         auto const k = static_cast<MessageKind>(kind);
-        for (Op op :
-             {Op::Create, Op::Write, Op::Link, Op::Unlink, Op::Rmdir, Op::Rename, Op::Truncate,
-              Op::Punch, Op::Lookup, Op::GetAttributes, Op::Read, Op::ReadDirectory}) {
+        for (Op op : {Op::Create, Op::Write, Op::Link, Op::Unlink, Op::Rmdir, Op::Rename,
+                      Op::Truncate, Op::Punch, Op::Lookup, Op::GetAttributes, Op::Read,
+                      Op::ReadDirectory, Op::Symlink, Op::ReadLink, Op::SetAttributes, Op::SetXattr,
+                      Op::RemoveXattr, Op::GetXattr, Op::ListXattr}) {
             std::string s;
             for (int ask = 0; ask < 3; ++ask) {
                 s += record(16, std::string("\0\0\0\1\1\1\2\3", 8) + static_cast<char>(ask));
