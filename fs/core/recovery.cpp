@@ -302,6 +302,15 @@ Task Store::read_superblocks(bool* good) {
         bool valid;
         u64 generation;
     } seen[disks] = {};
+    // Which stores the superblocks name, and in which positions. Of several the one with the most
+    // disks is meant: a disk of another store in the place of one's own is no disk of this one.
+    struct Claim {
+        u8 uuid[16];
+        u64 generation;
+        u32 positions;  // bits
+    } claim[2 * disks] = {};
+    u32 claims = 0;
+    u32 chosen = 0;
     // Every position's head and tail, in turn; the scratch memory is still free.
     Superblock* best = reinterpret_cast<Superblock*>(scratch_);
     Superblock* in = best + 1;
@@ -329,18 +338,18 @@ Task Store::read_superblocks(bool* good) {
                 in->crc = crc;
                 if (!valid) continue;
                 if (pass == 0) {
-                    if (any && !mutated(Mutant::SuperblockOther) &&
-                        std::memcmp(best->uuid, in->uuid, 16) != 0 &&
-                        best->generation >= in->generation) {
-                        continue;
-                    }
+                    u32 n = 0;
+                    while (n < claims && std::memcmp(claim[n].uuid, in->uuid, 16) != 0) ++n;
+                    if (n == claims) std::memcpy(claim[claims++].uuid, in->uuid, 16);
+                    claim[n].positions |= 1u << at;
+                    if (in->generation > claim[n].generation) claim[n].generation = in->generation;
+                } else if (mutated(Mutant::SuperblockStore) ||
+                           std::memcmp(claim[chosen].uuid, in->uuid, 16) == 0) {
                     if (!any || mutated(Mutant::SuperblockNewest) ||
                         in->generation > best->generation) {
                         *best = *in;
                     }
                     any = true;
-                } else if (mutated(Mutant::SuperblockStore) ||
-                           std::memcmp(best->uuid, in->uuid, 16) == 0) {
                     Seen& s = seen[in->disk_index];
                     if (!s.valid || mutated(Mutant::SuperblockEnd) ||
                         in->generation > s.generation) {
@@ -353,10 +362,23 @@ Task Store::read_superblocks(bool* good) {
                 }
             }
         }
-        if (!any) {
+        if (claims == 0) {
             refuse(Refusal::NoStore);
             co_return;
         }
+        for (u32 n = 1; n < claims && pass == 0; ++n) {
+            auto const disks_of = [&](u32 k) { return __builtin_popcount(claim[k].positions); };
+            bool const as_many = disks_of(n) == disks_of(chosen);
+            bool const newer = claim[n].generation > claim[chosen].generation;
+            if (mutated(Mutant::SuperblockOther) || disks_of(n) > disks_of(chosen) ||
+                (as_many && newer)) {
+                chosen = n;
+            }
+        }
+    }
+    if (!any) {
+        refuse(Refusal::NoStore);  // gone between two looks
+        co_return;
     }
     superblock_ = *best;
     u8 const* where = scratch_ + 2 * block_bytes;

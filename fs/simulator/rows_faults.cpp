@@ -6,6 +6,7 @@
 
 #include "fs/check/check.h"
 #include "fs/core/crc32c.h"
+#include "fs/simulator/damage.h"
 #include "fs/simulator/films.h"
 #include "fs/simulator/rows.h"
 
@@ -411,6 +412,7 @@ RowResult row_corruption(RowOptions const& o) {
             pool.back_to(mark);
         }
     }
+    if (problem.empty()) problem = damage_beside_the_log(pool, memory, random, &cases);
     return finish("row 4, corrupt blocks", cases, "corruptions", start, problem,
                   std::to_string(all.size()) + " blocks of " +
                       std::to_string(all.size() * 4 / 1024) + " MiB in use, " +

@@ -60,6 +60,13 @@ EXCEPTIONS = [
     ("when a checkpoint is made, which the disks do not depend on", [
         ("core/array.cpp", "group_ > own_group_"),
     ]),
+    ("which claim a superblock is counted for", [
+        ("core/recovery.cpp", "while (n < claims && std::memcmp("),
+    ]),
+    ("the highest generation of a store, which SuperblockOther's choice is between", [
+        ("core/recovery.cpp", "if (in->generation > claim[n].generation)"),
+        ("core/recovery.cpp", "bool const newer = claim[n].generation >"),
+    ]),
     ("which segment is cleaned first", [
         ("core/cleaner.cpp", "u64 const age = group_ > e.birth()"),
     ]),
