@@ -136,6 +136,51 @@ bool make_base(Base& base, BlockPool& pool, Memory& memory, u32 variant) {
     return m.sync();
 }
 
+Options tight_options() {
+    Options o = small_options();
+    o.frames = 4096;
+    o.garbage_ring = 16384;
+    return o;
+}
+
+bool make_tight_base(Base& base, BlockPool& pool, Memory& memory) {
+    format(base.image, pool);
+    Machine m(base.image, pool, memory, tight_options(), &base.shelf);
+    if (!m.mount()) return false;
+    Client c(m);
+    std::vector<Step> steps = base_steps();
+    steps.push_back({StepKind::Create, "t", "", 0, 0, 'a'});
+    for (u32 i = 0; i < 14; ++i) {
+        steps.push_back(
+            {StepKind::Overwrite, "t", "", i % 3 * 200'000, 600'000, static_cast<u8>('a' + i)});
+        steps.push_back({});
+        if (i % 4 == 3) steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+    }
+    for (Step const& s : steps) {
+        if (apply(c, m, s) != base.model.apply(s)) return false;
+    }
+    return m.sync();
+}
+
+std::vector<Step> tight_steps(Random& random) {
+    std::vector<Step> steps;
+    for (u64 i = 0; i < 3 + random.below(4); ++i) {
+        u64 const what = random.below(6);
+        if (what < 3) {
+            steps.push_back({StepKind::Overwrite, "t", "", random.below(200'000),
+                             1'200'000 + random.below(1'600'000),
+                             static_cast<u8>('A' + random.below(20))});
+        } else if (what == 3) {
+            steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+        } else if (what == 4) {
+            steps.push_back({StepKind::Checkpoint, "", "", 0, 0, 'a'});
+        } else {
+            steps.push_back({});
+        }
+    }
+    return steps;
+}
+
 Recording record(Base const& base, std::vector<Step> const& steps, BlockPool& pool, Memory& memory,
                  FaultPlan const& faults, u64 shuffle_seed, Options options) {
     Recording r;
@@ -227,6 +272,67 @@ Explorer::Bounds Explorer::bounds_at(Recording const& r, std::size_t at) const {
     return b;
 }
 
+/// What is wrong with the store that is mounted on `state`; nothing: it is one that may be.
+std::string Explorer::problem_of(Image& state, Shelf& units, Recording const& r, Bounds b) {
+    Machine m(state, pool_, memory_, small_options(), &units);
+    if (missing_disk < disks) m.disks.faults.dead[missing_disk] = true;
+    if (!m.mount()) {
+        return "mount refused: " + std::to_string(static_cast<int>(m.store().refusal()));
+    }
+    if (m.store().health() != Health::Mounted) return "mounted read-only";
+    Client c(m);
+    std::string text;
+    Error const e = c.dump(&text);
+    bool match = false;
+    for (u64 i = b.least; i <= b.most && i < r.prefix.size() && !match; ++i) {
+        match = text == r.prefix[i];
+    }
+    if (e != Error::None) return "dump: error " + std::to_string(static_cast<int>(e));
+    if (!match) {
+        return "no prefix between " + std::to_string(b.least) + " and " + std::to_string(b.most) +
+               " matches:\n" + text + "-- least:\n" + r.prefix[b.least] + "-- most:\n" +
+               r.prefix[std::min<std::size_t>(b.most, r.prefix.size() - 1)];
+    }
+    if (std::string const problem = films_of(c, r, b); !problem.empty()) {
+        return problem + "\n" + text;
+    }
+    return m.store().damage_count() > 0 ? "damage reported" : "";
+}
+
+/// The power fails again while the store recovers: of what that has written, what was flushed is
+/// there, and of the rest any part.
+std::string Explorer::problem_of_recovery(Image const& crashed, Shelf const& shelf,
+                                          Recording const& r, Bounds b, u64 salt) {
+    std::vector<Event> trace;
+    {
+        Image state = crashed;
+        Shelf units = shelf;
+        Machine m(state, pool_, memory_, small_options(), &units);
+        if (missing_disk < disks) m.disks.faults.dead[missing_disk] = true;
+        m.disks.record(&trace);
+        m.mount();
+    }
+    std::size_t const place = mix(salt) % (trace.size() + 1);
+    u64 covered[disks] = {};
+    for (std::size_t i = 0; i < place; ++i) {
+        Event const& e = trace[i];
+        if (e.kind == EventKind::FlushDone) covered[e.disk] = std::max(covered[e.disk], e.number);
+    }
+    bool const in_order = mix(salt + 1) & 1;
+    Image state = crashed;
+    for (std::size_t i = 0; i < place; ++i) {
+        Event const& e = trace[i];
+        if (e.kind != EventKind::Write) continue;
+        if (i < covered[e.disk] || in_order || mix(salt ^ i) & 1) {
+            state.at(e.disk, e.block) = e.data;
+        }
+    }
+    Shelf units = shelf;
+    std::string const problem = problem_of(state, units, r, b);
+    return problem.empty() ? ""
+                           : "again at event " + std::to_string(place) + " of recovery: " + problem;
+}
+
 void Explorer::judge(Image const& crashed, Shelf const& shelf, u64 hash, Recording const& r,
                      Bounds b, std::string const& what) {
     if (!seen_.insert(mix(hash ^ mix(b.least * 1000 + b.most) ^ mix(missing_disk))).second) {
@@ -238,39 +344,14 @@ void Explorer::judge(Image const& crashed, Shelf const& shelf, u64 hash, Recordi
     state_ = crashed;
     Image& state = state_;
     Shelf units = shelf;
-    std::string problem;
-    {
-        Machine m(state, pool_, memory_, small_options(), &units);
-        if (missing_disk < disks) m.disks.faults.dead[missing_disk] = true;
-        if (!m.mount()) {
-            problem = "mount refused: " + std::to_string(static_cast<int>(m.store().refusal()));
-        } else if (m.store().health() != Health::Mounted) {
-            problem = "mounted read-only";
-        } else {
-            Client c(m);
-            std::string text;
-            Error const e = c.dump(&text);
-            bool match = false;
-            for (u64 i = b.least; i <= b.most && i < r.prefix.size() && !match; ++i) {
-                match = text == r.prefix[i];
-            }
-            if (e != Error::None) {
-                problem = "dump: error " + std::to_string(static_cast<int>(e));
-            } else if (!match) {
-                problem = "no prefix between " + std::to_string(b.least) + " and " +
-                          std::to_string(b.most) + " matches:\n" + text + "-- least:\n" +
-                          r.prefix[b.least] + "-- most:\n" +
-                          r.prefix[std::min<std::size_t>(b.most, r.prefix.size() - 1)];
-            } else if (problem = films_of(c, r, b); !problem.empty()) {
-                problem += "\n" + text;
-            } else if (m.store().damage_count() > 0) {
-                problem = "damage reported";
-            }
-        }
-    }
+    std::string problem = problem_of(state, units, r, b);
     if (problem.empty() && checker_ && counts.states % 100 == 0) {
         ++counts.checked;
         problem = checker_(state, units);
+    }
+    if (problem.empty() && counts.states % 16 == 0) {
+        ++counts.again;
+        problem = problem_of_recovery(crashed, shelf, r, b, hash);
     }
     if (!problem.empty()) {
         ++counts.violations;
@@ -321,8 +402,19 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
         if (flush && i > 0 && r.trace[i - 1].kind != EventKind::FlushDone) places.push_back(i);
     }
     places.push_back(r.trace.size());
-    u64 const budget_end = counts.states + states_max;
-    for (std::size_t place : places) {
+    // Every second workload is looked at a little everywhere, the others at a few places wholly.
+    bool const everywhere = random.chance(2);
+    std::rotate(places.begin(),
+                places.begin() + static_cast<std::ptrdiff_t>(random.below(places.size())),
+                places.end());
+    u64 const workload_end = counts.states + states_max;
+    for (std::size_t nth = 0; nth < places.size(); ++nth) {
+        std::size_t const place = places[nth];
+        u64 const left = workload_end > counts.states ? workload_end - counts.states : 0;
+        u64 const share = everywhere ? left / (places.size() - nth) + 1 : left;
+        u64 const place_end = counts.states + share;
+        // What is tried in turn at this place may use so much of its share, so that all is tried.
+        u64 budget_end = everywhere ? counts.states + (share + 2) / 3 : place_end;
         // Durable: covered by a flush of the disk completed before; the rest is undecided.
         u64 covered[disks] = {};
         for (std::size_t i = 0; i < place; ++i) {
@@ -361,16 +453,17 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
             if (fresh) it->second = content_hash(data);
             return mix(it->second ^ mix(u64{disk} << 40 | block));
         };
+        u64 torn_block = ~u64{0};  // on every disk
         auto const make = [&](std::function<bool(std::size_t)> keeps, std::size_t torn, u32 border,
                               bool head_new, std::string const& what) {
             if (counts.states >= budget_end || stopped()) return;
             u64 hash = floor_hash;
             std::size_t const mark = pool_.mark();
-            u8 const* mixed_block = nullptr;
+            std::vector<u8 const*> mixed_blocks;
             for (std::size_t k = 0; k < open.size(); ++k) {
                 Event const& e = r.trace[open[k]];
                 u8 const* data = e.data;
-                if (k == torn) {
+                if (k == torn || e.block == torn_block) {
                     u8 const* old = state.at(e.disk, e.block);
                     u8* mixed = pool_.take();
                     if (old) {
@@ -384,7 +477,8 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
                     } else {
                         std::memcpy(mixed + at, e.data + at, block_bytes - at);
                     }
-                    data = mixed_block = mixed;
+                    data = mixed;
+                    mixed_blocks.push_back(mixed);
                 } else if (!keeps(k)) {
                     continue;
                 }
@@ -398,16 +492,17 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
                 Change const& c = changes.back();
                 state.at(c.disk, c.block) = c.before;
             }
-            known.erase(mixed_block);  // its memory is another block's next time
+            // Their memory is other blocks' next time.
+            for (u8 const* mixed : mixed_blocks) known.erase(mixed);
             pool_.back_to(mark);
         };
         std::size_t const none = ~std::size_t{0};
         std::size_t const n = open.size();
-        if (n <= 12) {
+        if (n <= 12 && (!everywhere || u64{1} << n <= share / 3)) {
             for (u64 set = 0; set < u64{1} << n; ++set) {
                 make([&](std::size_t k) { return (set >> k & 1) != 0; }, none, 0, false, "subset");
             }
-        } else {
+        } else if (!everywhere) {
             for (std::size_t i = 0; i < n; ++i) {
                 for (std::size_t k = i; k < n; ++k) {
                     make([&](std::size_t x) { return x != i && x != k; }, none, 0, false,
@@ -419,13 +514,38 @@ void Explorer::subsets(Recording const& r, Random& random, u32 states_max) {
             }
         }
         for (u32 tries = 0; tries < 64; ++tries) {
+            if (tries == 32) budget_end = everywhere ? budget_end + share / 3 : place_end;
             u64 const salt = random.next();
-            make([&](std::size_t k) { return mix(salt ^ k) & 1; }, none, 0, false, "random subset");
+            // Every other time what is written to all disks at one place has one fate.
+            make(
+                [&](std::size_t k) {
+                    return mix(salt ^ (tries % 2 ? r.trace[open[k]].block << 20 : k)) & 1;
+                },
+                none, 0, false, "random subset");
         }
         // Whole disks ahead of or behind the others.
         for (u32 set = 0; set < 1u << disks; ++set) {
             make([&](std::size_t k) { return (set >> r.trace[open[k]].disk & 1) != 0; }, none, 0,
                  false, "disks");
+        }
+        budget_end = place_end;
+        // Superblocks and checkpoints: all disks in the midst of the same block.
+        for (std::size_t i = 0; i < n; ++i) {
+            u64 const block = r.trace[open[i]].block;
+            bool const first =
+                std::none_of(open.begin(), open.begin() + static_cast<std::ptrdiff_t>(i),
+                             [&](std::size_t k) { return r.trace[k].block == block; });
+            if (!first || (block >= segments_start && block + 1 < r.start.blocks_per_disk))
+                continue;
+            torn_block = block;
+            for (u32 border : {1, 3}) {
+                for (bool head_new : {true, false}) {
+                    make([&](std::size_t) { return true; }, none, border, head_new, "torn on all");
+                    make([&](std::size_t k) { return k < i; }, none, border, head_new,
+                         "torn on all last");
+                }
+            }
+            torn_block = ~u64{0};
         }
         for (std::size_t i = 0; i < n; ++i) {
             for (u32 border = 1; border < 8; ++border) {

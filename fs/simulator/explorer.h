@@ -23,6 +23,7 @@ struct Counts {
     u64 repeated = 0;  // not judged again
     u64 violations = 0;
     u64 checked = 0;  // also given to the independent checker
+    u64 again = 0;    // power failed again while these recovered
     std::string first_violation;
 };
 
@@ -77,6 +78,9 @@ private:
     };
     void judge(Image const& crashed, Shelf const& shelf, u64 hash, Recording const& r, Bounds b,
                std::string const& what);
+    std::string problem_of(Image& state, Shelf& units, Recording const& r, Bounds b);
+    std::string problem_of_recovery(Image const& crashed, Shelf const& shelf, Recording const& r,
+                                    Bounds b, u64 salt);
     std::string films_of(Client& c, Recording const& r, Bounds b) const;
     Bounds bounds_at(Recording const& r, std::size_t at) const;
 
@@ -96,5 +100,12 @@ std::vector<Step> film_steps(Step const& other, Step const& last);
 /// the tertiary volume, one of them changed since.
 inline constexpr u32 base_variants = 4;
 bool make_base(Base& base, BlockPool& pool, Memory& memory, u32 variant);
+/// A store in which every free segment was used before, and steps that take one after the other of
+/// what the cleaner frees. requires: `base.image` of tight_segments
+inline constexpr u64 tight_segments = 32;
+/// With a cache of so many blocks that a group takes several segments.
+Options tight_options();
+bool make_tight_base(Base& base, BlockPool& pool, Memory& memory);
+std::vector<Step> tight_steps(Random& random);
 
 }  // namespace nemesis::fs::simulator

@@ -40,11 +40,12 @@ RowResult result_of(char const* name, Explorer const& e, Clock const& clock,
     char text[400];
     std::snprintf(text, sizeof text,
                   "%s: %llu workloads, %llu distinct states (%llu repeated), %llu checked, "
-                  "%llu violations, %.1f s, %.0f states/s",
+                  "%llu crashed again, %llu violations, %.1f s, %.0f states/s",
                   name, static_cast<unsigned long long>(e.counts.workloads),
                   static_cast<unsigned long long>(e.counts.states),
                   static_cast<unsigned long long>(e.counts.repeated),
                   static_cast<unsigned long long>(e.counts.checked),
+                  static_cast<unsigned long long>(e.counts.again),
                   static_cast<unsigned long long>(e.counts.violations), r.seconds,
                   static_cast<double>(e.counts.states) / r.seconds);
     r.text = text;
@@ -144,9 +145,12 @@ RowResult row_reordered_and_torn(RowOptions const& o) {
            (explorer.counts.states < wanted || explorer.counts.workloads < 100)) {
         std::size_t const mark = pool.mark();
         Base base;
-        base.image = Image(blocks_for(small_segments));
+        // Every eighth store has hardly a free segment that was not in use before.
+        bool const tight = random.chance(8);
+        base.image = Image(blocks_for(tight ? tight_segments : small_segments));
         u32 const variant = static_cast<u32>(random.below(base_variants));
-        if (!make_base(base, pool, memory, variant)) {
+        if (!(tight ? make_tight_base(base, pool, memory)
+                    : make_base(base, pool, memory, variant))) {
             failure = "base image cannot be made";
             break;
         }
@@ -170,14 +174,22 @@ RowResult row_reordered_and_torn(RowOptions const& o) {
                 steps.push_back({StepKind::Recall, "v", "", 0, 0, 'a'});
             }
         }
+        if (tight) steps = tight_steps(random);
         steps.push_back({});
-        Recording const r = record(base, steps, pool, memory, faults, random.next());
+        Recording const r = record(base, steps, pool, memory, faults, random.next(),
+                                   tight ? tight_options() : small_options());
         if (!r.failure.empty()) {
             failure = r.failure;
             for (Step const& s : steps) failure += "\n  " + to_text(s);
         } else {
+            // Of the others every second one also loses a disk with the power.
+            bool const lost = !degraded && random.chance(2);
             explorer.missing_disk = degraded ? dead : disks;
-            explorer.subsets(r, random, static_cast<u32>(per_workload));
+            explorer.subsets(r, random, static_cast<u32>(lost ? per_workload / 2 : per_workload));
+            if (lost && !explorer.stopped()) {
+                explorer.missing_disk = dead;
+                explorer.subsets(r, random, static_cast<u32>(per_workload / 2));
+            }
         }
         pool.back_to(mark);
     }
