@@ -2,6 +2,11 @@
 // on general registers, so the target's "no vector registers" flags do not forbid it; it has a
 // latency of three cycles, so a block is done as three interleaved streams joined by tables that
 // advance a CRC over a third of the block.
+//
+// A host with carry-less multiplication of vectors does a block from its beginning to its end: what
+// is summed so far is congruent, modulo the polynomial, to the last 256 bytes plus a remainder of
+// 256 bytes, and each step moves the remainder on by multiplying it by a power of x. The memory
+// system sees one stream then, and the sum costs less than fetching the bytes.
 
 #include "fs/core/crc32c.h"
 
@@ -129,8 +134,93 @@ template <typename Vector>
 }
 
 #if FS_CORE_VECTORS
-__attribute__((target("crc32,avx2"))) u32 copy_block_wide(u8* to, u8 const* from) {
+__attribute__((target("crc32,avx2"))) u32 copy_lanes_wide(u8* to, u8 const* from) {
     return copy_lanes<WideWord>(to, from);
+}
+#endif
+
+template <typename Vector>
+[[gnu::always_inline]] inline void parity_by(u8* parity, u8 const* const row[columns]) {
+    for (u32 i = 0; i < block_bytes; i += sizeof(Vector)) {
+        Vector v[columns];
+        for (u32 k = 0; k < columns; ++k) std::memcpy(&v[k], row[k] + i, sizeof(Vector));
+        Vector const p = v[0] ^ v[1] ^ v[2] ^ v[3];
+        std::memcpy(parity + i, &p, sizeof(Vector));
+    }
+}
+
+// --- carry-less multiplication
+// ---------------------------------------------------------------------
+
+#if FS_CORE_VECTORS
+#define FOLDING_TARGET __attribute__((target("crc32,avx512f,vpclmulqdq")))
+using Line = long long __attribute__((vector_size(line_bytes)));
+constexpr u32 stride = 4 * line_bytes;  // summed side by side, which hides a product's latency
+constexpr std::size_t far_ahead = 8 * stride;
+
+/// x^n modulo the polynomial, in the upper half of a word, the lowest power in the highest bit.
+constexpr long long power(u32 n) {
+    u32 c = 0x80000000;
+    for (u32 i = 0; i < n; ++i) c = c & 1 ? c >> 1 ^ polynomial : c >> 1;
+    return static_cast<long long>(u64{c} << 32);
+}
+
+/// What is congruent to the remainder, `bits` later. Of each pair of words the first is 64 bits
+/// further off; and the product of two such reversed words comes out multiplied by x.
+template <u32 bits>
+[[gnu::always_inline]] FOLDING_TARGET inline Line later(Line v) {
+    constexpr long long a = power(bits + 64 - 1);
+    constexpr long long b = power(bits - 1);
+    Line const k = {a, b, a, b, a, b, a, b};
+    return __builtin_ia32_pclmulqdq512(v, k, 0x00) ^ __builtin_ia32_pclmulqdq512(v, k, 0x11);
+}
+
+/// The CRC of the block at `from`. `copy`: what is summed is stored at `to`, and the block after it
+/// goes to `next`; else the lines at `to` are asked for, because they are written next, and the
+/// block after it comes from `next`.
+template <bool copy>
+[[gnu::always_inline]] FOLDING_TARGET inline u32 fold(u8* to, u8 const* from, u8 const* next) {
+    Line sum[stride / line_bytes];
+    for (u32 i = 0; i < block_bytes; i += stride) {
+        bool const within = i + far_ahead < block_bytes;
+        u8 const* const here = copy ? to : from;
+        u8 const* const ahead = within ? here + far_ahead : next + far_ahead - block_bytes;
+        for (u32 k = 0; k < stride / line_bytes; ++k) {
+            std::size_t const at = i + k * line_bytes;
+            __builtin_prefetch(ahead + at, copy ? 1 : 0);
+            if (copy) {
+                __builtin_prefetch(from + at + far_ahead, 0);
+            } else {
+                __builtin_prefetch(to + at, 1);
+            }
+            Line v;
+            std::memcpy(&v, from + at, line_bytes);
+            if (copy) std::memcpy(to + at, &v, line_bytes);
+            if (at == 0) v[0] ^= 0xFFFFFFFF;
+            sum[k] = i == 0 ? v : later<stride * 8>(sum[k]) ^ v;
+        }
+    }
+    Line rest = sum[0];
+    for (u32 k = 1; k < stride / line_bytes; ++k) rest = later<line_bytes * 8>(rest) ^ sum[k];
+    u64 crc = 0;
+    for (u32 w = 0; w < line_bytes / 8; ++w) crc = step8(crc, static_cast<u64>(rest[w]));
+    return static_cast<u32>(crc) ^ 0xFFFFFFFF;
+}
+
+FOLDING_TARGET u32 copy_folding(u8* to, u8 const* from, u8 const* next) {
+    return fold<true>(to, from, next);
+}
+FOLDING_TARGET u32 crc_folding(u8 const* block, u8* to, u8 const* next) {
+    return fold<false>(to, block, next);
+}
+
+FOLDING_TARGET void parity_wide(u8* parity, u8 const* const row[columns]) {
+    parity_by<Line>(parity, row);
+}
+
+/// Whether this processor has what `fold` needs.
+bool can_fold() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq");
 }
 #endif
 
@@ -144,7 +234,7 @@ CRC_TARGET u32 crc32c(void const* data, std::size_t bytes, u32 before) {
     return static_cast<u32>(c) ^ 0xFFFFFFFF;
 }
 
-CRC_TARGET u32 crc32c_block(u8 const* p) {
+CRC_TARGET u32 crc32c_block_in_lanes(u8 const* p) {
     u64 a = 0xFFFFFFFF;
     u64 b = 0;
     u64 c = 0;
@@ -158,11 +248,33 @@ CRC_TARGET u32 crc32c_block(u8 const* p) {
     return static_cast<u32>(r) ^ 0xFFFFFFFF;
 }
 
-u32 copy_block(u8* to, u8 const* from) {
+u32 copy_block_in_lanes(u8* to, u8 const* from) {
 #if FS_CORE_VECTORS
-    if (__builtin_cpu_supports("avx2")) return copy_block_wide(to, from);
+    if (__builtin_cpu_supports("avx2")) return copy_lanes_wide(to, from);
 #endif
     return copy_lanes<Word>(to, from);
+}
+
+u32 crc32c_block(u8 const* block) {
+#if FS_CORE_VECTORS
+    if (can_fold()) return crc_folding(block, const_cast<u8*>(block), block);
+#endif
+    return crc32c_block_in_lanes(block);
+}
+
+u32 crc32c_block_before_copy(u8 const* block, [[maybe_unused]] u8* to,
+                             [[maybe_unused]] u8 const* next) {
+#if FS_CORE_VECTORS
+    if (can_fold()) return crc_folding(block, to, next);
+#endif
+    return crc32c_block_in_lanes(block);
+}
+
+u32 copy_block(u8* to, u8 const* from, [[maybe_unused]] u8 const* next) {
+#if FS_CORE_VECTORS
+    if (can_fold()) return copy_folding(to, from, next);
+#endif
+    return copy_block_in_lanes(to, from);
 }
 
 void xor_block(u8* into, u8 const* from) {
@@ -172,12 +284,10 @@ void xor_block(u8* into, u8 const* from) {
 }
 
 void parity_of(u8* parity, u8 const* const row[columns]) {
-    u64* p = reinterpret_cast<u64*>(parity);
-    u64 const* a = reinterpret_cast<u64 const*>(row[0]);
-    u64 const* b = reinterpret_cast<u64 const*>(row[1]);
-    u64 const* c = reinterpret_cast<u64 const*>(row[2]);
-    u64 const* d = reinterpret_cast<u64 const*>(row[3]);
-    for (u32 i = 0; i < block_bytes / 8; ++i) p[i] = a[i] ^ b[i] ^ c[i] ^ d[i];
+#if FS_CORE_VECTORS
+    if (can_fold()) return parity_wide(parity, row);
+#endif
+    parity_by<u64>(parity, row);
 }
 
 bool is_zero_block(u8 const* block) {

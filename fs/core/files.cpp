@@ -957,7 +957,7 @@ bool Store::op_write(Request& r) {
                 continue;
             }
             // The checksum of what is stored, in the same pass; the flush finds the block far away.
-            f->crc = copy_block(f->data, in);
+            f->crc = copy_block(f->data, in, f->data);
             f->summed = true;
         }
         if (end > p->tree.size) p->tree.size = end;

@@ -16,7 +16,7 @@ EXCEPTIONS = [
     ("it makes a checksum and compares none", [
         ("core/array.cpp", "s.crc = crc32c_block(buffer)"),
         ("core/empty_store.h", "c.crc = crc32c(&c, block_bytes)"),
-        ("core/files.cpp", "f->crc = copy_block(f->data, in)"),
+        ("core/files.cpp", "f->crc = copy_block(f->data, in,"),
         ("core/log.cpp", "s.crc = crc32c_block("),
         ("core/log.cpp", "c.crc = crc32c_block("),
         ("core/record.cpp", "u32 const crc = crc32c_block("),
@@ -27,7 +27,7 @@ EXCEPTIONS = [
     ("a declaration, a definition, or the name of an operation", [
         ("core/array.cpp", "Task Store::flush_disks(Urgency urgency)"),
         ("core/crc32c.cpp", "u32 crc32c(void const* data"),
-        ("core/crc32c.cpp", "u32 crc32c_block(u8 const* p)"),
+        ("core/crc32c.cpp", "u32 crc32c_block(u8 const* block)"),
         ("core/crc32c.cpp", "u32 copy_block(u8* to"),
         ("core/crc32c.cpp", "bool is_zero_block(u8 const* block)"),
         ("core/crc32c.h", "u32 crc32c(void const* data"),

@@ -55,6 +55,22 @@ TEST(Crc32c, is_the_published_polynomial) {
     std::vector<u8> block(block_bytes);
     for (u32 i = 0; i < block_bytes; ++i) block[i] = static_cast<u8>(i * 7 + i / 256);
     EXPECT_EQ(crc32c_block(block.data()), crc32c(block.data(), block_bytes));
+    EXPECT_EQ(crc32c_block_in_lanes(block.data()), crc32c(block.data(), block_bytes));
+}
+
+// Given blocks of which one byte alone is not zero, when the checksum is taken by whatever this
+// processor has, then each byte has the weight that taking them one by one gives it.
+TEST(Crc32c, counts_each_byte_of_a_block) {
+    std::vector<u8> block(block_bytes), there(block_bytes);
+    for (u32 i = 0; i < block_bytes; ++i) {
+        block[i] = static_cast<u8>(1u << i % 8);
+        u32 const want = crc32c(block.data(), block_bytes);
+        EXPECT_EQ(crc32c_block(block.data()), want) << i;
+        EXPECT_EQ(crc32c_block_before_copy(block.data(), there.data(), there.data()), want) << i;
+        EXPECT_EQ(crc32c_block_in_lanes(block.data()), want) << i;
+        block[i] = 0;
+    }
+    EXPECT_EQ(there, block);
 }
 
 // Given blocks at every alignment of source and target to 64 bytes, when they are copied, then the
@@ -65,12 +81,16 @@ TEST(Crc32c, is_that_of_the_block_that_is_copied) {
         u32 const from = to * 7 % 64;
         std::vector<u8> source(block_bytes + 64);
         for (u8& b : source) b = static_cast<u8>(random.below(256));
-        std::vector<u8> target(block_bytes + 66, 0xEE);
-        std::vector<u8> want = target;
+        std::vector<u8> const before(block_bytes + 66, 0xEE);
+        std::vector<u8> want = before;
         std::memcpy(want.data() + to, source.data() + from, block_bytes);
-        EXPECT_EQ(copy_block(target.data() + to, source.data() + from),
-                  crc32c(source.data() + from, block_bytes));
+        u32 const crc = crc32c(source.data() + from, block_bytes);
+        std::vector<u8> target = before;
+        EXPECT_EQ(copy_block(target.data() + to, source.data() + from, target.data()), crc);
         EXPECT_EQ(target, want) << "to " << to << " from " << from;
+        target = before;
+        EXPECT_EQ(copy_block_in_lanes(target.data() + to, source.data() + from), crc);
+        EXPECT_EQ(target, want) << "in lanes, to " << to << " from " << from;
     }
 }
 
