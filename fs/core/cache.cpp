@@ -9,27 +9,50 @@
 namespace nemesis::fs {
 namespace {
 
-u64 mix(u64 file, u64 index, u32 level, BlockKind kind) {
-    u64 h = (file << 4 ^ level << 1 ^ static_cast<u64>(kind)) * 0x9E3779B97F4A7C15 ^ index;
+/// Neighbours in a file are neighbours in the table, eight to a line of it: whoever looks for one
+/// looks for the next, too. In which place of their line is mixed, for most files have few blocks.
+u32 mix(u64 file, u64 index, u32 level, BlockKind kind) {
+    u64 h = (file << 4 ^ level << 1 ^ static_cast<u64>(kind)) * 0x9E3779B97F4A7C15 ^ index >> 3;
     h ^= h >> 32;
     h *= 0xD6E8FEB86659FD93;
-    return h ^ h >> 32;
+    h ^= h >> 32;
+    return static_cast<u32>(h ^ (index & 7));
 }
 
 }  // namespace
 
+// The table is open: a place holds a frame's number and all of its mixed name, so that neither a
+// search for what is not there nor a removal looks at any other frame.
+u64 Store::place(Frame const& f) const {
+    u64 const number = static_cast<u64>(&f - frames_) + 1;
+    return u64{mix(f.file, f.index, f.level, f.kind)} << 32 | number;
+}
+
+/// The frame in the table that has this name; null: there is none. Of nodes and of blocks of pnodes
+/// the last one found is looked at first: their names come again for each block below them.
 Frame* Store::find(u64 file, BlockKind kind, u32 level, u64 index) const {
-    Frame* f = hash_[mix(file, index, level, kind) & (hash_size_ - 1)];
-    while (f && !(f->file == file && f->index == index && f->level == level && f->kind == kind)) {
-        f = f->hash_next;
+    auto const named = [&](Frame const& f) {
+        return f.file == file && f.index == index && f.level == level && f.kind == kind;
+    };
+    bool const above = level > 0 || file == pnode_file;
+    Frame*& last = last_found_[level > 0 ? 0 : 1];
+    if (above && last && last->hashed && named(*last)) return last;
+    u32 const mixed = mix(file, index, level, kind);
+    for (u32 at = mixed & table_mask_; table_[at] != 0; at = (at + 1) & table_mask_) {
+        if (table_[at] >> 32 != mixed) continue;
+        Frame& f = frames_[static_cast<u32>(table_[at]) - 1];
+        if (!named(f)) continue;
+        if (above) last = &f;
+        return &f;
     }
-    return f;
+    return nullptr;
 }
 
 void Store::insert_hash(Frame& f) {
-    Frame** head = &hash_[mix(f.file, f.index, f.level, f.kind) & (hash_size_ - 1)];
-    f.hash_next = *head;
-    *head = &f;
+    u64 const own = place(f);
+    u32 at = static_cast<u32>(own >> 32) & table_mask_;
+    while (table_[at] != 0) at = (at + 1) & table_mask_;
+    table_[at] = own;
     f.hashed = true;
     f.older = lru_.older;
     f.newer = &lru_;
@@ -39,17 +62,24 @@ void Store::insert_hash(Frame& f) {
 
 void Store::remove_hash(Frame& f) {
     if (!f.hashed) return;
-    Frame** at = &hash_[mix(f.file, f.index, f.level, f.kind) & (hash_size_ - 1)];
-    while (*at != &f) at = &(*at)->hash_next;
-    *at = f.hash_next;
+    u64 const own = place(f);
+    u32 hole = static_cast<u32>(own >> 32) & table_mask_;
+    while (table_[hole] != own) hole = (hole + 1) & table_mask_;
+    // What follows without a gap moves up, unless it would stand before where its search begins.
+    for (u32 at = (hole + 1) & table_mask_; table_[at] != 0; at = (at + 1) & table_mask_) {
+        u32 const home = static_cast<u32>(table_[at] >> 32) & table_mask_;
+        if (((at - home) & table_mask_) < ((at - hole) & table_mask_)) continue;
+        table_[hole] = table_[at];
+        hole = at;
+    }
+    table_[hole] = 0;
     f.hashed = false;
     f.older->newer = f.newer;
     f.newer->older = f.older;
 }
 
-void Store::touch(Frame& f) {
-    f.run = run_;
-    if (!f.hashed) return;
+/// requires: it is in the table
+void Store::make_newest(Frame& f) {
     f.older->newer = f.newer;
     f.newer->older = f.older;
     f.older = lru_.older;
@@ -58,13 +88,20 @@ void Store::touch(Frame& f) {
     lru_.older = &f;
 }
 
+void Store::touch(Frame& f) {
+    f.run = run_;
+    if (f.hashed) make_newest(f);
+}
+
 void Store::release_frame(Frame& f) {
-    ASSERT(!f.dirty && f.in_flight == 0 && f.dirty_children == 0);
+    ASSERT(!f.dirty && !f.row && f.in_flight == 0 && f.dirty_children == 0);
     remove_hash(f);
     f.state = FrameState::Free;
     f.discard = false;
-    f.newer = free_frames_;
-    free_frames_ = &f;
+    // In order: frames of one file come back one after the other, and are taken so again.
+    f.newer = nullptr;
+    (free_frames_ ? free_last_->newer : free_frames_) = &f;
+    free_last_ = &f;
     ++free_count_;
 }
 
@@ -79,19 +116,27 @@ void Store::forget(Frame& f) {
     }
 }
 
+/// Frees the frame that nobody has used for longest. What may not go is put behind all others, so
+/// that it is not looked at again and again.
+void Store::give_way() {
+    Frame* f = lru_.newer;
+    for (u32 i = 0; i < options_.frames && f != &lru_; ++i) {
+        look_ahead(*f);
+        Frame* const next = f->newer;
+        if (!f->dirty && f->in_flight == 0 && f->dirty_children == 0 && f->run != run_ &&
+            f->state != FrameState::Reading) {
+            release_frame(*f);
+            return;
+        }
+        make_newest(*f);
+        f = next;
+    }
+}
+
 /// A frame for that block, in state Empty. errors: null when every frame is in use; the caller's
 /// operation waits, and a flush is asked for.
 Frame* Store::allocate_frame(u64 file, BlockKind kind, u32 level, u64 index) {
-    if (!free_frames_) {
-        for (Frame* f = lru_.newer; f != &lru_; f = f->newer) {
-            if (f->dirty || f->in_flight > 0 || f->dirty_children > 0 || f->run == run_ ||
-                f->state == FrameState::Reading) {
-                continue;
-            }
-            release_frame(*f);
-            break;
-        }
-    }
+    if (!free_frames_) give_way();
     Frame* f = free_frames_;
     if (!f) {
         want_frames_ = true;
@@ -100,6 +145,7 @@ Frame* Store::allocate_frame(u64 file, BlockKind kind, u32 level, u64 index) {
     }
     free_frames_ = f->newer;
     --free_count_;
+    ++frames_taken_;
     f->file = file;
     f->kind = kind;
     f->level = static_cast<u8>(level);
@@ -128,17 +174,20 @@ void Store::list_dirty(Frame& f) {
     head.dirty_previous = &f;
     f.dirty = true;
     ++(c == 6 ? dirty_system_ : dirty_user_);
+    if (c == 0) ++dirty_data_;
     if (c != 6 && dirty_user_ == 1) oldest_dirty_ = now_;
 }
 
 void Store::unlist_dirty(Frame& f) {
     ASSERT(f.dirty);
+    leave_row(f);
     u32 const c = dirty_class(f);
     f.dirty_previous->dirty_next = f.dirty_next;
     f.dirty_next->dirty_previous = f.dirty_previous;
     f.dirty_next = f.dirty_previous = nullptr;
     f.dirty = false;
     --(c == 6 ? dirty_system_ : dirty_user_);
+    if (c == 0) --dirty_data_;
 }
 
 /// The frame itself, or its replacement when the log is writing from it. errors: null, no frame.

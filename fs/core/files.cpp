@@ -927,27 +927,24 @@ bool Store::op_write(Request& r) {
         if (!grow(r.pnode, (end + block_bytes - 1) / block_bytes)) return false;
         u64 const first = from / block_bytes;
         u64 const last = (end - 1) / block_bytes;
+        Frame* frames[piece_bytes / block_bytes];
         bool all = true;
         for (u64 i = first; i <= last; ++i) {
-            p = live_pnode_for_write(r, r.pnode);
-            if (!p) return false;
             bool const begins = i * block_bytes >= from;
             bool const ends = (i + 1) * block_bytes <= end || end >= p->tree.size;
-            bool const whole = begins && ends;
-            if (!get_for_write(r.pnode, BlockKind::Data, 0, i, whole)) all = false;
+            frames[i - first] = get_for_write(r.pnode, BlockKind::Data, 0, i, begins && ends);
+            all = all && frames[i - first];
             if (fault_ != Error::None) return false;
         }
         if (!all) return false;
-        p = live_pnode_for_write(r, r.pnode);
-        if (!p) return false;
         for (u64 i = first; i <= last; ++i) {
-            Frame* f = find(r.pnode, BlockKind::Data, 0, i);
+            Frame* const f = frames[i - first];
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
             u64 const stop =
                 end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
             if (f->state != FrameState::Valid) {
-                std::memset(f->data, 0, begin);
-                std::memset(f->data + stop, 0, block_bytes - stop);
+                if (begin > 0) std::memset(f->data, 0, begin);
+                if (stop < block_bytes) std::memset(f->data + stop, 0, block_bytes - stop);
                 f->state = FrameState::Valid;
             }
             u8 const* const in = r.buffer + r.progress + (i * block_bytes + begin - from);
@@ -957,8 +954,9 @@ bool Store::op_write(Request& r) {
                 continue;
             }
             // The checksum of what is stored, in the same pass; the flush finds the block far away.
-            f->crc = copy_block(f->data, in, f->data);
+            f->crc = copy_block(f->data, in, frames[i < last ? i + 1 - first : 0]->data);
             f->summed = true;
+            join_row(*f);
         }
         if (end > p->tree.size) p->tree.size = end;
         p->mode &= ~06000u & 0xFFFF;

@@ -1,6 +1,8 @@
 // What always holds between two calls of run(), looked at as a whole: for simulations. An error
 // here is a fault of the store.
 
+#include <cstring>
+
 #include "fs/core/store.h"
 
 namespace nemesis::fs {
@@ -20,17 +22,32 @@ Frame* Store::parent_of(Frame const& f) const {
 
 void Store::check_invariants(bool own_disks) const {
     if (health_ != Health::Mounted) return;
-    u32 user = 0, system = 0, free = 0;
+    u32 data = 0, user = 0, system = 0, free = 0;
     for (u32 i = 0; i < options_.frames; ++i) {
         Frame const& f = frames_[i];
         if (f.state == FrameState::Free) {
             ASSERT(!f.dirty && !f.hashed);
             ++free;
         }
+        if (f.row) {
+            // A row that is made is of whole blocks that wait to be written as they are now.
+            ASSERT(f.dirty && f.summed && !f.moved && f.level == 0);
+            u8 const* block[columns];
+            u8 parity[block_bytes];
+            bool member = false;
+            for (u32 k = 0; k < columns; ++k) {
+                ASSERT(f.row->block[k]->row == f.row);
+                block[k] = f.row->block[k]->data;
+                member = member || f.row->block[k] == &f;
+            }
+            parity_of(parity, block);
+            ASSERT(member && std::memcmp(parity, f.row->parity, block_bytes) == 0);
+        }
         if (!f.hashed) continue;
         ASSERT(find(f.file, f.kind, f.level, f.index) == &f);
         if (f.dirty) {
             ++(dirty_class(f) == 6 ? system : user);
+            data += dirty_class(f) == 0 ? 1 : 0;
             // Its path is in memory and dirty, so that a flush finds it from the root.
             bool const at_root = f.file < system_files && f.level >= root_[f.file].height;
             Frame const* const parent = parent_of(f);
@@ -48,7 +65,8 @@ void Store::check_invariants(bool own_disks) const {
             }
         }
     }
-    ASSERT(user == dirty_user_ && system == dirty_system_ && free == free_count_);
+    ASSERT(data == dirty_data_ && user == dirty_user_ && system == dirty_system_ &&
+           free == free_count_);
     // Each parent counts its dirty children: none is written before them, none is given up.
     for (u32 i = 0; i < options_.frames; ++i) {
         Frame const& parent = frames_[i];

@@ -177,45 +177,47 @@ Task Store::open_partial(u32 head) {
     p->row = h.row;
     p->blocks = 1;
     p->slots = p->entries = 0;
+    p->parity_ready = 0;
     p->block[0] = reinterpret_cast<u8*>(p->summary);
     open_ = p;
 }
 
-/// Gives the frame its address. requires: open_ has room
 static void put_slot(Summary& s, u32 slot, u64 a, u64 b) {
     s.slot[slot][0] = a;
     s.slot[slot][1] = b;
 }
 
-Task Store::serialize(Frame* frame) {
-    u32 const head = frame->moved ? head_cold : head_hot;
-    if (!open_ || open_->head != head ||
-        open_->blocks == (rows_per_segment - open_->row) * columns ||
-        open_->slots == summary_slots) {
-        co_await open_partial(head);
-    }
+static u32 head_of(Frame const& frame) { return frame.moved ? head_cold : head_hot; }
+
+/// Whether the open partial segment takes this block; else another has to be opened.
+bool Store::has_room(Frame const& frame) const {
+    return open_ && open_->head == head_of(frame) &&
+           open_->blocks < (rows_per_segment - open_->row) * columns &&
+           open_->slots < summary_slots;
+}
+
+/// Gives the block its address. requires: has_room
+void Store::serialize(Frame& frame) {
     Partial& p = *open_;
-    u32 const crc =
-        frame->summed || mutated(Mutant::SumKept) ? frame->crc : crc32c_block(frame->data);
+    u32 const crc = frame.summed || mutated(Mutant::SumKept) ? frame.crc : crc32c_block(frame.data);
     Address const address = Address::of(p.segment, p.row * columns + p.blocks);
-    Pointer* pointer = parent_pointer(*frame);
+    Pointer* pointer = parent_pointer(frame);
     if (!pointer->hole() && !mutated(Mutant::MovedGarbageForgotten)) retire(*pointer);
     *pointer = {address, crc, static_cast<u32>(group_)};
-    SummaryEntry const e =
-        SummaryEntry::of(crc, frame->file, frame->kind, frame->level, frame->index);
+    SummaryEntry const e = SummaryEntry::of(crc, frame.file, frame.kind, frame.level, frame.index);
     put_slot(*p.summary, p.slots++, e.crc_index, e.owner_level);
     ++p.entries;
-    p.frame[p.blocks] = frame;
-    p.block[p.blocks++] = frame->data;
-    ++frame->in_flight;
-    if (frame->moved) {
+    p.frame[p.blocks] = &frame;
+    p.block[p.blocks++] = frame.data;
+    ++frame.in_flight;
+    if (frame.moved) {
         ++statistics_.moved_blocks;
-    } else if (frame->file >= first_pnode && frame->level == 0) {
+    } else if (frame.file >= first_pnode && frame.level == 0) {
         ++statistics_.data_blocks;
     } else {
         ++statistics_.metadata_blocks;
     }
-    clean_frame(*frame);
+    clean_frame(frame);
 }
 
 Task Store::log_records(u64 from, u64 to) {
@@ -291,9 +293,9 @@ void Store::seal(bool last) {
     statistics_.blocks_written += rows * columns;
     for (u32 i = p.blocks; i < rows * columns; ++i) p.block[i] = zero_block_;
     for (u32 r = mutated(Mutant::ParityRowShort) && rows > 1 ? 1 : 0; r < rows; ++r) {
-        parity_of(
-            p.parity + std::size_t{r} * block_bytes,
-            &p.block[mutated(Mutant::ParityColumnWrong) && r > 0 ? r * columns - 1 : r * columns]);
+        if (p.parity_ready >> r & 1) continue;
+        bool const wrong = mutated(Mutant::ParityColumnWrong) && r > 0;
+        parity_of(p.parity[r], &p.block[wrong ? r * columns - 1 : r * columns]);
     }
     SegmentEntry const old{p.row == 0 ? 0 : segments_[p.segment]};
     u64 const birth = p.row == 0 || mutated(Mutant::BirthOfLastWrite) ? group_ : old.birth();
@@ -316,8 +318,7 @@ Task Store::write_partial(Partial& p) {
             co_await changed();
         }
         for (u32 r = 0; r < rows; ++r) {
-            io->data[io->count++] = d == parity_disk ? p.parity + std::size_t{r} * block_bytes
-                                                     : p.block[r * columns + d];
+            io->data[io->count++] = d == parity_disk ? p.parity[r] : p.block[r * columns + d];
         }
         start_io(*io, batch, nullptr, Urgency::Log);
     }
@@ -351,7 +352,17 @@ Task Store::flush() {
     // Moved blocks first (into the cold head), then from the leaves to the pnodes.
     static constexpr u32 order[] = {7, 0, 1, 2, 3, 4, 5};
     for (u32 c : order) {
-        while (dirty_[c].dirty_next != &dirty_[c]) co_await serialize(dirty_[c].dirty_next);
+        while (dirty_[c].dirty_next != &dirty_[c]) {
+            if (c == 0 && !has_room(*dirty_[c].dirty_next)) co_await open_partial(head_hot);
+            Frame& f = c == 0 ? next_data() : *dirty_[c].dirty_next;
+            look_ahead(f);
+            if (f.row && at_row()) {
+                serialize_row(*f.row);
+                continue;
+            }
+            if (!has_room(f)) co_await open_partial(head_of(f));
+            serialize(f);
+        }
     }
     co_await log_client_marks();
     co_await log_stream_marks();
@@ -491,7 +502,8 @@ Task Store::take_checkpoint(bool clean) {
             Frame* f = dirty_[6].dirty_next;
             while (f != &dirty_[6] && f->level != level) f = f->dirty_next;
             if (f == &dirty_[6]) break;
-            co_await serialize(f);
+            if (!has_room(*f)) co_await open_partial(head_of(*f));
+            serialize(*f);
         }
     }
     if (!mutated(Mutant::TableGarbageUnlogged)) co_await log_records(records_from, ring_end_);

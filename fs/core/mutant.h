@@ -125,6 +125,7 @@ enum class Mutant : u16 {
     RetiredEarly,
     CutForgotten,
     PathUndirtied,
+    RowKept,
     MeantFirst,
     MeantSecond,
     PnodeNumber,

@@ -16,11 +16,15 @@
 namespace nemesis::fs {
 namespace {
 
-u32 hash_size_for(u32 frames) {
+/// Places of the table of frames: a power of two, a quarter of them used at most.
+u32 places_for(u32 frames) {
     u32 n = 64;
-    while (n < 2 * frames) n *= 2;
+    while (n < 4 * frames) n *= 2;
     return n;
 }
+
+/// Of all data that may be dirty.
+u32 ready_rows_for(u32 frames) { return frames / 4 / columns; }
 
 std::size_t frame_pool_for(Options const& o) {
     return 768 * 1024 + std::size_t{o.media_streams} * 4096;
@@ -55,7 +59,8 @@ char const* Options::problem() const {
 std::size_t Store::memory_needed(Options const& o, u64 segments) {
     std::size_t n = 0;
     n += std::size_t{o.frames} * (block_bytes + sizeof(Frame)) + block_bytes;
-    n += hash_size_for(o.frames) * sizeof(Frame*);
+    n += ready_rows_for(o.frames) * (sizeof(ReadyRow) + block_bytes);
+    n += places_for(o.frames) * sizeof(u64) + 64;
     n += o.partials * (sizeof(Partial) + block_bytes * (1 + rows_per_segment)) + block_bytes;
     n += std::size_t{disks} * rows_per_segment * block_bytes;  // scratch
     n += std::size_t{reconstructions_max} * columns * block_bytes;
@@ -82,8 +87,12 @@ bool Store::carve_all() {
     if (!frame_pool_.carve(arena_, frame_pool_for(options_))) return false;
     frames_ = arena_.carve<Frame>(n);
     u8* data = arena_.carve<u8>(std::size_t{n} * block_bytes, block_bytes);
-    hash_size_ = hash_size_for(n);
-    hash_ = arena_.carve<Frame*>(hash_size_);
+    u32 const places = places_for(n);
+    table_ = arena_.carve<u64>(places, 64);
+    table_mask_ = places - 1;
+    u32 const rows = ready_rows_for(n);
+    rows_ = arena_.carve<ReadyRow>(rows);
+    u8* parity = arena_.carve<u8>(std::size_t{rows} * block_bytes, block_bytes);
     partials_ = arena_.carve<Partial>(options_.partials);
     u8* partial_data = arena_.carve<u8>(
         std::size_t{options_.partials} * block_bytes * (1 + rows_per_segment), block_bytes);
@@ -111,17 +120,24 @@ bool Store::carve_all() {
     for (u32 i = 0; i < n; ++i) {
         Frame* f = new (&frames_[i]) Frame;
         f->data = data + std::size_t{i} * block_bytes;
-        f->newer = free_frames_;
-        free_frames_ = f;
+        f->newer = i + 1 < n ? f + 1 : nullptr;
     }
+    free_frames_ = frames_;
+    free_last_ = frames_ + n - 1;
     free_count_ = n;
-    std::memset(hash_, 0, hash_size_ * sizeof(Frame*));
+    for (u32 i = 0; i < rows; ++i) {
+        ReadyRow* row = new (&rows_[i]) ReadyRow;
+        row->parity = parity + std::size_t{i} * block_bytes;
+        row->next = free_rows_;
+        free_rows_ = row;
+    }
+    std::memset(table_, 0, places * sizeof(u64));
     for (u32 i = 0; i < options_.partials; ++i) {
         Partial& p = partials_[i];
         u8* at = partial_data + std::size_t{i} * block_bytes * (1 + rows_per_segment);
         p.used = false;
         p.summary = reinterpret_cast<Summary*>(at);
-        p.parity = at + block_bytes;
+        for (u32 r = 0; r < rows_per_segment; ++r) p.parity[r] = at + (1 + r) * block_bytes;
     }
     std::memset(zero_block_, 0, block_bytes);
     for (u32 i = 0; i < io_count(options_); ++i) {

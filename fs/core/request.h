@@ -134,6 +134,7 @@ struct Statistics {
     u64 metadata_blocks = 0;  // nodes, pnodes, system files
     u64 summary_blocks = 0;
     u64 padding_blocks = 0;
+    u64 rows_ahead = 0;  // rows whose parity was taken when their blocks came, not at the flush
     u64 groups = 0;
     u64 checkpoints = 0;
     u64 segments_cleaned = 0;

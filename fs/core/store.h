@@ -78,6 +78,15 @@ enum class Refusal : u8 {
 
 enum class FrameState : u8 { Free, Empty, Reading, Valid, Bad };
 
+struct Frame;
+
+/// Four blocks of data that will share a row of the log, and its parity (rows.cpp).
+struct ReadyRow {
+    Frame* block[columns] = {};
+    u8* parity = nullptr;
+    ReadyRow* next = nullptr;  // of those that are free
+};
+
 /// A block in memory. What a search by name looks at is in its first 64 bytes.
 struct alignas(64) Frame {
     u64 file = 0;
@@ -94,19 +103,29 @@ struct alignas(64) Frame {
     bool right = false;    // while a read is under way: the content has its checksum
     u16 in_flight = 0;     // writes that read from it
     u32 dirty_children = 0;
-    Frame* hash_next = nullptr;
+    u64 run = 0;             // the last run that used it
     Frame* newer = nullptr;  // order of use, of frames in the hash; free list
     Frame* older = nullptr;
     u8* data = nullptr;
 
-    u64 run = 0;       // the last run that used it
     Pointer source{};  // what a read under way shall yield
     Frame* dirty_next = nullptr;
     Frame* dirty_previous = nullptr;
+    ReadyRow* row = nullptr;  // of which it is a block as it is now
     u32 crc = 0;
 
     Pointer* pointers() { return reinterpret_cast<Pointer*>(data); }
 };
+static_assert(sizeof(Frame) == 128);
+
+/// Asks for the frames that stand behind this one in memory: whoever takes frames in the order of a
+/// list comes to them next, mostly, for they were taken one after the other before. A list is read
+/// too fast to ask for its next members.
+inline void look_ahead(Frame const& frame) {
+    auto const at = reinterpret_cast<std::uintptr_t>(&frame) + 8 * sizeof(Frame);
+    __builtin_prefetch(reinterpret_cast<void const*>(at), 1);
+    __builtin_prefetch(reinterpret_cast<void const*>(at + 64), 1);
+}
 
 class Store {
     /// A round's share is played while the next one is read, and neither begins at a border.
@@ -295,9 +314,12 @@ private:
     // --- blocks in memory (cache.cpp) ----------------------------------------------------------
     Frame* find(u64 file, BlockKind kind, u32 level, u64 index) const;
     Frame* allocate_frame(u64 file, BlockKind kind, u32 level, u64 index);
+    void give_way();
+    void make_newest(Frame& frame);
     void touch(Frame& frame);
     void forget(Frame& frame);
     void release_frame(Frame& frame);
+    u64 place(Frame const& frame) const;
     void insert_hash(Frame& frame);
     void remove_hash(Frame& frame);
     u32 dirty_class(Frame const& frame) const;
@@ -305,6 +327,15 @@ private:
     void unlist_dirty(Frame& frame);
     Frame* writable(Frame* frame);
     bool read_into(Frame& frame, Pointer pointer);
+
+    // --- rows that are made ahead (rows.cpp) ---------------------------------------------------
+    bool begins_row() const;
+    void join_row(Frame& frame);
+    void leave_row(Frame& frame);
+    void dissolve(ReadyRow& row);
+    bool at_row() const;
+    Frame& next_data() const;
+    void serialize_row(ReadyRow& row);
 
     // --- block trees (tree.cpp) ----------------------------------------------------------------
     TreeRoot* root_of(u64 file);
@@ -565,7 +596,8 @@ private:
         Summary* summary = nullptr;
         u8* block[segment_blocks];
         Frame* frame[segment_blocks];
-        u8* parity;  // one block per row
+        u8* parity[rows_per_segment];  // a block for each row
+        u64 parity_ready;              // bit per row: its parity is there already
         DiskStatus status[disks];
     };
     bool may_change(Request const& r) const;
@@ -586,7 +618,8 @@ private:
     Task take_checkpoint(bool clean);
     bool gather_checkpoint();
     Task open_partial(u32 head);
-    Task serialize(Frame* frame);
+    bool has_room(Frame const& frame) const;
+    void serialize(Frame& frame);
     Task log_records(u64 from, u64 to);
     Task log_client_marks();
     Task log_stream_marks();
@@ -707,7 +740,7 @@ private:
     Options options_;
     FramePool frame_pool_;
     Frame* frames_ = nullptr;
-    u32 hash_size_ = 0;
+    u32 table_mask_ = 0;
     Partial* partials_ = nullptr;
     u8* zero_block_ = nullptr;
     u8* scratch_ = nullptr;  // a segment with its parity: recovery, rebuild, scrub, cleaning
@@ -751,14 +784,22 @@ private:
     Request** queue_end_ = &queue_;
 
     // Blocks in memory.
-    Frame** hash_ = nullptr;
+    u64* table_ = nullptr;               // of the frames that have a name: see find
+    mutable Frame* last_found_[2] = {};  // a node, a block of pnodes; no longer in the table, maybe
     Frame* free_frames_ = nullptr;
+    Frame* free_last_ = nullptr;
     Frame lru_;  // .newer = least recently used, .older = most recently
     static constexpr u32 dirty_classes = 8;
     Frame dirty_[dirty_classes];  // heads of circular lists
     u32 dirty_user_ = 0;          // frames of classes that a flush writes
     u32 dirty_system_ = 0;
+    u32 dirty_data_ = 0;  // frames of class 0
+    ReadyRow* rows_ = nullptr;
+    ReadyRow* free_rows_ = nullptr;
+    Frame* forming_[columns] = {};  // the blocks of the next row that have been written
+    u32 forming_count_ = 0;
     u32 free_count_ = 0;
+    u64 frames_taken_ = 0;  // ever
     u64 run_ = 0;
     Error fault_ = Error::None;
     bool want_frames_ = false;

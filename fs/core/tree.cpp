@@ -79,6 +79,7 @@ Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool
     }
     Frame* parent = nullptr;
     Pointer pointer{};
+    u64 const taken = frames_taken_;
     if (kind == BlockKind::Xattr) {
         Pnode* p = pnode_for_write(file);
         if (!p) return nullptr;
@@ -102,7 +103,7 @@ Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool
             pointer = parent->pointers()[index % node_pointers];
         }
     }
-    f = find(file, kind, level, index);  // again: the path may have needed its frame
+    if (taken != frames_taken_) f = find(file, kind, level, index);  // the path may have its frame
     if (f && f->state == FrameState::Reading) {
         touch(*f);
         return nullptr;
@@ -182,6 +183,7 @@ bool Store::grow(u64 file, u64 blocks) {
 void Store::mark_dirty(Frame& f) {
     ASSERT(f.state == FrameState::Valid);
     f.summed = false;
+    if (!mutated(Mutant::RowKept)) leave_row(f);
     if (f.dirty) {
         if (f.moved) {
             unlist_dirty(f);
