@@ -323,8 +323,21 @@ Task Store::write_one(u32 disk, u64 block, u8* data, DiskStatus* status) {
     co_await batch;
 }
 
-/// Reads the chain of frames (by dirty_next) that are in state Reading.
-Task Store::read_blocks(Frame* first, Urgency urgency) {
+/// Whether the block is the content of a file, which nobody looks at but who asks for it.
+bool Store::may_arrive(Frame const& f) {
+    return f.file >= first_pnode && f.kind == BlockKind::Data && f.level == 0 && !f.doubted;
+}
+
+/// Whether what has been read into the frame is what its pointer says.
+bool Store::came_right(Frame const& f) const {
+    Address const a = f.source.address;
+    return present(a.column(), a.segment()) &&
+           (mutated(Mutant::ReadSum) || crc32c_block(f.data) == f.source.crc);
+}
+
+/// Reads the chain of frames (by dirty_next) that are in state Reading. `check_data`: if not, and
+/// all has gone well, contents of files are left to whoever copies them: he fetches them then.
+Task Store::read_blocks(Frame* first, Urgency urgency, bool check_data) {
     Batch batch;
     for (u32 d = 0; d < columns; ++d) {
         Io* io = nullptr;
@@ -344,11 +357,14 @@ Task Store::read_blocks(Frame* first, Urgency urgency) {
         if (io) start_io(*io, batch, nullptr, urgency);
     }
     co_await batch;
-    for (Frame* f = first; f; f = f->dirty_next) {
+    bool check_all = check_data || batch.failed;
+    for (Frame* f = first; f && !check_all; f = f->dirty_next) {
         Address const a = f->source.address;
-        f->right = present(a.column(), a.segment()) &&
-                   (mutated(Mutant::ReadSum) || crc32c_block(f->data) == f->source.crc);
+        f->right = (may_arrive(*f) && present(a.column(), a.segment())) || came_right(*f);
+        check_all = !f->right;
     }
+    // To make one that is not right it must be known which of the others are.
+    for (Frame* f = first; f && check_all; f = f->dirty_next) f->right = came_right(*f);
     // What is not right is made from its row, a few blocks at a time.
     Batch mended;
     Frame* near = first;
@@ -367,7 +383,8 @@ Task Store::read_blocks(Frame* first, Urgency urgency) {
         Frame* const next = f->dirty_next;
         f->dirty_next = nullptr;
         if (!f->right) note_damage(f->file, f->index, f->level);
-        f->state = f->right ? FrameState::Valid : FrameState::Bad;
+        bool const checked = check_all || !may_arrive(*f);
+        f->state = !f->right ? FrameState::Bad : checked ? FrameState::Valid : FrameState::Arrived;
         if (f->discard) release_frame(*f);
         f = next;
     }

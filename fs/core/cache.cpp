@@ -152,7 +152,7 @@ Frame* Store::allocate_frame(u64 file, BlockKind kind, u32 level, u64 index) {
     f->index = index;
     f->state = FrameState::Empty;
     f->moved = false;
-    f->discard = f->walked = f->summed = false;
+    f->discard = f->walked = f->summed = f->doubted = false;
     f->dirty_children = 0;
     f->run = run_;
     insert_hash(*f);

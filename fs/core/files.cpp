@@ -360,7 +360,7 @@ bool Store::execute(Request& r) {
     if (missing_first_) {
         Frame* first = missing_first_;
         missing_first_ = missing_last_ = nullptr;
-        read_blocks(first).detach();
+        read_blocks(first, Urgency::Other, r.op != Op::Read).detach();
     }
     if (!done && fault_ != Error::None) {
         done = true;
@@ -874,21 +874,33 @@ bool Store::op_read(Request& r) {
         bool all = true;
         for (u64 i = first; i <= last; ++i) {
             Frame const* const asked = missing_last_;
-            frames[i - first] = get(r.pnode, BlockKind::Data, 0, i);
+            frames[i - first] = get(r.pnode, BlockKind::Data, 0, i, true);
             if (fault_ != Error::None) return false;
             all = all && frames[i - first];
             // A block that is under way already: this run comes too early.
             if (!frames[i - first] && missing_last_ == asked) return false;
         }
         if (!all) return false;
+        u64 progress = r.progress;
         for (u64 i = first; i <= last; ++i) {
-            Frame const* const f = frames[i - first];
+            Frame& f = *frames[i - first];
+            u8 const* const next = frames[i < last ? i + 1 - first : 0]->data;
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
             u64 const stop =
                 end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
-            std::memcpy(r.buffer + r.progress, f->data + begin, stop - begin);
-            r.progress += stop - begin;
+            u8* const out = r.buffer + progress;
+            progress += stop - begin;
+            if (f.state == FrameState::Arrived) {
+                // Before the client sees it, and while it is near for being copied.
+                bool const whole = stop - begin == block_bytes;
+                u32 const crc =
+                    whole ? crc32c_block_before_copy(f.data, out, next) : crc32c_block(f.data);
+                if (!settle(f, crc)) break;
+            }
+            std::memcpy(out, f.data + begin, stop - begin);
+            if (i == last) r.progress = progress;
         }
+        // One was not right: the next round asks for it.
     }
     r.count = r.progress;
     return finish(r, Error::None);

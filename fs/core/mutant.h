@@ -125,6 +125,7 @@ enum class Mutant : u16 {
     RetiredEarly,
     CutForgotten,
     PathUndirtied,
+    ArrivedSum,
     RowKept,
     MeantFirst,
     MeantSecond,

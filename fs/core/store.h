@@ -76,7 +76,8 @@ enum class Refusal : u8 {
     Fenced,  // another server has reserved the disks meanwhile
 };
 
-enum class FrameState : u8 { Free, Empty, Reading, Valid, Bad };
+/// Arrived: read, but not compared with its checksum yet, which whoever gets it does.
+enum class FrameState : u8 { Free, Empty, Reading, Arrived, Valid, Bad };
 
 struct Frame;
 
@@ -101,6 +102,7 @@ struct alignas(64) Frame {
     bool walked = false;   // a directory block whose entries have been checked since it was read
     bool summed = false;   // `crc` is that of the content
     bool right = false;    // while a read is under way: the content has its checksum
+    bool doubted = false;  // it has arrived wrong: what is read again is checked at once
     u16 in_flight = 0;     // writes that read from it
     u32 dirty_children = 0;
     u64 run = 0;             // the last run that used it
@@ -108,7 +110,7 @@ struct alignas(64) Frame {
     Frame* older = nullptr;
     u8* data = nullptr;
 
-    Pointer source{};  // what a read under way shall yield
+    Pointer source{};  // what a read shall yield, or has
     Frame* dirty_next = nullptr;
     Frame* dirty_previous = nullptr;
     ReadyRow* row = nullptr;  // of which it is a block as it is now
@@ -296,7 +298,9 @@ private:
     Task take_disks(bool* good);
     Task renew_task();
     void lose_disks();
-    Task read_blocks(Frame* first, Urgency urgency = Urgency::Other);
+    Task read_blocks(Frame* first, Urgency urgency = Urgency::Other, bool check_data = true);
+    static bool may_arrive(Frame const& frame);
+    bool came_right(Frame const& frame) const;
     Task mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgency urgency);
     bool take_spare(u32* slot);
     void one_done(Batch& batch);
@@ -340,7 +344,8 @@ private:
     // --- block trees (tree.cpp) ----------------------------------------------------------------
     TreeRoot* root_of(u64 file);
     bool lookup_pointer(u64 file, BlockKind kind, u32 level, u64 index, Pointer* out);
-    Frame* get(u64 file, BlockKind kind, u32 level, u64 index);
+    bool settle(Frame& frame, u32 crc);
+    Frame* get(u64 file, BlockKind kind, u32 level, u64 index, bool arrived_too = false);
     Frame* get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool overwrite = false);
     bool grow(u64 file, u64 blocks);
     void mark_dirty(Frame& frame);

@@ -207,6 +207,8 @@ MutantFacts const mutant_table[] = {
      0, 0, nullptr},
     {Mutant::PathUndirtied, "PathUndirtied", MutantKind::Designed,
      "a dirty block is changed where it is being written", 0, 0, nullptr},
+    {Mutant::ArrivedSum, "ArrivedSum", MutantKind::Checksum,
+     "a block of a file that is read, when it is copied", 0, 0, nullptr},
     {Mutant::RowKept, "RowKept", MutantKind::Designed,
      "a block that is changed stays in the row that was made with it", 0, 0, nullptr},
     {Mutant::MeantFirst, "MeantFirst", MutantKind::Identity,

@@ -40,6 +40,11 @@ EXCEPTIONS = [
         ("agent/agent.cpp", "if (r.op == Op::Fsync) {"),
         ("agent/agent.cpp", "return r.op == Op::Fsync ||"),
     ]),
+    ("what settle compares, where ArrivedSum is", [
+        ("core/files.cpp", "u32 const crc = whole ? crc32c_block_before_copy("),
+        ("core/tree.cpp", "settle(*f, crc32c_block(f->data))"),
+        ("core/tree.cpp", "if (f && f->state == FrameState::Arrived && !overwrite) settle("),
+    ]),
     ("a comparison of names, not of checksums", [
         ("core/directory.cpp", "std::memcmp(entry->name.text, name.text"),
         ("core/files.cpp", "std::memcmp(x.data + i + 4, name.text"),

@@ -168,6 +168,44 @@ TEST_F(Promises, two_bad_blocks_of_a_row_are_an_error_and_never_wrong_data) {
     EXPECT_GT(damaged, 0u);
 }
 
+// Given a file on the disks of which one block, or two of a row, are another file's, when it is
+// read, then these bytes are never in the reader's memory, not even while the request is under way
+// or when it fails.
+TEST_F(Promises, what_has_not_its_checksum_never_comes_into_the_memory_of_who_reads) {
+    for (u32 wrong = 1; wrong <= 2; ++wrong) {
+        start();
+        ASSERT_EQ(client->create("f"), Error::None);
+        ASSERT_EQ(client->write("f", 0, std::string(300'000, 'a')), Error::None);
+        ASSERT_EQ(client->fsync(), Error::None);
+        mount();
+        for (u32 d = 1; d <= wrong; ++d) {
+            for (u64 n = segments_start; n < image.blocks_per_disk - 1; ++n) {
+                bool const data = image.at(d, n) && image.at(d, n)[0] == 'a' &&
+                                  image.at(d, n)[block_bytes - 1] == 'a';
+                if (!data) continue;
+                u8* const secret = pool.take();
+                std::memset(secret, 'Z', block_bytes);
+                image.at(d, n) = secret;
+            }
+        }
+        Attributes a;
+        ASSERT_EQ(client->lookup("f", &a), Error::None);
+        std::string buffer(300'000, '.');
+        Request r;
+        r.op = Op::Read;
+        r.pnode = a.pnode;
+        r.length = buffer.size();
+        r.buffer = reinterpret_cast<u8*>(buffer.data());
+        ASSERT_TRUE(machine->call(r));
+        EXPECT_EQ(r.error, wrong == 1 ? Error::None : Error::Damaged);
+        EXPECT_EQ(buffer.find('Z'), std::string::npos) << wrong << " wrong";
+        if (wrong == 1) {
+            EXPECT_EQ(buffer, std::string(300'000, 'a'));
+            EXPECT_GT(machine->store().statistics().repaired, 0u);
+        }
+    }
+}
+
 // Given data written in long stretches, of which some is then written over, cut off or deleted,
 // when it is flushed, then rows that were made when their blocks came are in the log, and the
 // parity of each row is that of its blocks: the checker says so, and all is there without a disk.
