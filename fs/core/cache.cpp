@@ -12,11 +12,9 @@ namespace {
 /// Neighbours in a file are neighbours in the table, eight to a line of it: whoever looks for one
 /// looks for the next, too. In which place of their line is mixed, for most files have few blocks.
 u32 mix(u64 file, u64 index, u32 level, BlockKind kind) {
-    u64 h = (file << 4 ^ level << 1 ^ static_cast<u64>(kind)) * 0x9E3779B97F4A7C15 ^ index >> 3;
-    h ^= h >> 32;
-    h *= 0xD6E8FEB86659FD93;
-    h ^= h >> 32;
-    return static_cast<u32>(h ^ (index & 7));
+    u64 const tree = (file << 4 ^ level << 1 ^ static_cast<u64>(kind)) * 0x9E3779B97F4A7C15;
+    u64 const h = (tree + (index >> 3)) * 0xD6E8FEB86659FD93;
+    return static_cast<u32>(h >> 32 ^ (index & 7));
 }
 
 }  // namespace
@@ -28,29 +26,39 @@ u64 Store::place(Frame const& f) const {
     return u64{mix(f.file, f.index, f.level, f.kind)} << 32 | number;
 }
 
+static bool named(Frame const& f, u64 file, BlockKind kind, u32 level, u64 index) {
+    return f.file == file && f.index == index && f.level == level && f.kind == kind;
+}
+
+/// Where a search for it begins: the line by the upper bits, which a product mixes best.
+u32 Store::home(u64 of) const {
+    return static_cast<u32>(of >> table_shift_) * 8 + (static_cast<u32>(of >> 32) & 7);
+}
+
 /// The frame in the table that has this name; null: there is none. Of nodes and of blocks of pnodes
-/// the last one found is looked at first: their names come again for each block below them.
+/// the last ones found are looked at first: their names come again for each block below them.
 Frame* Store::find(u64 file, BlockKind kind, u32 level, u64 index) const {
-    auto const named = [&](Frame const& f) {
-        return f.file == file && f.index == index && f.level == level && f.kind == kind;
-    };
-    bool const above = level > 0 || file == pnode_file;
-    Frame*& last = last_found_[level > 0 ? 0 : 1];
-    if (above && last && last->hashed && named(*last)) return last;
+    if (level == 0 && file != pnode_file) return search(file, kind, level, index);
+    Frame*& last = last_found_[(index + level) % 8];
+    if (last && last->hashed && named(*last, file, kind, level, index)) return last;
+    Frame* const f = search(file, kind, level, index);
+    if (f) last = f;
+    return f;
+}
+
+Frame* Store::search(u64 file, BlockKind kind, u32 level, u64 index) const {
     u32 const mixed = mix(file, index, level, kind);
-    for (u32 at = mixed & table_mask_; table_[at] != 0; at = (at + 1) & table_mask_) {
+    for (u32 at = home(u64{mixed} << 32); table_[at] != 0; at = (at + 1) & table_mask_) {
         if (table_[at] >> 32 != mixed) continue;
         Frame& f = frames_[static_cast<u32>(table_[at]) - 1];
-        if (!named(f)) continue;
-        if (above) last = &f;
-        return &f;
+        if (named(f, file, kind, level, index)) return &f;
     }
     return nullptr;
 }
 
 void Store::insert_hash(Frame& f) {
     u64 const own = place(f);
-    u32 at = static_cast<u32>(own >> 32) & table_mask_;
+    u32 at = home(own);
     while (table_[at] != 0) at = (at + 1) & table_mask_;
     table_[at] = own;
     f.hashed = true;
@@ -63,23 +71,25 @@ void Store::insert_hash(Frame& f) {
 void Store::remove_hash(Frame& f) {
     if (!f.hashed) return;
     u64 const own = place(f);
-    u32 hole = static_cast<u32>(own >> 32) & table_mask_;
+    u32 hole = home(own);
     while (table_[hole] != own) hole = (hole + 1) & table_mask_;
     // What follows without a gap moves up, unless it would stand before where its search begins.
     for (u32 at = (hole + 1) & table_mask_; table_[at] != 0; at = (at + 1) & table_mask_) {
-        u32 const home = static_cast<u32>(table_[at] >> 32) & table_mask_;
-        if (((at - home) & table_mask_) < ((at - hole) & table_mask_)) continue;
+        u32 const begin = home(table_[at]);
+        if (((at - begin) & table_mask_) < ((at - hole) & table_mask_)) continue;
         table_[hole] = table_[at];
         hole = at;
     }
     table_[hole] = 0;
     f.hashed = false;
+    if (scout_ == &f) scout_ = f.newer;
     f.older->newer = f.newer;
     f.newer->older = f.older;
 }
 
 /// requires: it is in the table
 void Store::make_newest(Frame& f) {
+    if (scout_ == &f) scout_ = f.newer;
     f.older->newer = f.newer;
     f.newer->older = f.older;
     f.older = lru_.older;
@@ -94,7 +104,7 @@ void Store::touch(Frame& f) {
 }
 
 void Store::release_frame(Frame& f) {
-    ASSERT(!f.dirty && !f.row && f.in_flight == 0 && f.dirty_children == 0);
+    ASSERT(!f.dirty && f.in_flight == 0 && f.dirty_children == 0);
     remove_hash(f);
     f.state = FrameState::Free;
     f.discard = false;
@@ -116,12 +126,27 @@ void Store::forget(Frame& f) {
     }
 }
 
+/// Asks for the frames that will give way soon, and for their places in the table. In use they have
+/// come to lie in any order, so each is named by the one before, which was asked for a step
+/// earlier.
+void Store::scout_ahead() {
+    constexpr u32 lead = 16;
+    if (scouted_ == 0 || scout_ == &lru_) scout_ = lru_.newer;
+    for (u32 i = 0; i < 2 && scouted_ < lead && scout_ != &lru_; ++i) {
+        __builtin_prefetch(&table_[home(place(*scout_))], 1);
+        scout_ = scout_->newer;
+        ask_for(*scout_);
+        ++scouted_;
+    }
+}
+
 /// Frees the frame that nobody has used for longest. What may not go is put behind all others, so
 /// that it is not looked at again and again.
 void Store::give_way() {
     Frame* f = lru_.newer;
     for (u32 i = 0; i < options_.frames && f != &lru_; ++i) {
-        look_ahead(*f);
+        scout_ahead();
+        scouted_ = f == scout_ || scouted_ == 0 ? 0 : scouted_ - 1;
         Frame* const next = f->newer;
         if (!f->dirty && f->in_flight == 0 && f->dirty_children == 0 && f->run != run_ &&
             f->state != FrameState::Reading) {

@@ -352,16 +352,27 @@ Task Store::flush() {
     // Moved blocks first (into the cold head), then from the leaves to the pnodes.
     static constexpr u32 order[] = {7, 0, 1, 2, 3, 4, 5};
     for (u32 c : order) {
-        while (dirty_[c].dirty_next != &dirty_[c]) {
-            if (c == 0 && !has_room(*dirty_[c].dirty_next)) co_await open_partial(head_hot);
-            Frame& f = c == 0 ? next_data() : *dirty_[c].dirty_next;
-            look_ahead(f);
+        Frame* const end = &dirty_[c];
+        Frame* scout = end;
+        u32 lead = 0;
+        while (end->dirty_next != end) {
+            // The list is followed some way ahead, for its frames lie anywhere, and far by now.
+            if (!scout->dirty_next) lead = 0;
+            if (lead == 0) scout = end->dirty_next;
+            for (u32 i = 0; i <= columns && lead < 3 * columns && scout != end; ++i, ++lead) {
+                scout = scout->dirty_next;
+                ask_for(*scout);
+            }
+            if (c == 0 && !has_room(*end->dirty_next)) co_await open_partial(head_hot);
+            Frame& f = c == 0 ? next_data() : *end->dirty_next;
             if (f.row && at_row()) {
                 serialize_row(*f.row);
+                lead = lead > columns ? lead - columns : 0;
                 continue;
             }
             if (!has_room(f)) co_await open_partial(head_of(f));
             serialize(f);
+            lead = lead > 1 ? lead - 1 : 0;
         }
     }
     co_await log_client_marks();

@@ -90,6 +90,8 @@ bool Store::carve_all() {
     u32 const places = places_for(n);
     table_ = arena_.carve<u64>(places, 64);
     table_mask_ = places - 1;
+    table_shift_ = 64;
+    for (u32 lines = places / 8; lines > 1; lines /= 2) --table_shift_;
     u32 const rows = ready_rows_for(n);
     rows_ = arena_.carve<ReadyRow>(rows);
     u8* parity = arena_.carve<u8>(std::size_t{rows} * block_bytes, block_bytes);

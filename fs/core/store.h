@@ -88,7 +88,7 @@ struct ReadyRow {
     ReadyRow* next = nullptr;  // of those that are free
 };
 
-/// A block in memory. What a search by name looks at is in its first 64 bytes.
+/// A block in memory. What a search by name and giving way look at is in its first 64 bytes.
 struct alignas(64) Frame {
     u64 file = 0;
     u64 index = 0;
@@ -100,9 +100,6 @@ struct alignas(64) Frame {
     bool hashed = false;
     bool discard = false;  // free it when its write is complete
     bool walked = false;   // a directory block whose entries have been checked since it was read
-    bool summed = false;   // `crc` is that of the content
-    bool right = false;    // while a read is under way: the content has its checksum
-    bool doubted = false;  // it has arrived wrong: what is read again is checked at once
     u16 in_flight = 0;     // writes that read from it
     u32 dirty_children = 0;
     u64 run = 0;             // the last run that used it
@@ -115,18 +112,18 @@ struct alignas(64) Frame {
     Frame* dirty_previous = nullptr;
     ReadyRow* row = nullptr;  // of which it is a block as it is now
     u32 crc = 0;
+    bool summed = false;   // `crc` is that of the content
+    bool right = false;    // while a read is under way: the content has its checksum
+    bool doubted = false;  // it has arrived wrong: what is read again is checked at once
 
     Pointer* pointers() { return reinterpret_cast<Pointer*>(data); }
 };
-static_assert(sizeof(Frame) == 128);
+static_assert(sizeof(Frame) == 128 && offsetof(Frame, source) == 64);
 
-/// Asks for the frames that stand behind this one in memory: whoever takes frames in the order of a
-/// list comes to them next, mostly, for they were taken one after the other before. A list is read
-/// too fast to ask for its next members.
-inline void look_ahead(Frame const& frame) {
-    auto const at = reinterpret_cast<std::uintptr_t>(&frame) + 8 * sizeof(Frame);
-    __builtin_prefetch(reinterpret_cast<void const*>(at), 1);
-    __builtin_prefetch(reinterpret_cast<void const*>(at + 64), 1);
+/// Asks for a frame that is looked at soon.
+inline void ask_for(Frame const& frame) {
+    __builtin_prefetch(&frame, 1);
+    __builtin_prefetch(&frame.source, 1);
 }
 
 class Store {
@@ -317,13 +314,16 @@ private:
 
     // --- blocks in memory (cache.cpp) ----------------------------------------------------------
     Frame* find(u64 file, BlockKind kind, u32 level, u64 index) const;
+    [[gnu::noinline]] Frame* search(u64 file, BlockKind kind, u32 level, u64 index) const;
     Frame* allocate_frame(u64 file, BlockKind kind, u32 level, u64 index);
+    void scout_ahead();
     void give_way();
     void make_newest(Frame& frame);
     void touch(Frame& frame);
     void forget(Frame& frame);
     void release_frame(Frame& frame);
     u64 place(Frame const& frame) const;
+    u32 home(u64 place) const;
     void insert_hash(Frame& frame);
     void remove_hash(Frame& frame);
     u32 dirty_class(Frame const& frame) const;
@@ -746,6 +746,7 @@ private:
     FramePool frame_pool_;
     Frame* frames_ = nullptr;
     u32 table_mask_ = 0;
+    u32 table_shift_ = 0;
     Partial* partials_ = nullptr;
     u8* zero_block_ = nullptr;
     u8* scratch_ = nullptr;  // a segment with its parity: recovery, rebuild, scrub, cleaning
@@ -790,10 +791,12 @@ private:
 
     // Blocks in memory.
     u64* table_ = nullptr;               // of the frames that have a name: see find
-    mutable Frame* last_found_[2] = {};  // a node, a block of pnodes; no longer in the table, maybe
+    mutable Frame* last_found_[8] = {};  // nodes, blocks of pnodes; no longer in the table, maybe
     Frame* free_frames_ = nullptr;
     Frame* free_last_ = nullptr;
-    Frame lru_;  // .newer = least recently used, .older = most recently
+    Frame lru_;               // .newer = least recently used, .older = most recently
+    Frame* scout_ = nullptr;  // of the frames that give way next, the last that was asked for
+    u32 scouted_ = 0;         // how many those are, about
     static constexpr u32 dirty_classes = 8;
     Frame dirty_[dirty_classes];  // heads of circular lists
     u32 dirty_user_ = 0;          // frames of classes that a flush writes
