@@ -56,6 +56,14 @@ Frame* Store::search(u64 file, BlockKind kind, u32 level, u64 index) const {
     return nullptr;
 }
 
+/// Asks for the places in the table of these blocks of a file.
+void Store::ask_for_places(u64 file, u64 first, u64 last) const {
+    for (u64 i = first & ~u64{7}; i <= last; i += 8) {
+        u64 const mixed = mix(file, i, 0, BlockKind::Data);
+        __builtin_prefetch(&table_[home(mixed << 32)], 1);
+    }
+}
+
 void Store::insert_hash(Frame& f) {
     u64 const own = place(f);
     u32 at = home(own);
@@ -126,18 +134,16 @@ void Store::forget(Frame& f) {
     }
 }
 
-/// Asks for the frames that will give way soon, and for their places in the table. In use they have
-/// come to lie in any order, so each is named by the one before, which was asked for a step
-/// earlier.
-void Store::scout_ahead() {
-    constexpr u32 lead = 16;
+/// Asks for the next of `lead` frames that will give way, and for its place in the table. In use
+/// they have come to lie in any order, and only the one before says where it is: that has to have
+/// come, so this is called for each block that is copied.
+void Store::scout_ahead(u32 lead) {
     if (scouted_ == 0 || scout_ == &lru_) scout_ = lru_.newer;
-    for (u32 i = 0; i < 2 && scouted_ < lead && scout_ != &lru_; ++i) {
-        __builtin_prefetch(&table_[home(place(*scout_))], 1);
-        scout_ = scout_->newer;
-        ask_for(*scout_);
-        ++scouted_;
-    }
+    if (scouted_ >= lead || scout_ == &lru_) return;
+    __builtin_prefetch(&table_[home(place(*scout_))], 1);
+    scout_ = scout_->newer;
+    ask_for(*scout_);
+    ++scouted_;
 }
 
 /// Frees the frame that nobody has used for longest. What may not go is put behind all others, so
@@ -145,7 +151,6 @@ void Store::scout_ahead() {
 void Store::give_way() {
     Frame* f = lru_.newer;
     for (u32 i = 0; i < options_.frames && f != &lru_; ++i) {
-        scout_ahead();
         scouted_ = f == scout_ || scouted_ == 0 ? 0 : scouted_ - 1;
         Frame* const next = f->newer;
         if (!f->dirty && f->in_flight == 0 && f->dirty_children == 0 && f->run != run_ &&
@@ -169,6 +174,7 @@ Frame* Store::allocate_frame(u64 file, BlockKind kind, u32 level, u64 index) {
         return nullptr;
     }
     free_frames_ = f->newer;
+    if (free_frames_) ask_for(*free_frames_);
     --free_count_;
     ++frames_taken_;
     f->file = file;

@@ -872,6 +872,7 @@ bool Store::op_read(Request& r) {
         if (last >= first + chunk_blocks) last = first + chunk_blocks - 1;
         Frame* frames[256];
         bool all = true;
+        ask_for_places(r.pnode, first, last);
         for (u64 i = first; i <= last; ++i) {
             Frame const* const asked = missing_last_;
             frames[i - first] = get(r.pnode, BlockKind::Data, 0, i, true);
@@ -885,6 +886,7 @@ bool Store::op_read(Request& r) {
         for (u64 i = first; i <= last; ++i) {
             Frame& f = *frames[i - first];
             u8 const* const next = frames[i < last ? i + 1 - first : 0]->data;
+            scout_ahead(static_cast<u32>(chunk_blocks));
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
             u64 const stop =
                 end - i * block_bytes < block_bytes ? end - i * block_bytes : block_bytes;
@@ -949,7 +951,10 @@ bool Store::op_write(Request& r) {
             if (fault_ != Error::None) return false;
         }
         if (!all) return false;
+        bool const more = end < r.offset + r.length;
+        if (more) ask_for_places(r.pnode, last + 1, last + piece_bytes / block_bytes);
         for (u64 i = first; i <= last; ++i) {
+            scout_ahead(piece_bytes / block_bytes);
             Frame* const f = frames[i - first];
             u64 const begin = i * block_bytes < from ? from - i * block_bytes : 0;
             u64 const stop =

@@ -316,7 +316,8 @@ private:
     Frame* find(u64 file, BlockKind kind, u32 level, u64 index) const;
     [[gnu::noinline]] Frame* search(u64 file, BlockKind kind, u32 level, u64 index) const;
     Frame* allocate_frame(u64 file, BlockKind kind, u32 level, u64 index);
-    void scout_ahead();
+    void scout_ahead(u32 lead);
+    void ask_for_places(u64 file, u64 first, u64 last) const;
     void give_way();
     void make_newest(Frame& frame);
     void touch(Frame& frame);

@@ -135,6 +135,38 @@ void one_pass_read(benchmark::State& state) {
     });
 }
 
+// The same two passes with what the core itself copies, sums and adds with: what it could reach if
+// it did nothing else.
+
+void own_pass_write(benchmark::State& state) {
+    u64 sum = 0;
+    measure(state, [&] {
+        u64 const blocks = pass_bytes / block_bytes;
+        u8* const out = target();
+        for (u64 i = 0; i < blocks; ++i) {
+            u8* const to = out + i * block_bytes;
+            sum ^= copy_block(to, source() + i * block_bytes, to + block_bytes);
+            if (i % columns != columns - 1) continue;
+            u8 const* const row[] = {to - 3 * block_bytes, to - 2 * block_bytes, to - block_bytes,
+                                     to};
+            parity_of(out + pass_bytes + i / columns * block_bytes, row);
+        }
+        benchmark::DoNotOptimize(sum);
+        benchmark::ClobberMemory();
+    });
+}
+
+void own_pass_read(benchmark::State& state) {
+    u64 sum = 0;
+    measure(state, [&] {
+        for (u64 i = 0; i < pass_bytes; i += block_bytes) {
+            sum ^= copy_block(target() + i, source() + i, target() + i + block_bytes);
+        }
+        benchmark::DoNotOptimize(sum);
+        benchmark::ClobberMemory();
+    });
+}
+
 /// A new file of a pass's size, to its fsync. It is deleted, and the store cleaned, off the clock.
 void append(benchmark::State& state) {
     Shared& s = shared();
@@ -198,6 +230,8 @@ MEASURED(copy);
 MEASURED(one_pass_write);
 MEASURED(append);
 MEASURED(one_pass_read);
+MEASURED(own_pass_write);
+MEASURED(own_pass_read);
 MEASURED(read_healthy);
 MEASURED(read_degraded);
 
