@@ -67,9 +67,10 @@ def copy_tree():
     for name in names:
         copy_file(name)
     (TREE / "build").mkdir(parents=True, exist_ok=True)
-    link = TREE / "build" / "sysroot"
-    if not link.exists():
-        link.symlink_to((ROOT / "build" / "sysroot").resolve())
+    for name in ("sysroot", "cache"):
+        link = TREE / "build" / name
+        if not link.exists() and (ROOT / "build" / name).exists():
+            link.symlink_to((ROOT / "build" / name).resolve())
 
 
 def copy_file(name):

@@ -249,7 +249,8 @@ def run_guest_suite(suite, options):
         return Tally()
     packages.need("run", "image")
     build.build("x86_64")
-    for program in ("archive", "manifest", "clip", "trace_convert"):
+    whole = ("pegasus_fs", "fs_script_load") if suite == "system" else ()
+    for program in ("archive", "manifest", "clip", "trace_convert", *whole):
         build.host_program(program)  # before several tests run it at a time
     step(f"running {len(cases)} {suite} tests, {options.jobs} at a time")
     tally = run_cases(cases, options.jobs)
