@@ -61,6 +61,23 @@ void Mangled::make(u64 seed) {
     c.fsync();
     c.write("after", 5000, std::string(3000, 'y'));
     c.fsync();
+    // What is rolled forward also has a recording, the death of another, a second client's mark,
+    // and at its end a group that was not.
+    c.create("w", PnodeType::Stream);
+    c.create("b", PnodeType::Stream);
+    if (c.open_streams({"w", "b"}) == Error::None) {
+        for (u32 r = 0; r < 6; ++r) {
+            record_film_round(c, r);
+            m.later(Duration::s(1));
+        }
+        c.close_streams();
+    }
+    c.unlink("a");
+    Client second(m, 2);
+    second.create("of the second");
+    second.fsync();
+    m.later(Duration::s(1));
+    c.write("after", 40'000, std::string(1'500'000, 'w'));
 }
 
 /// Lists superblocks, checkpoints and all blocks that summaries name, and who has whose checksum.
@@ -147,8 +164,7 @@ void Mangled::find_blocks() {
 }
 
 bool Mangled::is_directory(u32 place) const {
-    auto const [disk, n] = place_[place].at[0];
-    u8 const* const b = base_.at(disk, n);
+    u8 const* const b = block(place);
     return b && reinterpret_cast<DirectoryBlock const*>(b)->magic == directory_magic;
 }
 

@@ -50,6 +50,10 @@ public:
     /// Whether the block is, or once was, one of a directory.
     bool is_directory(u32 place) const;
     u32 places() const { return static_cast<u32>(place_.size()); }
+    /// The block as it is before any edit; null: nothing was ever written there.
+    u8 const* block(u32 place) const {
+        return base_.at(place_[place].at[0].first, place_[place].at[0].second);
+    }
     u64 stuck = 0;      // requests that did not end
     u64 unordered = 0;  // entries that came with a cookie that does not rise, or is no key
     u64 mounted = 0;

@@ -1,6 +1,7 @@
-// Fuzz target for the messages between agents and the file server. An input is a list of records,
-// a control byte and a length each: a message for the server or for the agent, a request of the
-// agent's application, or a restart of either. The two are connected and work; what is fed in comes
+// Fuzz target for the messages between agents and the file server. An input is a byte of options
+// and a list of records, a control byte and a length each: a message for the server or for the
+// agent, a request of the agent's application, or an event (a restart of either, messages that get
+// lost from now on, a power failure, time). The two are connected and work; what is fed in comes
 // between. Lengths, checksum and, as the control byte says, agent, session and number are made
 // right, so that a message gets past the first checks. Both must keep their invariants and go on.
 #include <cstdint>
@@ -26,10 +27,25 @@ enum Control : u8 {
     numbered = 8,  // the number that is due
     request = 16,  // of the application, instead of a message
     later = 32,    // time passes first
-    restart = 128  // of the server, which has lost its memory; with `request`: of the agent
+    // Of the server, which has lost its memory; with one of the others something else.
+    restart = 128,
+    restart_agent = restart | request,
+    cut_agent = restart | raw,  // what the server sends gets lost, until the next of these
+    cut_server = restart | to_agent,
+    power_fails = restart | own,
+    long_time = restart | numbered,  // as many seconds as the first byte says, up to 32
+    hold = restart | 64,             // the disks answer nothing, until the next of these
 };
+enum OptionBits : u8 { with_alternative = 1, with_ups = 2 };
 
-constexpr ServerOptions server_options{.sessions = 3, .touched = 64};
+ServerOptions server_options(u8 bits) {
+    ServerOptions o{.sessions = 3, .touched = 64};
+    o.alternative = (bits & with_alternative) != 0;
+    o.ups = (bits & with_ups) != 0;
+    o.hold_up = Duration::s(10);
+    o.degraded_bytes_per_s = 1 << 20;
+    return o;
+}
 constexpr AgentOptions agent_options{.log_operations = 8,
                                      .log_bytes = 2 * message_data_max,
                                      .files = 16,
@@ -38,7 +54,7 @@ constexpr AgentOptions agent_options{.log_operations = 8,
 
 /// A store as it is after its first mount, to begin each input with, and memory that all share.
 struct Beginning {
-    std::size_t const server_bytes = Server::memory_needed(server_options);
+    std::size_t const server_bytes = Server::memory_needed(server_options(0));
     std::size_t const agent_bytes = Agent::memory_needed(agent_options);
     std::unique_ptr<u8[]> server_memory = std::make_unique<u8[]>(server_bytes);
     std::unique_ptr<u8[]> agent_memory = std::make_unique<u8[]>(agent_bytes);
@@ -55,13 +71,14 @@ struct Beginning {
 };
 
 struct System final : ServerPort, AgentPort {
-    explicit System(Beginning& b) : beginning(b), image(b.image) {
+    System(Beginning& b, u8 bits) : beginning(b), options(server_options(bits)), image(b.image) {
         start_server({});
         start_agent();
         pump();
     }
     void start_server(Instant now) {
         waiting.clear();
+        held = false;
         server.reset();
         machine.emplace(image, beginning.pool, beginning.memory);
         machine->checks = false;  // at the end
@@ -69,24 +86,29 @@ struct System final : ServerPort, AgentPort {
         machine->disks.set_now(now);
         if (!machine->mount()) std::abort();
         Arena a(beginning.server_memory.get(), beginning.server_bytes);
-        server.emplace(a, machine->store(), *this, server_options);
+        server.emplace(a, machine->store(), *this, options);
         server->start(machine->now);
     }
     void start_agent() {
         Arena c(beginning.agent_memory.get(), beginning.agent_bytes);
-        asking = false;
+        for (Asked& a : asked) a.going = false;
         agent.emplace(c, *this, agent_options, 1, ++incarnation);
         agent->start(machine->now);
     }
     void send(u64, u8 const* bytes, u32 length) override { queue(to_agent, bytes, length); }
     void send(u8 const* bytes, u32 length) override { queue(0, bytes, length); }
+    void send_to_alternative(u8 const* bytes, u32 length) override {
+        Received r;
+        if (!read_message(bytes, length, &r)) std::abort();
+        if (r.header.kind == MessageKind::Returned) life = r.header.session;
+    }
     void conflict(u64, Error) override {}
     void queue(u8 where, u8 const* bytes, u32 length) {
         Received r;
         if (!read_message(bytes, length, &r)) std::abort();  // nobody sends what nobody can read
         if (where == to_agent && r.header.kind == MessageKind::Welcome) session = r.header.session;
         if (where == 0 && r.header.kind == MessageKind::New) number = r.header.number;
-        waiting.push_back({where, std::vector<u8>(bytes, bytes + length)});
+        if (!lost[where]) waiting.push_back({where, std::vector<u8>(bytes, bytes + length)});
     }
     void deliver(u8 where, std::vector<u8> const& bytes) {
         // A copy of just this size, so that whoever reads on is seen.
@@ -101,7 +123,7 @@ struct System final : ServerPort, AgentPort {
     }
     void pump() {
         for (u32 steps = 0; steps < 64; ++steps) {
-            machine->pump();
+            if (!held) machine->pump();
             server->run();
             if (waiting.empty()) break;
             auto const next = std::move(waiting.front());
@@ -110,13 +132,24 @@ struct System final : ServerPort, AgentPort {
         }
     }
     void pass(Duration d) {
+        held = false;
         machine->later(d);
         server->advance(machine->now);
         agent->advance(machine->now);
         pump();
     }
 
+    /// One request of the application, and the memory it lies in.
+    struct Asked {
+        AgentRequest request;
+        std::string name;
+        std::string name2;
+        std::vector<u8> buffer = std::vector<u8>(message_data_max);
+        bool going = false;
+    };
+
     Beginning& beginning;
+    ServerOptions options;
     simulator::Image image;
     std::optional<simulator::Machine> machine;
     u64 incarnation = 0;
@@ -125,17 +158,20 @@ struct System final : ServerPort, AgentPort {
     std::vector<std::pair<u8, std::vector<u8>>> waiting;
     u64 session = 0;
     u64 number = 0;
-    std::vector<u8> buffer = std::vector<u8>(message_data_max);
-    std::string name;
-    std::string name2;
-    AgentRequest asked;
-    bool asking = false;
+    u64 life = 0;  // of the server, as the alternative one knows it
+    bool lost[2] = {};
+    bool held = false;
+    Asked asked[3];
 };
 
 void ask(System& s, std::vector<u8> in) {
-    if (s.asking && !s.asked.done) return;
+    System::Asked* free = nullptr;
+    for (System::Asked& a : s.asked) {
+        if (!a.going || a.request.done) free = &a;
+    }
+    if (!free) return;
     in.resize(16);
-    AgentRequest& r = s.asked;
+    AgentRequest& r = free->request;
     r = AgentRequest{};
     static constexpr Op ops[] = {
         Op::Create,        Op::Write,         Op::Read,          Op::Lookup,   Op::Unlink,
@@ -145,17 +181,17 @@ void ask(System& s, std::vector<u8> in) {
     r.op = ops[in[0] % std::size(ops)];
     r.file = in[1] % 8;
     r.file2 = in[2] % 8;
-    s.name = std::string(1 + in[3] % 3, static_cast<char>('a' + in[3] % 4));
-    s.name2 = std::string(1 + in[4] % 3, static_cast<char>('a' + in[4] % 4));
-    r.name = {s.name.data(), static_cast<u32>(s.name.size())};
-    r.name2 = {s.name2.data(), static_cast<u32>(s.name2.size())};
+    free->name = std::string(1 + in[3] % 3, static_cast<char>('a' + in[3] % 4));
+    free->name2 = std::string(1 + in[4] % 3, static_cast<char>('a' + in[4] % 4));
+    r.name = {free->name.data(), static_cast<u32>(free->name.size())};
+    r.name2 = {free->name2.data(), static_cast<u32>(free->name2.size())};
     r.type = in[5] % 3 == 0 ? PnodeType::Directory : PnodeType::File;
     r.mode = in[5];
     r.flags = in[8] % 32;
     r.offset = in[6] * 97u;
     r.length = in[7] * 64u;
-    r.buffer = s.buffer.data();
-    s.asking = true;
+    r.buffer = free->buffer.data();
+    free->going = true;
     s.agent->submit(r, s.machine->now);
 }
 
@@ -173,7 +209,8 @@ void message(System& s, u8 control, std::vector<u8> in) {
     if (control & own) {
         m.agent = 1 + m.agent % 3;
         m.incarnation = s.incarnation;
-        m.session = s.session;
+        bool const handed = m.kind == MessageKind::HandBack || m.kind == MessageKind::AllHanded;
+        m.session = handed ? s.life : s.session;
     }
     if (control & numbered) m.number = s.number + (control >> 6 & 1);
     if (m.type > PnodeType::Dead) m.type = PnodeType::File;
@@ -192,8 +229,11 @@ void message(System& s, u8 control, std::vector<u8> in) {
 
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
     static Beginning beginning;
+    if (size < 1) return 0;
     beginning.pool.back_to(beginning.mark);
-    System s(beginning);
+    System s(beginning, data[0]);
+    ++data;
+    --size;
     u32 restarts = 0;  // each takes as long as all the rest
     for (u32 records = 0; size >= 3 && records < 32; ++records) {
         u8 const control = data[0];
@@ -204,10 +244,28 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
         if (control & later) s.pass(Duration::ms(300));
         std::vector<u8> const in(data, data + length);
         if (control & restart) {
-            if (control & request) {
-                s.start_agent();
-            } else if (restarts++ < 3) {
-                s.start_server(s.machine->now);
+            switch (control & ~later) {
+                case restart_agent:
+                    s.start_agent();
+                    break;
+                case cut_agent:
+                    s.lost[1] = !s.lost[1];
+                    break;
+                case cut_server:
+                    s.lost[0] = !s.lost[0];
+                    break;
+                case hold:
+                    s.held = !s.held;
+                    break;
+                case power_fails:
+                    s.server->power_failing();
+                    break;
+                case long_time:
+                    s.pass(Duration::s(1 + (in.empty() ? 0 : in[0] % 32)));
+                    break;
+                default:
+                    if (restarts++ < 3) s.start_server(s.machine->now);
+                    break;
             }
         } else if (control & request) {
             ask(s, in);
