@@ -35,6 +35,7 @@ public:
         std::string problem = s_.fault;
         if (problem.empty()) problem = places();
         if (problem.empty()) problem = whole_disks();
+        if (problem.empty()) problem = a_disk_all_wrong();
         if (problem.empty()) problem = two_of_a_row();
         if (problem.empty()) problem = units();
         return problem;
@@ -90,13 +91,6 @@ private:
         return image;
     }
 
-    std::string film(Client& c, bool beyond) {
-        std::string const problem = judge_film(c, {"v", "w"}, {film_rounds, film_rounds, !beyond});
-        // An error is a name for damage; wrong bytes are not.
-        bool const named = problem.find("error") != std::string::npos;
-        return beyond && named ? "" : problem;
-    }
-
     /// All is there.
     std::string all_there(Image damaged, std::string const& what) {
         ++cases_;
@@ -113,6 +107,8 @@ private:
                 Error const e = c.dump(&text);
                 if (e != Error::None) problem = "error " + std::to_string(static_cast<int>(e));
                 if (problem.empty() && text != s_.want) problem = "differs\n" + text;
+                if (problem.empty()) problem = played(c, false);
+                if (problem.empty()) problem = film_frames(c);
                 if (problem.empty() && m.store().damage_count()) problem = "damage is reported";
             }
         }
@@ -132,6 +128,7 @@ private:
                 Client c(m);
                 std::string text;
                 if (c.dump(&text, true) == Error::None) problem = lines_wrong(text);
+                if (problem.empty()) problem = played(c, true);
                 if (problem.empty()) problem = film_frames(c);
             }
         }
@@ -174,6 +171,27 @@ private:
             }
         }
         return "";
+    }
+
+    /// The stream that is not on the shelf, as it is played. `beyond`: frames may be damaged.
+    std::string played(Client& c, bool beyond) {
+        Error e = c.open_streams({"w"}, stream_play);
+        if (e != Error::None) return beyond ? "" : "it cannot be played";
+        std::string problem;
+        u64 const frames = film_frames_before(1, static_cast<i64>(film_rounds) * film_round_ns);
+        for (u64 n = 0; n < frames && problem.empty(); ++n) {
+            std::string data;
+            i64 time = 0;
+            e = c.play(0, &data, &time);
+            if (e == Error::Damaged && beyond) continue;
+            if (e != Error::None) {
+                if (!beyond) problem = "frame " + std::to_string(n) + " cannot be played";
+                break;
+            }
+            if (data != film_bytes(1, n)) problem = "wrong bytes are played";
+        }
+        c.close_streams();
+        return problem;
     }
 
     u8* copy_of(u8 const* block) {
@@ -244,6 +262,38 @@ private:
                 if (problem.empty()) {
                     problem = none_wrong(damaged, s_.shelf, false, what + ", another one blank");
                 }
+            }
+        }
+        return problem;
+    }
+
+    /// Every block of a disk behind the checkpoints flipped, another one's, or of an earlier time.
+    std::string a_disk_all_wrong() {
+        Image const& image = s_.image;
+        std::string problem;
+        for (u32 d = 0; d < disks && problem.empty(); ++d) {
+            std::vector<u64> used;
+            for (u64 n = segments_start; n + 1 < image.blocks_per_disk; ++n) {
+                if (image.at(d, n)) used.push_back(n);
+            }
+            for (u32 kind = 0; kind < 5 && problem.empty(); ++kind) {
+                std::size_t const mark = pool_.mark();
+                Image damaged = image;
+                for (std::size_t i = 0; i < used.size(); ++i) {
+                    u64 const n = used[i];
+                    u8* const b = copy_of(image.at(d, n));
+                    if (kind < 2) {
+                        b[random_.below(block_bytes >> 4 * kind)] ^=
+                            static_cast<u8>(1u << random_.below(8));
+                    }
+                    damaged.at(d, n) = b;
+                    if (kind == 2) damaged.at(d, n) = image.at(d, used[(i + 1) % used.size()]);
+                    if (kind == 3) damaged.at(d, n) = s_.before.at(d, n);
+                    if (kind == 4) damaged.at(d, n) = s_.elder.at(d, n);
+                }
+                problem = all_there(
+                    damaged, "disk " + std::to_string(d) + " wrong in way " + std::to_string(kind));
+                pool_.back_to(mark);
             }
         }
         return problem;

@@ -293,6 +293,10 @@ RowResult row_corruption(RowOptions const& o) {
     Random random(o.seed);
     std::string problem;
     u64 cases = 0;
+    if (o.count == 1) {
+        problem = damage_beside_the_log(pool, memory, random, &cases);
+        return finish("row 4, beside the log", cases, "cases", start, problem);
+    }
     // A store of 40 MiB of blocks with a film, files, trees of two levels, directories of several
     // blocks, attributes, links; cleaned, and with a part written degraded and rebuilt.
     Image image(blocks_for(96));
