@@ -319,17 +319,22 @@ enum class Mutant : u16 {
 };
 
 #ifdef NEMESIS_FS_MUTANTS
-/// The one that is on, and where it was first asked for; set by the program that runs row 11.
+/// The one that is on, how often and where it was asked for, and which ones were asked for at all;
+/// of the program that runs row 11.
 struct MutantSwitch {
+    static constexpr u32 words = (static_cast<u32>(Mutant::End) + 63) / 64;
     Mutant on = Mutant::None;
     char const* file = nullptr;
     u32 line = 0;
     u64 asked = 0;
+    u64 seen[words] = {};
 };
 extern MutantSwitch mutant_switch;
 
 /// Whether the check named so is left out. context: any
 inline bool mutated(Mutant m, std::source_location at = std::source_location::current()) {
+    u32 const n = static_cast<u32>(m);
+    mutant_switch.seen[n / 64] |= u64{1} << n % 64;
     if (m != mutant_switch.on) return false;
     if (mutant_switch.asked++ == 0) {
         mutant_switch.file = at.file_name();

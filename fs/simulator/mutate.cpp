@@ -3,9 +3,10 @@
 // first, until one notices it.
 //
 // Noticed means that the row reports a violation or that an assertion fails. A crash or a run that
-// does not end is none of the two, so the next row is tried. Every run that has noticed something
-// is made without a mutant, too: it must pass, or it proves nothing. The row fails if a mutant that
-// is not listed as a survivor (mutant_table.cpp) survives, or a listed one is noticed.
+// does not end is none of the two, so the next row is tried. Every run is first made without a
+// mutant: it must pass, or it proves nothing, and it tells which checks it comes to, so that a
+// mutant is tried only where it can make a difference. The row fails if a mutant that is not listed
+// as a survivor (mutant_table.cpp) survives, or a listed one is noticed.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,14 +15,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,24 +40,30 @@ MutantSwitch mutant_switch;
 namespace nemesis::fs::simulator {
 namespace {
 
+/// When a run is made: always; always, for mutants of agents and servers, and never for others;
+/// unless it is to be quick; only when it is to be deep.
+enum class When : u8 { Quick, Agents, All, Deep };
+
 /// A short form of a row. `seconds` of processor time are what it takes at most without a mutant.
 struct Run {
     int row;
     u64 seed;
     u64 count;
     u32 seconds;
-    bool cheap;
+    When when;
 };
 
 constexpr Run runs[] = {
-    {13, 1, 20000, 2, true},  {2, 1, 2000, 3, true},      {3, 1, 4, 2, true},
-    {10, 1, 1, 2, true},      {9, 1, 100, 2, true},       {5, 1, 20, 3, true},
-    {16, 1, 0, 3, true},      {8, 1, 0, 4, true},         {1, 1, 1, 12, true},
-    {3, 2, 20, 6, true},      {13, 2, 200000, 10, false}, {9, 2, 1000, 6, false},
-    {10, 2, 6, 10, false},    {4, 1, 0, 20, false},       {5, 2, 200, 15, false},
-    {2, 2, 20000, 20, false}, {6, 1, 0, 30, false},       {7, 1, 120, 40, false},
-    {3, 3, 100, 20, false},   {1, 2, 30000, 40, false},   {5, 3, 1000, 60, false},
+    {13, 1, 20000, 2, When::Quick}, {2, 1, 2000, 3, When::Quick}, {3, 1, 4, 2, When::Quick},
+    {10, 1, 1, 2, When::Quick},     {9, 1, 100, 2, When::Quick},  {5, 1, 20, 3, When::Quick},
+    {4, 2, 1, 2, When::Quick},      {16, 1, 0, 3, When::Quick},   {8, 1, 0, 4, When::Quick},
+    {1, 1, 1, 12, When::Quick},     {3, 2, 20, 6, When::Quick},   {5, 2, 200, 15, When::Agents},
+    {13, 2, 200000, 10, When::All}, {9, 2, 1000, 6, When::All},   {10, 2, 6, 10, When::All},
+    {4, 1, 0, 20, When::All},       {2, 2, 20000, 20, When::All}, {6, 1, 0, 30, When::Deep},
+    {7, 1, 120, 40, When::Deep},    {3, 3, 100, 20, When::Deep},  {5, 3, 1000, 60, When::Deep},
+    {1, 4, 30000, 40, When::Deep},
 };
+
 /// From here on mutants are in what agents and servers do, which row 5 alone has.
 constexpr Mutant first_of_agents = Mutant::MessageSum;
 constexpr std::size_t run_count = sizeof runs / sizeof runs[0];
@@ -69,6 +77,7 @@ struct Outcome {
     u64 asked = 0;     // how often the check left out was come to
     std::string site;  // where it is
     std::string how;
+    std::array<u64, MutantSwitch::words> seen{};  // checks that were come to
 };
 
 /// What a process tells of its run, in one piece.
@@ -77,6 +86,7 @@ struct Told {
     u32 line;
     u64 count;
     u64 asked;
+    u64 seen[MutantSwitch::words];
     char file[40];
     char how[400];
 };
@@ -89,6 +99,7 @@ void tell(End end, u64 count, char const* how) {
     t.count = count;
     t.asked = mutant_switch.asked;
     t.line = mutant_switch.line;
+    std::memcpy(t.seen, mutant_switch.seen, sizeof t.seen);
     if (char const* file = mutant_switch.file) {
         char const* const slash = std::strrchr(file, '/');
         std::snprintf(t.file, sizeof t.file, "%s", slash ? slash + 1 : file);
@@ -107,7 +118,7 @@ std::string line_after(std::string const& text, char const* word) {
 [[noreturn]] void run_in_process(Run const& run, Mutant mutant, u64 seeds) {
     rlimit const none{0, 0};
     setrlimit(RLIMIT_CORE, &none);
-    rlimit const processor{run.seconds * 6 + 10, run.seconds * 6 + 12};
+    rlimit const processor{run.seconds * 3 + 5, run.seconds * 3 + 7};
     setrlimit(RLIMIT_CPU, &processor);
     rlimit const memory{rlim_t{6} << 30, rlim_t{6} << 30};
     setrlimit(RLIMIT_AS, &memory);
@@ -141,6 +152,7 @@ Outcome outcome_of(Process const& p, int status) {
         o.count = t.count;
         o.asked = t.asked;
         o.how = t.how;
+        std::memcpy(o.seen.data(), t.seen, sizeof t.seen);
         if (t.file[0]) o.site = std::string(t.file) + ":" + std::to_string(t.line);
     } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) {
         o.end = End::Endless;
@@ -179,9 +191,11 @@ struct Arguments {
     u32 jobs = 2;
     bool quick = false;  // listed survivors: the cheap runs only
     bool cheap = false;  // all: the cheap runs only
+    bool deep = false;   // the dear runs, too
     bool json = false;
     bool list = false;
     std::string only;
+    u64 row = 0;  // runs of that row only; 0: of all
 };
 
 u64 today() {
@@ -192,7 +206,9 @@ u64 today() {
 std::vector<MutantFacts const*> chosen(Arguments const& a) {
     std::vector<MutantFacts const*> list;
     for (std::size_t i = 0; i < mutant_count; ++i) {
-        if (a.only.empty() || a.only == mutant_table[i].name) list.push_back(&mutant_table[i]);
+        std::string const name = std::string(",") + mutant_table[i].name + ",";
+        bool const named = ("," + a.only + ",").find(name) != std::string::npos;
+        if (a.only.empty() || named) list.push_back(&mutant_table[i]);
     }
     if (a.count == 0 || a.count >= list.size()) return list;
     // So many of them, spread over all files and kinds; successive seeds come to others.
@@ -207,12 +223,17 @@ std::vector<std::size_t> order_of(MutantFacts const& m, Arguments const& a) {
     std::vector<std::size_t> order;
     bool const of_agents = m.mutant >= first_of_agents;
     for (std::size_t i = 0; i < run_count; ++i) {
-        if (m.row == runs[i].row && m.seed == runs[i].seed) order.push_back(i);
+        bool const its = a.row == 0 || a.row == static_cast<u64>(runs[i].row);
+        if (its && m.row == runs[i].row && m.seed == runs[i].seed) order.push_back(i);
     }
     for (std::size_t i = 0; i < run_count; ++i) {
         bool const first = !order.empty() && order[0] == i;
-        bool const wanted = runs[i].cheap || (!a.cheap && !(a.quick && m.survives));
-        if (!first && wanted && (runs[i].row == 5 || !of_agents)) order.push_back(i);
+        When const when = runs[i].when;
+        bool const all = !a.cheap && !(a.quick && m.survives);
+        bool const wanted = when == When::Quick || (when == When::Agents && of_agents) ||
+                            (when == When::All && all) || (when == When::Deep && a.deep);
+        bool const its = a.row == 0 || a.row == static_cast<u64>(runs[i].row);
+        if (!first && wanted && its && (runs[i].row == 5 || !of_agents)) order.push_back(i);
     }
     return order;
 }
@@ -234,16 +255,32 @@ public:
             Job j;
             j.facts = m;
             j.order = order_of(*m, a);
-            jobs_.push_back(j);
+            mutants_.push_back(j);
         }
-        mutants_ = jobs_.size();
     }
 
     bool run() {
         auto const start = std::chrono::steady_clock::now();
         if (!a_.json) {
-            std::printf("row 11: %zu of %zu mutants, seed %llu\n", mutants_, mutant_count,
+            std::printf("row 11: %zu of %zu mutants, seed %llu\n", mutants_.size(), mutant_count,
                         static_cast<unsigned long long>(a_.seed));
+        }
+        // Without a mutant; the dear ones, unless all is asked for, when one has noticed something.
+        for (std::size_t i = 0; i < run_count; ++i) {
+            bool needed = false;
+            for (Job const& j : mutants_) {
+                needed = needed || std::find(j.order.begin(), j.order.end(), i) != j.order.end();
+            }
+            bool const many = !a_.quick && mutants_.size() > run_count;
+            if (needed && (runs[i].when == When::Quick || many)) look_without(i, 0);
+        }
+        while (step()) {
+        }
+        for (Job j : mutants_) {
+            std::erase_if(j.order, [&](std::size_t r) { return !comes_to(r, j.facts->mutant); });
+            j.ended = j.order.empty();
+            jobs_.push_back(j);
+            if (j.ended) tell_of(jobs_.back());
         }
         while (step()) {
         }
@@ -313,21 +350,34 @@ private:
         }
         if (!through) return;
         j.ended = true;
-        if (!j.facts) return;
-        if (j.caught) check_without(j.caught_by, j.seeds);
+        if (!j.facts) {
+            if (j.seeds == 0) seen_[j.order[0]] = o.seen;
+            return;
+        }
+        if (j.caught) look_without(j.caught_by, j.seeds);
         tell_of(j);
     }
 
-    /// The run has to pass without a mutant.
-    void check_without(std::size_t run, u64 seeds) {
-        if (!checked_.insert({{run, seeds}, jobs_.size()}).second) return;
-        Job plain;
-        plain.order = {run};
-        plain.seeds = seeds;
-        jobs_.push_back(plain);
+    /// Makes a run without a mutant, once.
+    void look_without(std::size_t run, u64 seeds) {
+        if (!looked_at_.insert({run, seeds}).second) return;
+        Job j;
+        j.order = {run};
+        j.seeds = seeds;
+        jobs_.push_back(j);
     }
 
-    bool right(Job const& j) const { return j.caught.has_value() == !j.facts->survives; }
+    bool comes_to(std::size_t run, Mutant m) const {
+        u32 const n = static_cast<u32>(m);
+        bool const known = looked_at_.contains({run, 0});
+        return !known || (seen_[run][n / 64] >> n % 64 & 1) != 0;
+    }
+
+    /// Whether it came out as listed; a deep run may notice what the others do not.
+    bool right(Job const& j) const {
+        bool const deep = j.caught && runs[j.caught_by].when == When::Deep;
+        return deep || j.caught.has_value() == !j.facts->survives;
+    }
 
     std::string result_of(Job const& j) const {
         if (j.caught) {
@@ -346,10 +396,10 @@ private:
         ++told_;
         MutantFacts const& m = *j.facts;
         if (a_.json) {
-            std::fprintf(stderr, "%zu of %zu\r", told_, mutants_);
+            std::fprintf(stderr, "%zu of %zu\r", told_, mutants_.size());
             return;
         }
-        std::printf("[%3zu/%zu] %-22s %-8s %-18s %.140s\n", told_, mutants_, m.name,
+        std::printf("[%3zu/%zu] %-22s %-8s %-18s %.140s\n", told_, mutants_.size(), m.name,
                     text_of(m.kind), j.site.empty() ? "-" : j.site.c_str(), result_of(j).c_str());
         if (m.survives) std::printf("          listed: %s\n", m.survives);
         if (!right(j)) {
@@ -398,26 +448,28 @@ private:
             std::printf(
                 "{\"row\":11,\"seed\":%llu,\"passed\":%s,\"count\":%zu,\"caught\":%llu,"
                 "\"unlisted\":%llu,\"seconds\":%.3f,\"unsound\":%s,\"mutants\":[%s]}\n",
-                static_cast<unsigned long long>(a_.seed), passed ? "true" : "false", mutants_,
-                static_cast<unsigned long long>(caught), static_cast<unsigned long long>(wrong),
-                seconds, quoted(unsound).c_str(), items.c_str());
+                static_cast<unsigned long long>(a_.seed), passed ? "true" : "false",
+                mutants_.size(), static_cast<unsigned long long>(caught),
+                static_cast<unsigned long long>(wrong), seconds, quoted(unsound).c_str(),
+                items.c_str());
         } else {
             std::printf(
                 "row 11: %zu mutants, %llu caught, %llu survive; %llu not as listed; "
                 "%.0f s\n%s",
-                mutants_, static_cast<unsigned long long>(caught),
-                static_cast<unsigned long long>(mutants_ - caught),
+                mutants_.size(), static_cast<unsigned long long>(caught),
+                static_cast<unsigned long long>(mutants_.size() - caught),
                 static_cast<unsigned long long>(wrong), seconds, unsound.c_str());
         }
         return passed;
     }
 
     Arguments const a_;
+    std::vector<Job> mutants_;
     std::deque<Job> jobs_;  // some are added while others are looked at
-    std::size_t mutants_ = 0;
     std::size_t told_ = 0;
     std::vector<Process> processes_;
-    std::map<std::pair<std::size_t, u64>, std::size_t> checked_;
+    std::set<std::pair<std::size_t, u64>> looked_at_;
+    std::array<std::array<u64, MutantSwitch::words>, run_count> seen_{};  // without a mutant
 };
 
 int list_all() {
@@ -430,9 +482,10 @@ int list_all() {
 }
 
 int usage() {
-    std::fprintf(stderr,
-                 "usage: fs_mutants [--count N] [--seed S] [--seeds N] [--jobs N] [--only NAME]\n"
-                 "                  [--tenth] [--quick] [--cheap] [--list] [--json]\n");
+    std::fprintf(
+        stderr,
+        "usage: fs_mutants [--count N] [--seed S] [--seeds N] [--jobs N] [--only NAME,...]\n"
+        "                  [--row N] [--tenth] [--quick] [--cheap] [--deep] [--list] [--json]\n");
     return 2;
 }
 
@@ -464,6 +517,8 @@ int main(int argc, char** argv) {
             a.quick = true;
         } else if (name == "--cheap") {
             a.cheap = true;
+        } else if (name == "--deep") {
+            a.deep = true;
         } else if (name == "--list") {
             a.list = true;
         } else if (name == "--tenth") {
@@ -483,6 +538,8 @@ int main(int argc, char** argv) {
                 seeded = true;
             } else if (name == "--seeds") {
                 a.seeds = std::clamp<nemesis::fs::u64>(value, 1, 1000);
+            } else if (name == "--row") {
+                a.row = value;
             } else if (name == "--jobs") {
                 a.jobs = static_cast<nemesis::fs::u32>(std::clamp<nemesis::fs::u64>(value, 1, 64));
             } else {

@@ -260,6 +260,7 @@ void System::Node::conflict(u64 number, Error error) {
 }
 
 void System::send(u64 agent, u8 const* bytes, u32 length) {
+    if (agent == 0 || agent > agents) return fail("a message to agent " + std::to_string(agent));
     carry(static_cast<u32>(agent - 1), false, bytes, length);
 }
 
@@ -308,6 +309,7 @@ void System::send_to_alternative(u8 const* bytes, u32 length) {
 }
 
 void System::send_to_agent(u64 agent, u8 const* bytes, u32 length) {
+    if (agent == 0 || agent > agents) return fail("a message to agent " + std::to_string(agent));
     carry_to(
         [this, agent](std::vector<u8> const& m) { deliver(static_cast<u32>(agent - 1), false, m); },
         bytes, length);
@@ -326,7 +328,7 @@ void System::send_to_server(u8 const* bytes, u32 length) {
 }
 
 void System::conflict(u64 agent, u64 number, Error error) {
-    node_[agent - 1].conflict(number, error);
+    if (agent > 0 && agent <= agents) node_[agent - 1].conflict(number, error);
 }
 
 void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {

@@ -18,8 +18,16 @@ import trace
 from console import PegError, UsageError
 from delegate import Delegate
 
+
+def simulators(arguments):
+    """Row 11 of the file server's proof is a program of its own."""
+    eleven = "--row=11" in arguments or ("--row", "11") in zip(arguments, arguments[1:])
+    return ["fs_mutants"] if eleven and "simulate" in arguments else []
+
+
 VERBS = [run, shell, test, bench, image, flash, gdb, trace,
-         Delegate("fs", "look after the file server's disks from the host", "pegasus_fs"),
+         Delegate("fs", "look after the file server's disks from the host", "pegasus_fs",
+                  simulators),
          build_verb, doctor, stop]
 
 
