@@ -156,7 +156,7 @@ template <typename Vector>
 #define FOLDING_TARGET __attribute__((target("crc32,avx512f,vpclmulqdq")))
 using Line = long long __attribute__((vector_size(line_bytes)));
 constexpr u32 stride = 4 * line_bytes;  // summed side by side, which hides a product's latency
-constexpr std::size_t far_ahead = 8 * stride;
+constexpr std::size_t far_ahead = 12 * stride;
 
 /// x^n modulo the polynomial, in the upper half of a word, the lowest power in the highest bit.
 constexpr long long power(u32 n) {

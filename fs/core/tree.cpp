@@ -136,11 +136,12 @@ Frame* Store::get_for_write(u64 file, BlockKind kind, u32 level, u64 index, bool
         ask_recall(file, kind, level);
         return nullptr;
     }
-    if (!f) {
+    if (f) {
+        touch(*f);
+    } else {
         f = allocate_frame(file, kind, level, index);
         if (!f) return nullptr;
     }
-    touch(*f);
     if (f->state != FrameState::Valid) {
         if (overwrite) return f;
         if (pointer.hole()) {
