@@ -312,8 +312,11 @@ class Test:
         return None
 
     def renew(self, round_number):
-        """A disk that is dead in the store comes back as it was, or blank to be rebuilt."""
-        self.blank = None
+        """A disk that is dead in the store comes back as it was, or blank to be rebuilt. One whose
+        rebuild began before the power went stays as it is then: the mount goes on with it."""
+        begun, self.blank = self.blank, None
+        if begun is not None:
+            return
         for number, state in enumerate(self.states):
             if state == "dead" and self.dice(round_number, "renew").random() < 0.7:
                 self.blank = number
