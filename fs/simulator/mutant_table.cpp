@@ -777,11 +777,10 @@ MutantFacts const mutant_table[] = {
      0, 0, "open in short forms: HANDED of an earlier life comes late"},
     {Mutant::DueIncarnation, "DueIncarnation", MutantKind::Identity,
      "HANDED of another incarnation", 0, 0, "numbers of two incarnations differ (DueNumber)"},
-    {Mutant::DueNumber, "DueNumber", MutantKind::Identity, "HANDED of another operation", 0, 0,
-     "open in short forms: a HANDED that is doubled"},
+    {Mutant::DueNumber, "DueNumber", MutantKind::Identity, "HANDED of another operation", 5, 2,
+     nullptr},
     {Mutant::DepositFlush, "DepositFlush", MutantKind::Flush,
-     "a deposit is acknowledged before it is flushed", 0, 0,
-     "open in short forms: the alternative server loses power with deposits"},
+     "a deposit is acknowledged before it is flushed", 5, 1, nullptr},
 };
 
 namespace {

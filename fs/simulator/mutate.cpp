@@ -232,8 +232,10 @@ std::vector<std::size_t> order_of(MutantFacts const& m, Arguments const& a) {
         bool const all = !a.cheap && !(a.quick && m.survives);
         bool const wanted = when == When::Quick || (when == When::Agents && of_agents) ||
                             (when == When::All && all) || (when == When::Deep && a.deep);
+        bool const short_enough = !(a.quick && m.survives) || runs[i].seconds <= 3;
         bool const its = a.row == 0 || a.row == static_cast<u64>(runs[i].row);
-        if (!first && wanted && its && (runs[i].row == 5 || !of_agents)) order.push_back(i);
+        if (!first && wanted && short_enough && its && (runs[i].row == 5 || !of_agents))
+            order.push_back(i);
     }
     return order;
 }
