@@ -793,7 +793,8 @@ Instant Agent::next_deadline() const {
     bool const waits = state_ != State::Active || changing_ || reading_ || sync_;
     Instant t = waits ? retry_at_ : Instant::never();
     if (state_ != State::Greeting && ping_at_ < t) t = ping_at_;
-    if (lease_until_ != Instant{} && lease_until_ < t) t = lease_until_;
+    bool const ends = lease_until_ != Instant{} && !mutated(Mutant::LeaseEndless);
+    if (ends && lease_until_ < t) t = lease_until_;
     if (options_.alternative_after > Duration{} && next_deposit()) {
         Instant const silent = heard_ + options_.alternative_after;
         Instant const due = deposit_at_ > silent ? deposit_at_ : silent;
