@@ -10,12 +10,21 @@
 
 namespace nemesis::fs {
 
-/// Whether the block that has become dirty last will begin a row, if a flush came now.
+/// So many blocks of data a segment takes from its first row on: a partial segment with as many as
+/// a summary names, and one in the rows that are left.
+constexpr u64 data_of_segment =
+    summary_slots + (rows_per_segment - (1 + summary_slots + columns - 1) / columns) * columns - 1;
+
+/// Whether the block that has become dirty last will begin a row, if a flush came now. However much
+/// is dirty, it looks at four partial segments at most.
 bool Store::begins_row() const {
     u64 n = dirty_data_ - 1;
     u32 rows = rows_per_segment - head_[head_hot].row;
     for (;;) {
-        if (rows == 0) rows = rows_per_segment;
+        if (rows == 0) {
+            rows = rows_per_segment;
+            n %= data_of_segment;
+        }
         u64 const room = rows * columns - 1;  // behind the summary
         u64 const blocks = room < summary_slots ? room : summary_slots;
         if (n < blocks) return (n + 1) % columns == 0 && n + columns <= blocks;
