@@ -269,8 +269,7 @@ bool Agent::sound(AgentRequest const& r) const {
     auto const known = [&](FileHandle h) { return h < options_.files && files_[h].pins > 0; };
     if (!known(r.file) || (r.file2 != no_handle && !known(r.file2))) return false;
     if (r.name.length > name_max || r.name2.length > name_max) return false;
-    bool const moves_data =
-        brings_data(r.op) || (may_be_read(r.op) && r.op != Op::Lookup && r.op != Op::GetAttributes);
+    bool const moves_data = brings_data(r.op) || yields_data(r.op);
     if (moves_data && r.length > 0 && !r.buffer) return false;
     if (brings_data(r.op) && r.op != Op::Write && r.length > message_data_max) return false;
     return r.op == Op::Fsync || may_be_new(r.op) || may_be_read(r.op);

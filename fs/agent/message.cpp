@@ -73,6 +73,8 @@ bool makes_file(Op op) { return op == Op::Create || op == Op::Symlink; }
 
 bool brings_data(Op op) { return op == Op::Write || op == Op::Symlink || op == Op::SetXattr; }
 
+bool yields_data(Op op) { return may_be_read(op) && op != Op::Lookup && op != Op::GetAttributes; }
+
 bool may_be_kept(Op op) {
     return op == Op::Lookup || op == Op::GetAttributes || op == Op::Read || op == Op::ReadDirectory;
 }

@@ -103,9 +103,11 @@ bool read_message(u8 const* bytes, u32 length, Received* out);
 /// The operations that NEW and REPLAY may carry, and those of READ.
 bool may_be_new(Op op);
 bool may_be_read(Op op);
-/// Of these: what makes a file, what brings data, and what an agent may keep a copy of.
+/// Of these: what makes a file, what brings data, what yields some, and what an agent may keep a
+/// copy of.
 bool makes_file(Op op);
 bool brings_data(Op op);
+bool yields_data(Op op);
 bool may_be_kept(Op op);
 /// Whether an operation that came with NEW, REPLAY or HANDBACK can be carried out at all.
 bool sound_change(Message const& m);

@@ -628,7 +628,7 @@ void Server::finish_read(Session& s, Lane& lane) {
     m.error = static_cast<u32>(r.error);
     bool const good = r.error == Error::None;
     // With a length of 0 only the count is told.
-    bool const data = good && m.op != Op::Lookup && m.op != Op::GetAttributes && r.length > 0;
+    bool const data = good && yields_data(m.op) && r.length > 0;
     if (good && m.op == Op::ReadDirectory) {
         m.flags = r.flags & message_end;
     } else if (good && may_be_kept(m.op)) {

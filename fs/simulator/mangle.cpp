@@ -27,6 +27,16 @@ void Mangled::make(u64 seed) {
     Random random(seed);
     c.mkdir("d");
     c.mkdir("d/e");
+    auto const record = [&](std::string const& video, std::string const& audio, u32 rounds) {
+        c.create(video, PnodeType::Stream);
+        c.create(audio, PnodeType::Stream);
+        if (c.open_streams({video, audio}) != Error::None) return;
+        for (u32 r = 0; r < rounds; ++r) {
+            record_film_round(c, r);
+            m.later(Duration::s(1));
+        }
+        c.close_streams();
+    };
     // Long names: eighteen of them are a tree of directory blocks.
     auto const name_of = [](u32 i) {
         return (i % 4 ? "d/e/" : "d/") + std::string(240, 'n') + std::to_string(i);
@@ -41,15 +51,7 @@ void Mangled::make(u64 seed) {
     c.symlink("d/e", "s");
     c.link("big", "l");
     c.set_xattr("big", "user.a", std::string(300, 'v'));
-    c.create("v", PnodeType::Stream);
-    c.create("a", PnodeType::Stream);
-    if (c.open_streams({"v", "a"}) == Error::None) {
-        for (u32 r = 0; r < 12; ++r) {
-            record_film_round(c, r);
-            m.later(Duration::s(1));
-        }
-        c.close_streams();
-    }
+    record("v", "a", 12);
     m.clean();
     c.fsync();
     m.store().checkpoint();
@@ -63,15 +65,7 @@ void Mangled::make(u64 seed) {
     c.fsync();
     // What is rolled forward also has a recording, the death of another, a second client's mark,
     // and at its end a group that was not.
-    c.create("w", PnodeType::Stream);
-    c.create("b", PnodeType::Stream);
-    if (c.open_streams({"w", "b"}) == Error::None) {
-        for (u32 r = 0; r < 6; ++r) {
-            record_film_round(c, r);
-            m.later(Duration::s(1));
-        }
-        c.close_streams();
-    }
+    record("w", "b", 6);
     c.unlink("a");
     Client second(m, 2);
     second.create("of the second");

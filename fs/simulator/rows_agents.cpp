@@ -492,9 +492,8 @@ void System::next_step(Node& n) {
     if (reads && random_.chance(3) && n.handle.contains(n.step.file)) s = n.step;
     if (makes_file(s.op)) s.made = ++files_made_;
     n.step = s;
-    bool const yields = may_be_read(s.op) && s.op != Op::Lookup && s.op != Op::GetAttributes;
     if (s.op == Op::ReadDirectory) s.length = 4096;
-    n.buffer = yields ? std::string(s.length, 0) : bytes_of(s);
+    n.buffer = yields_data(s.op) ? std::string(s.length, 0) : bytes_of(s);
     AgentRequest& r = n.request;
     r = AgentRequest{};
     r.op = s.op;
@@ -605,8 +604,7 @@ void System::step_done(Node& n) {
             n.handle[o.found] = r.result;
         }
     }
-    bool const yields = n.step.op == Op::Read || n.step.op == Op::ReadLink ||
-                        n.step.op == Op::GetXattr || n.step.op == Op::ListXattr;
+    bool const yields = yields_data(n.step.op) && n.step.op != Op::ReadDirectory;
     if (o.good && yields) o.data = n.buffer.substr(0, r.count);
     if (o.good && n.step.op == Op::ListXattr) o.data = sorted_names(o.data);
     if (o.good && yields && n.step.length == 0) o.partial = true;  // only the size is told
