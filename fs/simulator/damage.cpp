@@ -2,11 +2,9 @@
 
 #include <cstddef>
 #include <cstring>
-#include <map>
-#include <sstream>
 
 #include "fs/simulator/explorer.h"
-#include "fs/simulator/films.h"
+#include "fs/simulator/judge.h"
 
 namespace nemesis::fs::simulator {
 namespace {
@@ -21,7 +19,7 @@ struct Store4 {
     Image stranger;  // another store of the same size, mounted more rarely
     Image elder;     // and one mounted more often
     Shelf shelf;
-    std::string want;
+    Written written;
     std::string fault;
 };
 
@@ -71,7 +69,8 @@ private:
             if (!m.unmount()) s_.fault = "unmount";
             if (life == 0) s_.before = s_.image;
         }
-        s_.want = base.model.dump();
+        s_.written.tree = base.model.dump();
+        s_.written.film_rounds = film_rounds;
         s_.stranger = other(7, 1);
         s_.elder = other(8, 9);
     }
@@ -99,18 +98,7 @@ private:
         {
             Shelf shelf = s_.shelf;
             Machine m(damaged, pool_, memory_, small_options(), &shelf);
-            if (!m.mount() || m.store().health() != Health::Mounted) {
-                problem = "it cannot be mounted";
-            } else {
-                Client c(m);
-                std::string text;
-                Error const e = c.dump(&text);
-                if (e != Error::None) problem = "error " + std::to_string(static_cast<int>(e));
-                if (problem.empty() && text != s_.want) problem = "differs\n" + text;
-                if (problem.empty()) problem = played(c, false);
-                if (problem.empty()) problem = film_frames(c);
-                if (problem.empty() && m.store().damage_count()) problem = "damage is reported";
-            }
+            problem = m.mount() ? judge_whole(m, s_.written) : "it cannot be mounted";
         }
         pool_.back_to(mark);
         return problem.empty() ? "" : what + ": " + problem;
@@ -125,73 +113,11 @@ private:
             Machine m(damaged, pool_, memory_, small_options(), &shelf);
             if (m.mount()) {
                 if (scrub && !m.scrub()) problem = "scrub hangs";
-                Client c(m);
-                std::string text;
-                if (c.dump(&text, true) == Error::None) problem = lines_wrong(text);
-                if (problem.empty()) problem = played(c, true);
-                if (problem.empty()) problem = film_frames(c);
+                if (problem.empty()) problem = judge_honest(m, s_.written).problem;
             }
         }
         pool_.back_to(mark);
         return problem.empty() ? "" : what + ": " + problem;
-    }
-
-    /// Each line of what was read is the model's, or says that the file is damaged. What is below a
-    /// damaged directory is not there.
-    std::string lines_wrong(std::string const& text) {
-        std::map<std::string, std::string> want;
-        std::istringstream all(s_.want);
-        for (std::string line; std::getline(all, line);)
-            want[line.substr(0, line.find(' '))] = line;
-        std::istringstream read(text);
-        for (std::string line; std::getline(read, line);) {
-            std::string const path = line.substr(0, line.find(' '));
-            std::string const rest = line.substr(path.size());
-            bool const named = rest.starts_with(" damaged");
-            // Of hard links whose first name is gone another one is the first.
-            bool const linked =
-                line.find(" =") != std::string::npos || want[path].find(" =") != std::string::npos;
-            if (!named && !linked && want[path] != line) return "wrong: " + line;
-        }
-        return "";
-    }
-
-    /// Frames of the film that can be read are right.
-    std::string film_frames(Client& c) {
-        for (u32 stream = 0; stream < film_streams; ++stream) {
-            std::string const path = stream == 0 ? "v" : "w";
-            std::vector<IndexRecord> index;
-            if (c.read_index(path, &index) != Error::None) continue;
-            for (u64 n = 0; n < index.size(); ++n) {
-                std::string data;
-                Error const e = c.read(path, index[n].offset, index[n].bytes, &data);
-                if (e == Error::None && data != film_bytes(stream, n)) {
-                    return path + ": wrong bytes in frame " + std::to_string(n);
-                }
-            }
-        }
-        return "";
-    }
-
-    /// The stream that is not on the shelf, as it is played. `beyond`: frames may be damaged.
-    std::string played(Client& c, bool beyond) {
-        Error e = c.open_streams({"w"}, stream_play);
-        if (e != Error::None) return beyond ? "" : "it cannot be played";
-        std::string problem;
-        u64 const frames = film_frames_before(1, static_cast<i64>(film_rounds) * film_round_ns);
-        for (u64 n = 0; n < frames && problem.empty(); ++n) {
-            std::string data;
-            i64 time = 0;
-            e = c.play(0, &data, &time);
-            if (e == Error::Damaged && beyond) continue;
-            if (e != Error::None) {
-                if (!beyond) problem = "frame " + std::to_string(n) + " cannot be played";
-                break;
-            }
-            if (data != film_bytes(1, n)) problem = "wrong bytes are played";
-        }
-        c.close_streams();
-        return problem;
     }
 
     u8* copy_of(u8 const* block) {

@@ -81,6 +81,7 @@ void Disks::execute(Queued& q, DiskStatus* status) {
             for (u32 i = 0; i < q.count; ++i) {
                 ++blocks_read;
                 u64 const n = q.block + i;
+                if (rows_read_) rows_read_->insert(n);
                 if (n >= image_.blocks_per_disk || faults.latent.contains(u64{q.disk} << 48 | n)) {
                     *status = DiskStatus::Error;
                     std::memset(q.data[i], 0xDB, block_bytes);

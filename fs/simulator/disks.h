@@ -113,6 +113,8 @@ public:
     void attach(Store& store) { store_ = &store; }
     void record(std::vector<Event>* trace) { trace_ = trace; }
     void shuffle(Random* random) { random_ = random; }
+    /// Notes the numbers of the blocks that are read, of whichever disk.
+    void record_reads(std::unordered_set<u64>* rows) { rows_read_ = rows; }
     bool busy() const { return !queue_.empty(); }
     /// Executes and completes one command. requires: busy()
     void step();
@@ -156,6 +158,7 @@ private:
     BlockPool& pool_;
     Store* store_ = nullptr;
     std::vector<Event>* trace_ = nullptr;
+    std::unordered_set<u64>* rows_read_ = nullptr;
     Random* random_ = nullptr;
     std::deque<Queued> queue_;
     Instant now_;

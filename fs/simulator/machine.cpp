@@ -526,72 +526,78 @@ Error Client::xattrs(u64 number, std::map<std::string, std::string>* out) {
     return Error::None;
 }
 
+Error Client::describe(u64 number, std::string* line,
+                       std::vector<std::pair<std::string, u64>>* entries) {
+    Request a;
+    a.op = Op::GetAttributes;
+    a.pnode = number;
+    if (Error const e = run(a); e != Error::None) return e;
+    *line += " t" + std::to_string(static_cast<int>(a.attributes.type));
+    *line += " m" + std::to_string(a.attributes.mode);
+    *line += " n" + std::to_string(a.attributes.nlink);
+    std::map<std::string, std::string> x;
+    if (Error const e = xattrs(number, &x); e != Error::None) return e;
+    for (auto const& [k, v] : x) *line += " x" + k + "=" + v;
+    switch (a.attributes.type) {
+        case PnodeType::Directory:
+            return list(number, entries);
+        case PnodeType::Symlink: {
+            std::string target(4096, 0);
+            Request r;
+            r.op = Op::ReadLink;
+            r.pnode = number;
+            r.buffer = reinterpret_cast<u8*>(target.data());
+            r.length = target.size();
+            if (Error const e = run(r); e != Error::None) return e;
+            *line += " >" + target.substr(0, r.count);
+            break;
+        }
+        case PnodeType::Stream:
+            break;  // what is in it: films.h
+        default: {
+            *line += " s" + std::to_string(a.attributes.size);
+            std::string data;
+            u64 const size = a.attributes.size;
+            u32 crc = 0;
+            for (u64 at = 0; at < size && at < 64u << 20; at += 1 << 20) {
+                u64 const part = std::min<u64>(size - at, 1 << 20);
+                if (Error const e = read_number(number, at, part, &data); e != Error::None) {
+                    return e;
+                }
+                crc = crc * 31 + crc32c(data.data(), data.size());
+            }
+            *line += " c" + std::to_string(crc);
+        }
+    }
+    return Error::None;
+}
+
+Error Client::describe(std::string const& path, std::string* line) {
+    Attributes a;
+    if (Error const e = lookup(path, &a); e != Error::None) return e;
+    std::vector<std::pair<std::string, u64>> entries;
+    return describe(a.pnode, line, &entries);
+}
+
 Error Client::dump(std::string* out, bool names_damage) {
-    std::map<u64, std::string> seen;
     std::vector<std::pair<std::string, u64>> todo{{"", root_directory}};
     std::map<std::string, std::string> lines;
     while (!todo.empty()) {
         auto const [path, number] = todo.back();
         todo.pop_back();
         std::string line;
-        auto const add = [&]() -> Error {
-            Request a;
-            a.op = Op::GetAttributes;
-            a.pnode = number;
-            if (Error const e = run(a); e != Error::None) return e;
-            line += " t" + std::to_string(static_cast<int>(a.attributes.type));
-            line += " m" + std::to_string(a.attributes.mode);
-            line += " n" + std::to_string(a.attributes.nlink);
-            std::map<std::string, std::string> x;
-            if (Error const e = xattrs(number, &x); e != Error::None) return e;
-            for (auto const& [k, v] : x) line += " x" + k + "=" + v;
-            switch (a.attributes.type) {
-                case PnodeType::Directory: {
-                    std::vector<std::pair<std::string, u64>> entries;
-                    if (Error const e = list(number, &entries); e != Error::None) return e;
-                    for (auto const& [name, child] : entries) {
-                        todo.emplace_back(path.empty() ? name : path + "/" + name, child);
-                    }
-                    break;
-                }
-                case PnodeType::Symlink: {
-                    std::string target(4096, 0);
-                    Request r;
-                    r.op = Op::ReadLink;
-                    r.pnode = number;
-                    r.buffer = reinterpret_cast<u8*>(target.data());
-                    r.length = target.size();
-                    if (Error const e = run(r); e != Error::None) return e;
-                    line += " >" + target.substr(0, r.count);
-                    break;
-                }
-                case PnodeType::Stream:
-                    break;  // what is in it: films.h
-                default: {
-                    line += " s" + std::to_string(a.attributes.size);
-                    std::string data;
-                    u64 const size = a.attributes.size;
-                    u32 crc = 0;
-                    for (u64 at = 0; at < size && at < 64u << 20; at += 1 << 20) {
-                        u64 const part = std::min<u64>(size - at, 1 << 20);
-                        if (Error const e = read_number(number, at, part, &data);
-                            e != Error::None) {
-                            return e;
-                        }
-                        crc = crc * 31 + crc32c(data.data(), data.size());
-                    }
-                    line += " c" + std::to_string(crc);
-                }
-            }
-            return Error::None;
-        };
-        Error const e = add();
+        std::vector<std::pair<std::string, u64>> entries;
+        Error const e = describe(number, &line, &entries);
         if (e != Error::None) {
-            if (!names_damage || e != Error::Damaged) return e;
+            // What is on the shelf cannot be recalled by a store that is read-only.
+            if (!names_damage || (e != Error::Damaged && e != Error::ReadOnly)) return e;
             line = " damaged";
+            entries.clear();
+        }
+        for (auto const& [name, child] : entries) {
+            todo.emplace_back(path.empty() ? name : path + "/" + name, child);
         }
         lines[path] = line;
-        seen.emplace(number, path);
         // Hard links: all names of a pnode belong together.
         lines[path] += " #" + std::to_string(number);
     }

@@ -116,6 +116,8 @@ public:
     Error lookup(std::string const& path, Attributes* out);
     Error list(u64 directory, std::vector<std::pair<std::string, u64>>* out);
     Error xattrs(u64 number, std::map<std::string, std::string>* out);
+    /// What there is of a path, as a line of dump() without its name.
+    Error describe(std::string const& path, std::string* line);
     /// The whole tree as text; two trees are the same exactly when their texts are.
     /// `names_damage`: damaged files appear as such instead of ending the dump.
     Error dump(std::string* out, bool names_damage = false);
@@ -125,6 +127,8 @@ public:
 
 private:
     Error run(Request& r);
+    Error describe(u64 number, std::string* line,
+                   std::vector<std::pair<std::string, u64>>* entries);
     Error move(std::string const& path, Op op);
     Error parent_of(std::string const& path, u64* directory, std::string* name);
     Machine& machine_;

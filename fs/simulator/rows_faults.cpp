@@ -6,6 +6,7 @@
 
 #include "fs/check/check.h"
 #include "fs/core/crc32c.h"
+#include "fs/simulator/corruption.h"
 #include "fs/simulator/damage.h"
 #include "fs/simulator/films.h"
 #include "fs/simulator/rows.h"
@@ -292,135 +293,13 @@ RowResult row_corruption(RowOptions const& o) {
     Memory memory;
     Random random(o.seed);
     std::string problem;
+    std::string text;
     u64 cases = 0;
-    if (o.count == 1) {
-        problem = damage_beside_the_log(pool, memory, random, &cases);
-        return finish("row 4, beside the log", cases, "cases", start, problem);
-    }
-    // A store of 40 MiB of blocks with a film, files, trees of two levels, directories of several
-    // blocks, attributes, links; cleaned, and with a part written degraded and rebuilt.
-    Image image(blocks_for(96));
-    Image previous(blocks_for(96));
-    Model model;
-    format(image, pool);
-    std::vector<Step> steps = base_steps();
-    for (u32 i = 0; i < 100; ++i) {
-        std::string const name = "d/file-with-a-long-name-" + std::to_string(i);
-        steps.push_back({StepKind::Create, name, "", 0, 0, 'a'});
-        steps.push_back({StepKind::Append, name, "", 0, 60000, static_cast<u8>('a' + i % 20)});
-        if (i % 10 == 0) steps.push_back({StepKind::SetXattr, name, "user.x=y", 0, 0, 'a'});
-        if (i % 8 == 7) steps.push_back({});
-    }
-    for (u32 i = 0; i < 36; ++i) {
-        if (i == 2) steps.push_back({StepKind::Create, "big", "", 0, 0, 'a'});
-        if (i >= 2) {
-            steps.push_back(
-                {StepKind::Append, "big", "", 0, 900000, static_cast<u8>('a' + i % 20)});
-            steps.push_back({});
-        }
-    }
-    for (u32 i = 0; i < 30; ++i) {
-        steps.push_back(
-            {StepKind::Unlink, "d/file-with-a-long-name-" + std::to_string(i * 3), "", 0, 0, 'a'});
-    }
-    steps.push_back({StepKind::CreateStream, "v", "", 0, 0, 'a'});
-    steps.push_back({StepKind::CreateStream, "w", "", 0, 0, 'a'});
-    steps.push_back({StepKind::RecordStart, "v", "w", 0, 0, 'a'});
-    for (u64 i = 0; i < 60; ++i) {
-        steps.push_back({StepKind::RecordRound, "", "", 0, i, 'a'});
-        if (i == 30) steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
-    }
-    steps.push_back({StepKind::RecordStop, "", "", 0, 0, 'a'});
-    steps.push_back({});
-    {
-        Machine m(image, pool, memory);
-        if (!m.mount()) problem = "mount";
-        Client c(m);
-        for (Step const& s : steps) {
-            if (problem.empty() && apply(c, m, s) != model.apply(s)) problem = to_text(s);
-            if (s.kind == StepKind::Clean) previous = image;
-        }
-        m.store().fail_disk(1);
-        m.pump();
-        Step const s{StepKind::Overwrite, "b", "", 0, 40000, 'Z'};
-        if (problem.empty() && (apply(c, m, s) != model.apply(s) || !m.sync()))
-            problem = "degraded";
-        blank(image, 1);
-        if (problem.empty() && !m.store().replace_disk(1, 1)) problem = "replace";
-        m.store().run();
-        if (problem.empty() && !m.wait(&Store::rebuilding)) problem = "rebuild";
-        if (problem.empty() && !m.unmount()) problem = "unmount";
-    }
-    if (problem.empty()) problem = check_image(image);
-    std::string const want = model.dump();
-    // The blocks that scrub must mend: those of rows in use. A mount and a scrub leave them as they
-    // were, so the image after an undisturbed mount and scrub is the measure.
-    std::vector<std::pair<u32, u64>> all;
-    for (u32 d = 0; d < disks; ++d) {
-        for (u64 n = segments_start; n + 1 < image.blocks_per_disk; ++n) {
-            if (image.at(d, n)) all.emplace_back(d, n);
-        }
-    }
-    for (u64 i = all.size(); i-- > 1;) std::swap(all[i], all[random.below(i + 1)]);
-    u64 repaired = 0;
-    for (u32 kind = 0; kind < 4 && problem.empty(); ++kind) {
-        // All blocks of one disk in use at once: one of each row.
-        for (u32 disk = 0; disk < disks && problem.empty(); ++disk) {
-            std::size_t const mark = pool.mark();
-            Image broken = image;
-            u64 hits = 0;
-            for (auto const& [d, n] : all) {
-                if (d != disk) continue;
-                u8* b = pool.take();
-                std::memcpy(b, image.at(d, n), block_bytes);
-                if (kind == 0)
-                    b[random.below(block_bytes)] ^= static_cast<u8>(1u << random.below(8));
-                if (kind == 1) std::memset(b, 0, block_bytes);
-                if (kind == 2) {
-                    auto const [d2, n2] = all[random.below(all.size())];
-                    std::memcpy(b, image.at(d2, n2), block_bytes);
-                }
-                if (kind == 3) {
-                    u8 const* old = previous.at(d, n);
-                    if (old)
-                        std::memcpy(b, old, block_bytes);
-                    else
-                        std::memset(b, 0, block_bytes);
-                }
-                broken.at(d, n) = b;
-                ++hits;
-            }
-            Image scrubbed = broken;
-            {
-                Machine m(broken, pool, memory);
-                if (!m.mount() || m.store().health() != Health::Mounted) {
-                    problem = "mount of a corrupt store refused";
-                    break;
-                }
-                Client c(m);
-                problem = whole(c, want, steps, "reading a corrupt store");
-                if (problem.empty() && m.store().damage_count())
-                    problem = "damage within redundancy";
-            }
-            if (problem.empty()) {
-                Machine m(scrubbed, pool, memory);
-                if (!m.mount()) problem = "mount before scrub";
-                if (problem.empty() && !m.scrub()) problem = "scrub hangs";
-                m.sync();
-                if (m.store().damage_count()) problem = "scrub finds damage beyond redundancy";
-                repaired += m.store().statistics().repaired;
-            }
-            if (problem.empty()) problem = check_image(scrubbed);
-            if (!problem.empty()) problem = "kind " + std::to_string(kind) + ": " + problem;
-            cases += hits;
-            pool.back_to(mark);
-        }
+    if (o.count != 1) {
+        problem = corrupt_blocks(pool, memory, random, o.length > 2, &cases, &text);
     }
     if (problem.empty()) problem = damage_beside_the_log(pool, memory, random, &cases);
-    return finish("row 4, corrupt blocks", cases, "corruptions", start, problem,
-                  std::to_string(all.size()) + " blocks of " +
-                      std::to_string(all.size() * 4 / 1024) + " MiB in use, " +
-                      std::to_string(repaired) + " repairs, ");
+    return finish("row 4, corrupt blocks", cases, "corruptions", start, problem, text);
 }
 
 RowResult row_no_space(RowOptions const& o) {
