@@ -265,9 +265,11 @@ Task Store::clean_once() {
     if (!mutated(Mutant::CleanBuried)) co_await until_checkpoint();
 }
 
-/// A checkpoint after which nothing freed is still pending.
+/// A checkpoint of the state as it is, after which nothing freed is still pending.
 Task Store::until_checkpoint() {
-    u64 const wanted = statistics_.checkpoints + 1;
+    // One that is being written may have taken the roots before.
+    bool const late = roots_taken_ && !mutated(Mutant::CheckpointOfBefore);
+    u64 const wanted = statistics_.checkpoints + (late ? 2 : 1);
     while (statistics_.checkpoints < wanted || pending_free_count_ > 0) {
         if (health_ == Health::ReadOnly || unmount_wanted_) co_return;
         want_checkpoint();

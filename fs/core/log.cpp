@@ -525,6 +525,7 @@ Task Store::take_checkpoint(bool clean) {
     Checkpoint& c = *checkpoint_;
     c.group = group_;
     std::memcpy(c.root, root_, sizeof root_);
+    roots_taken_ = true;
     c.pnode_count = pnode_count_;
     c.free_pnode = free_pnode_;
     c.units = units_;
@@ -554,6 +555,7 @@ Task Store::take_checkpoint(bool clean) {
     segments_since_checkpoint_ = 0;
     last_checkpoint_ = now_;
     ++statistics_.checkpoints;
+    roots_taken_ = false;
     wake();
 }
 

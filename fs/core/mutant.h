@@ -169,6 +169,7 @@ enum class Mutant : u16 {
     BuriedUnsaid,
     CleanFreed,
     CleanBuried,
+    CheckpointOfBefore,
     FreedAtOnce,
     CarriedShort,
     ScoreLife,

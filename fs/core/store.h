@@ -833,6 +833,7 @@ private:
     u64 group_ = 0;
     u64 serializing_group_ = 0;
     bool serializing_checkpoint_ = false;
+    bool roots_taken_ = false;  // by a checkpoint that is being written
     u64 durable_group_ = 0;
     bool changes_blocked_ = false;
     u64 generation_ = 0;  // that shared disks are reserved with

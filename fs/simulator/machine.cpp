@@ -96,6 +96,13 @@ void Machine::pump() {
     if (checks) store_->check_invariants();
 }
 
+void Machine::some(u64 commands) {
+    jukebox.set_now(now);
+    store_->run();
+    for (u64 i = 0; i < commands && step(); ++i) {
+    }
+}
+
 bool Machine::mount() {
     store_->mount(now, 1'000'000'000);
     pump();

@@ -55,6 +55,8 @@ public:
     /// Runs one request to its end. False: it never ends (the store is stuck).
     bool call(Request& r);
     void pump();
+    /// Executes so many commands of the disks, as far as there are any.
+    void some(u64 commands);
     bool unmount();
     bool sync();
     bool wait(bool (Store::*busy)() const);

@@ -29,6 +29,7 @@
 
 #include "fs/simulator/mutant_table.h"
 #include "fs/simulator/rows.h"
+#include "fs/simulator/tests_as_rows.h"
 #include "libnemesis/base/assert.h"
 
 namespace nemesis::fs {
@@ -40,9 +41,9 @@ MutantSwitch mutant_switch;
 namespace nemesis::fs::simulator {
 namespace {
 
-/// When a run is made: always; always, for mutants of agents and servers, and never for others;
-/// unless it is to be quick; only when it is to be deep.
-enum class When : u8 { Quick, Agents, All, Deep };
+/// When a run is made: always; always, for mutants of agents and servers, and never for others; of
+/// the core, and never for others; unless it is to be quick; only when it is to be deep.
+enum class When : u8 { Quick, Agents, Core, All, Deep };
 
 /// A short form of a row. `seconds` of processor time are what it takes at most without a mutant.
 struct Run {
@@ -54,18 +55,35 @@ struct Run {
 };
 
 constexpr Run runs[] = {
-    {13, 1, 20000, 2, When::Quick}, {2, 1, 2000, 3, When::Quick}, {3, 1, 4, 2, When::Quick},
-    {10, 1, 1, 2, When::Quick},     {9, 1, 100, 2, When::Quick},  {5, 1, 20, 3, When::Quick},
-    {4, 2, 1, 2, When::Quick},      {16, 1, 0, 3, When::Quick},   {8, 1, 0, 4, When::Quick},
-    {1, 1, 1, 12, When::Quick},     {3, 2, 20, 6, When::Quick},   {5, 2, 200, 15, When::Agents},
-    {13, 2, 200000, 10, When::All}, {9, 2, 1000, 6, When::All},   {10, 2, 6, 10, When::All},
-    {4, 1, 0, 20, When::All},       {2, 2, 20000, 20, When::All}, {6, 1, 0, 30, When::Deep},
-    {7, 1, 120, 40, When::Deep},    {3, 3, 100, 20, When::Deep},  {5, 3, 1000, 60, When::Deep},
+    {13, 1, 20000, 2, When::Quick},
+    {2, 1, 2000, 3, When::Quick},
+    {3, 1, 4, 2, When::Quick},
+    {10, 1, 1, 2, When::Quick},
+    {9, 1, 100, 2, When::Quick},
+    {5, 1, 20, 3, When::Quick},
+    {4, 2, 1, 2, When::Quick},
+    {16, 1, 0, 3, When::Quick},
+    {8, 1, 0, 4, When::Quick},
+    {1, 1, 1, 12, When::Quick},
+    {3, 2, 20, 6, When::Quick},
+    {5, 2, 200, 15, When::Agents},
+    {13, 3, 200000, 10, When::All},
+    {9, 2, 1000, 6, When::All},
+    {10, 2, 6, 10, When::All},
+    {4, 1, 0, 20, When::All},
+    {2, 2, 20000, 20, When::All},
+    {6, 1, 0, 30, When::Deep},
+    {7, 1, 120, 40, When::Deep},
+    {3, 3, 100, 20, When::Deep},
+    {5, 3, 1000, 60, When::Deep},
     {1, 4, 30000, 40, When::Deep},
+    {row_of_core_tests, 1, 0, 12, When::Core},
+    {row_of_agents_tests, 1, 0, 8, When::Agents},
 };
 
-/// From here on mutants are in what agents and servers do, which row 5 alone has.
+/// From here on mutants are in what agents and servers do, which few rows have.
 constexpr Mutant first_of_agents = Mutant::MessageSum;
+bool of_their_rows(Run const& run) { return run.row == 5 || run.row == row_of_agents_tests; }
 constexpr std::size_t run_count = sizeof runs / sizeof runs[0];
 
 enum class End : u8 { Passed, Violation, Assertion, Crash, Endless };
@@ -129,7 +147,8 @@ std::string line_after(std::string const& text, char const* word) {
     RowOptions options;
     options.seed = run.seed + 1000 * seeds;
     options.count = run.count;
-    RowResult const r = run_row(run.row, options);
+    bool const tests = run.row == row_of_core_tests || run.row == row_of_agents_tests;
+    RowResult const r = tests ? run_tests_as_row(run.row) : run_row(run.row, options);
     tell(r.passed ? End::Passed : End::Violation, r.count,
          r.passed ? "" : line_after(r.text, "first violation: ").c_str());
     _exit(0);
@@ -231,16 +250,17 @@ std::vector<std::size_t> order_of(MutantFacts const& m, Arguments const& a) {
         When const when = runs[i].when;
         bool const all = !a.cheap && !(a.quick && m.survives);
         bool const wanted = when == When::Quick || (when == When::Agents && of_agents) ||
-                            (when == When::All && all) || (when == When::Deep && a.deep);
+                            (when == When::Core && !of_agents) || (when == When::All && all) ||
+                            (when == When::Deep && a.deep);
         bool const short_enough = !(a.quick && m.survives) || runs[i].seconds <= 3;
         bool const its = a.row == 0 || a.row == static_cast<u64>(runs[i].row);
-        if (!first && wanted && short_enough && its && (runs[i].row == 5 || !of_agents))
+        if (!first && wanted && short_enough && its && (!of_agents || of_their_rows(runs[i])))
             order.push_back(i);
     }
     return order;
 }
 
-std::string quoted(std::string const& s) {
+std::string json_text(std::string const& s) {
     std::string out = "\"";
     for (char c : s) {
         if (c == '"' || c == '\\') out += '\\';
@@ -431,19 +451,19 @@ private:
             if (!a_.json) continue;
             items += (items.empty() ? "" : ",\n") + std::string("{\"name\":\"") + j.facts->name +
                      "\",\"kind\":\"" + text_of(j.facts->kind) +
-                     "\",\"what\":" + quoted(j.facts->what) + ",\"site\":" + quoted(j.site) +
+                     "\",\"what\":" + json_text(j.facts->what) + ",\"site\":" + json_text(j.site) +
                      ",\"caught\":" + (j.caught ? "true" : "false");
             if (j.caught) {
                 Run const& r = runs[j.caught_by];
                 items += ",\"row\":" + std::to_string(r.row) +
                          ",\"seed\":" + std::to_string(r.seed + 1000 * j.seeds) +
                          ",\"count\":" + std::to_string(j.caught->count) +
-                         ",\"how\":" + quoted(j.caught->how);
+                         ",\"how\":" + json_text(j.caught->how);
             }
             items += ",\"runs\":" + std::to_string(j.run_total) +
-                     ",\"asked\":" + std::to_string(j.asked) + ",\"odd\":" + quoted(j.first_odd) +
-                     ",\"survives\":" +
-                     (j.facts->survives ? quoted(j.facts->survives) : std::string("null")) + "}";
+                     ",\"asked\":" + std::to_string(j.asked) +
+                     ",\"odd\":" + json_text(j.first_odd) + ",\"survives\":" +
+                     (j.facts->survives ? json_text(j.facts->survives) : std::string("null")) + "}";
         }
         bool const passed = wrong == 0 && unsound.empty();
         if (a_.json) {
@@ -452,7 +472,7 @@ private:
                 "\"unlisted\":%llu,\"seconds\":%.3f,\"unsound\":%s,\"mutants\":[%s]}\n",
                 static_cast<unsigned long long>(a_.seed), passed ? "true" : "false",
                 mutants_.size(), static_cast<unsigned long long>(caught),
-                static_cast<unsigned long long>(wrong), seconds, quoted(unsound).c_str(),
+                static_cast<unsigned long long>(wrong), seconds, json_text(unsound).c_str(),
                 items.c_str());
         } else {
             std::printf(

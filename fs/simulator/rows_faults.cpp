@@ -420,14 +420,18 @@ RowResult row_random_operations(RowOptions const& o) {
     u64 const wanted = o.count ? o.count : 1'000'000;
     u64 done = 0;
     std::string problem;
+    // Of the tight ones every segment is cleaned and used again many times.
+    bool tight = false;
     auto const path = [&] {
         std::string p(1, static_cast<char>('a' + random.below(6)));
+        if (tight) return p;
         while (random.chance(3)) p += std::string("/") + static_cast<char>('a' + random.below(6));
         return p;
     };
     while (done < wanted && problem.empty()) {
         std::size_t const mark = pool.mark();
-        Image image(blocks_for(64));
+        tight = random.chance(6);
+        Image image(blocks_for(tight ? tight_segments : 64));
         FormatOptions f;
         f.seed = random.next();
         if (random.chance(3)) f.hash_mask = 0x300;  // four keys for all names: collisions
@@ -443,8 +447,15 @@ RowResult row_random_operations(RowOptions const& o) {
             }
             Client c(m);
             problem = same(c, model.dump(), "after a mount");
+            // Scrub and cleaner then work beside the operations and each other.
+            bool const beside = random.chance(2);
             for (u64 i = 0; i < 800 && problem.empty(); ++i, ++done) {
                 Step s;
+                if (beside) {
+                    if (random.chance(60)) m.store().scrub();
+                    if (random.chance(60)) m.store().clean();
+                    m.some(random.below(6));
+                }
                 s.kind = static_cast<StepKind>(random.below(15));
                 if (random.chance(40)) s.kind = StepKind::Chmod;
                 if (random.chance(300)) s.kind = StepKind::Clean;
@@ -472,7 +483,9 @@ RowResult row_random_operations(RowOptions const& o) {
                         break;
                     case StepKind::Overwrite:
                         s.offset = random.below(random.chance(4) ? 400000 : 40000);
-                        s.length = random.below(random.chance(8) ? 100000 : 9000);
+                        s.length = random.below(tight              ? 1'000'000
+                                                : random.chance(8) ? 100000
+                                                                   : 9000);
                         break;
                     case StepKind::Truncate:
                         s.offset = random.below(random.chance(3) ? 500000 : 20000);
@@ -505,7 +518,7 @@ RowResult row_random_operations(RowOptions const& o) {
             if (problem.empty() && m.store().damage_count()) problem = "damage reported";
             bool const good = random.chance(2) ? m.unmount() : c.fsync() == Error::None;
             if (problem.empty() && !good) problem = "the end of a mount";
-            if (problem.empty() && random.chance(4)) problem = check_image(image);
+            if (problem.empty() && random.chance(tight ? 2 : 4)) problem = check_image(image);
         }
         pool.back_to(mark);
     }
