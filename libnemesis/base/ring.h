@@ -79,6 +79,15 @@ struct RingTransfer {
     RingSend send = RingSend::Nothing;
 };
 
+/// Slots that follow each other: in memory up to the ring's end, and the rest from its beginning.
+template <typename Byte>
+struct RingRows {
+    Byte* first = nullptr;
+    std::uint64_t count = 0;  ///< of the first row, 0 only if there is none at all
+    Byte* begin = nullptr;
+    std::uint64_t rest = 0;  ///< of the second
+};
+
 /// The agreed shape of a ring, part of the binding, never read from shared memory.
 struct RingGeometry {
     std::uint64_t slots = 0;        ///< a power of two
@@ -182,6 +191,16 @@ public:
     /// As move_unasked, of one slot that is known without a look to be usable.
     void move_one_unlooked() {
         ++position_;
+        memory_.store(&mine_->position, position_);
+    }
+
+    /// What is known of usable slots is forgotten: none, until a look.
+    void forget_credit() { limit_ = position_; }
+
+    /// As move_unasked, of slots that were known to be usable before that was forgotten.
+    void move_forgotten(std::uint64_t count) {
+        position_ += count;
+        limit_ = position_;
         memory_.store(&mine_->position, position_);
     }
 
@@ -316,8 +335,23 @@ public:
         return end_.credit();
     }
 
+    /// Takes all free slots, by a look of now: for who writes many before any is published. Until
+    /// publish_taken nothing is known to be free. errors: PeerCounter
+    [[nodiscard]] Result<RingRows<std::byte>, RingError> take_rows() {
+        TRY_VOID(end_.look_afresh());
+        std::uint64_t const free = end_.credit();
+        std::uint64_t const to_end = mask_ + 1 - (end_.position() & mask_);
+        std::uint64_t const row = free < to_end ? free : to_end;
+        end_.forget_credit();
+        return RingRows<std::byte>{slot_address(0), row, slots_, free - row};
+    }
+    /// As publish_unasked, of the first `count` that were taken; the others are free again, as a
+    /// look will find. requires: at most as many were taken since the last call of anything here
+    void publish_taken(std::uint64_t count) { end_.move_forgotten(count); }
+
     std::uint64_t position() const { return end_.position(); }
     std::uint64_t known_free() const { return end_.credit(); }
+    std::uint64_t slot_bytes() const { return slot_bytes_; }
 
 private:
     std::byte* slot_address(std::uint64_t ahead) {
@@ -385,6 +419,14 @@ public:
     /// Gives that one back, for who sends the source an event in any case.
     void release_the_one() { end_.move_over_seen_one(); }
 
+    /// As full_slots, by a look of now, whatever was known before. errors: PeerCounter
+    [[nodiscard]] Result<std::uint64_t, RingError> full_slots_now() {
+        TRY_VOID(end_.look_afresh());
+        return end_.credit();
+    }
+    /// Whether the source's counter is still what it was at the last look.
+    bool is_up_to_date() { return end_.peer_position() == end_.position() + end_.credit(); }
+
     /// Gives the oldest `count` slots back. requires: count <= what full_slots yielded
     RingSend release(std::uint64_t count = 1) { return end_.move(count); }
 
@@ -424,8 +466,17 @@ public:
         return end_.arm(wanted);
     }
 
+    /// The full slots known, but at most `most`.
+    RingRows<std::byte const> known_rows(std::uint64_t most) const {
+        std::uint64_t const full = end_.credit() < most ? end_.credit() : most;
+        std::uint64_t const to_end = mask_ + 1 - (end_.position() & mask_);
+        std::uint64_t const row = full < to_end ? full : to_end;
+        return {slot_address(0), row, slots_, full - row};
+    }
+
     std::uint64_t position() const { return end_.position(); }
     std::uint64_t known_full() const { return end_.credit(); }
+    std::uint64_t slot_bytes() const { return slot_bytes_; }
 
 private:
     std::byte const* slot_address(std::uint64_t ahead) const {

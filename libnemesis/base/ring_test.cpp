@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -160,6 +161,46 @@ TEST(Ring, CreditThatIsKnownSparesTheLook) {
     for (int i = 0; i < 4; i++) ring.source->publish();
     EXPECT_EQ(ring.source->known_free(), 0u);
     EXPECT_EQ(ring.source->free_slots().error(), RingError::PeerCounter);
+}
+
+TEST(Ring, RowsGoRoundTheEnd) {
+    Pair ring;
+    std::uint64_t sent = 0, received = 0;
+    for (std::uint64_t round = 0; round < 40; ++round) {
+        auto const free = ring.source->take_rows();
+        ASSERT_TRUE(free.has_value());
+        ASSERT_EQ(free->count + free->rest, 4 - (sent - received));
+        EXPECT_EQ(ring.source->known_free(), 0u);
+        std::uint64_t const wanted = 1 + round % 4;
+        std::uint64_t written = 0;
+        for (; written < wanted && written < free->count + free->rest; ++written) {
+            auto* const slot = written < free->count ? free->first + written * 8
+                                                     : free->begin + (written - free->count) * 8;
+            std::uint64_t const value = sent + written;
+            std::memcpy(slot, &value, 8);
+        }
+        EXPECT_EQ(*ring.sink->full_slots_now(), sent - received) << "published too early";
+        EXPECT_TRUE(ring.sink->is_up_to_date());
+        ring.source->publish_taken(written);
+        EXPECT_EQ(ring.sink->is_up_to_date(), written == 0);
+        sent += written;
+        ASSERT_EQ(*ring.sink->full_slots_now(), sent - received);
+        auto const full = ring.sink->known_rows(3);
+        ASSERT_EQ(full.count + full.rest, std::min<std::uint64_t>(3, sent - received));
+        for (std::uint64_t i = 0; i < full.count + full.rest; ++i) {
+            auto* const slot =
+                i < full.count ? full.first + i * 8 : full.begin + (i - full.count) * 8;
+            std::uint64_t value = 0;
+            std::memcpy(&value, slot, 8);
+            EXPECT_EQ(value, received + i);
+        }
+        ring.sink->release_unasked(full.count + full.rest);
+        received += full.count + full.rest;
+    }
+    EXPECT_GT(received, 60u);
+    // Nothing is taken on the word of an impossible counter.
+    ring.sink_memory.position = received + 5;
+    EXPECT_EQ(ring.source->take_rows().error(), RingError::PeerCounter);
 }
 
 TEST(Ring, WhatDoesNotFitIsRefused) {
