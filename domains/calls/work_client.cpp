@@ -6,6 +6,7 @@
 
 #include "domains/calls/work.if.h"
 #include "libnemesis/channel.h"
+#include "libnemesis/invocation/call_batch.h"
 #include "libnemesis/invocation/call_client.h"
 
 namespace {
@@ -42,7 +43,12 @@ void need(bool right) {
         need(!begun && begun.error() == Failure::Unreachable);
         need(!too_long && too_long.error() == Failure::Unreachable);
         need(end->release(1, 1));  // there is nobody whom it would have to be told
-        end->flush();
+        {
+            CallBatch batch(*end);
+            auto const announced = batch.begin(0);
+            need(!announced && announced.error() == Failure::Unreachable);
+            batch.send(true);
+        }
         need(state().rw->activations_on == 1);
     }
     for (auto const byte : ring) need(byte == std::byte{0xa5});

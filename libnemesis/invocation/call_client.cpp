@@ -3,6 +3,8 @@
 
 #include <new>
 
+#include "libnemesis/invocation/call_batch.h"
+
 namespace nemesis::invocation {
 
 Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const& shape) {
@@ -46,13 +48,16 @@ Result<void, Failure> CallClient::open(BindingEnd const& end, BindingShape const
 void CallClient::close() {
     if (!open_) return;
     (void)attach(endpoint_, Closure{});
+    auto const was_on = state().rw->activations_on;
     enter_critical();
     open_ = false;
+    if (batch_ != nullptr) batch_->drop();
+    batch_ = nullptr;
     new (&requests_) RingSource<>(no_requests());
     granted_.reset({});
     ++life_;
     peer_died();
-    leave_critical();
+    leave(was_on);
 }
 
 void CallClient::on_event(void* self, std::uint32_t, std::uint64_t) {
@@ -117,6 +122,7 @@ void CallClient::forget_call(std::uint32_t index) {
 }
 
 Failure CallClient::make_ready(std::uint32_t body_max, std::uint64_t was_on) {
+    if (batch_ != nullptr) batch_->settle();
     auto const look = [&] {
         if (!open_) return Failure::Unreachable;
         if (dead_) return Failure::PeerDead;
@@ -284,9 +290,11 @@ std::byte const* CallClient::wait(std::uint32_t index, std::uint64_t id, Instant
 }
 
 bool CallClient::cancel(Thread const& caller) {
+    auto const was_on = state().rw->activations_on;
     enter_critical();
     auto* call = waiting_;
     while (call != nullptr && (call->caller != &caller || call->cancelled)) call = call->next;
+    if (batch_ != nullptr) batch_->settle();
     if (call != nullptr) {
         call->cancelled = true;
         waiters_.wake_all();
@@ -297,7 +305,7 @@ bool CallClient::cancel(Thread const& caller) {
             (void)sys::send(endpoint_);
         }
     }
-    leave_critical();
+    leave(was_on);
     return call != nullptr;
 }
 
@@ -330,17 +338,14 @@ void CallClient::give_granted(std::span<std::byte> piece, std::uint32_t life) {
     leave(was_on);
 }
 
-void CallClient::flush(bool donate) {
-    held_ = false;
-    if (!open_ || dead_) return;
-    enter_critical();
+void CallClient::tell(bool donate) {
     auto const sent = donate ? sys::request(endpoint_, INT64_MAX) : sys::send(endpoint_);
-    if (sent > 0 && sent != told_) keep_told(sent);
+    if (sent == told_) return;
+    if (sent > 0) keep_told(sent);
     if (sent == static_cast<std::int64_t>(abi::Error::Pending))
         (void)sys::send(endpoint_);
     else if (sent < 0)
         peer_died();
-    leave_critical();
 }
 
 bool CallClient::release(std::uint32_t object, std::uint32_t references) {

@@ -8,6 +8,8 @@
 // When the server does not answer within the donation (it waits for something itself, or the budget
 // is spent), the calling thread blocks until the reply, its time-out, or the server's death.
 //
+// Many announcements at once: call_batch.h.
+//
 // The server may write anything into its stretch: a reply is taken only for a call that waits,
 // once; its header is read once; its body is decoded by the checked reader. Called by threads, not
 // by closures. Source: PEG94 "Events", "Naming and Invocation".
@@ -24,6 +26,7 @@
 
 namespace nemesis::invocation {
 
+class CallBatch;
 class CallClient;
 
 /// A piece of a binding's granted area, for arguments of calls over it; given back at its end, but
@@ -180,17 +183,13 @@ public:
     [[gnu::always_inline]] inline Result<void, Failure> announce(Outgoing const& outgoing,
                                                                  CallTarget target,
                                                                  std::uint32_t bytes) override {
-        seal(outgoing.body.data(), 0, target, CallKind::Announcement, Instant::never(), bytes);
+        seal_announcement(outgoing.body.data(), target, bytes);
         requests_.publish_unasked();
-        if (!held_ && sys::send(endpoint_) < 0) [[unlikely]]
+        if (sys::send(endpoint_) < 0) [[unlikely]]
             peer_died();
         leave(outgoing.token);
         return {};
     }
-    /// Announcements from now on wait for flush(), so that one event is for many.
-    void hold() { held_ = true; }
-    /// Sends what was held back. `donate`: the server works on it on the caller's time.
-    void flush(bool donate = false);
     /// Gives references to an imported object back. False: the ring is full; later.
     bool release(std::uint32_t object, std::uint32_t references);
 
@@ -205,6 +204,7 @@ public:
     std::uint32_t granted_taken() const { return granted_.taken(); }
 
 private:
+    friend class CallBatch;
     friend class GrantedBuffer;
     static void on_event(void* self, std::uint32_t endpoint, std::uint64_t count);
     void give_granted(std::span<std::byte> piece, std::uint32_t life);
@@ -230,12 +230,17 @@ private:
                                             CallKind kind, Instant until, std::uint64_t bytes,
                                             std::uint64_t references = 0) {
         // The header as four words (RequestHeader).
-        std::uint64_t const words[] = {id,
-                                       target.object | std::uint64_t{target.operation} << 32 |
-                                           static_cast<std::uint64_t>(kind) << 48,
+        std::uint64_t const words[] = {id, what_word(target.object, target.operation, kind),
                                        static_cast<std::uint64_t>(until.ns()),
                                        bytes | references << 32};
         __builtin_memcpy(body - sizeof(RequestHeader), words, sizeof(words));
+    }
+    [[gnu::always_inline]] static void seal_announcement(std::byte* body, CallTarget target,
+                                                         std::uint64_t bytes) {
+        if (bytes > brief_bytes_max || bytes % 8 != 0) [[unlikely]]
+            return seal(body, 0, target, CallKind::Announcement, Instant::never(), bytes);
+        auto const word = brief_word(target.object, target.operation, bytes);
+        __builtin_memcpy(body - sizeof(RequestHeader) + what_at, &word, sizeof(word));
     }
     /// requires: activations off
     [[gnu::always_inline]] static void leave(std::uint64_t was_on) {
@@ -273,6 +278,8 @@ private:
     std::byte const* lost(std::uint32_t index, std::uint64_t was_on);
     std::byte const* failed(Failure why, std::uint64_t was_on);
     std::optional<std::uint32_t> find_reply(std::uint64_t id);
+    /// The server gets an event for announcements. `donate`: it serves them on this domain's time.
+    void tell(bool donate);
     [[gnu::noinline]] void peer_died();
     [[gnu::noinline]] void not_there();
     void forget_call(std::uint32_t index);
@@ -304,10 +311,10 @@ private:
     Failure why_ = Failure::None;
     bool donates_ = true;
     bool is_called_back_ = false;
-    bool held_ = false;
     bool dead_ = false;
     bool open_ = false;
-    bool is_quick_ = false;  ///< no call in flight, donating, alive
+    bool is_quick_ = false;       ///< no call in flight, donating, alive
+    CallBatch* batch_ = nullptr;  ///< the one that has taken free slots
     GrantedPool granted_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include "libnemesis/invocation/announced.h"
 #include "libnemesis/marshal/message.h"
 
 namespace nemesis::invocation {
@@ -192,26 +193,22 @@ bool CallServer::serve_calls() {
 }
 
 bool CallServer::serve_announced() {
-    for (std::uint32_t announcements = 0;;) {
-        auto const* const slot = requests_.next();
-        if (slot != nullptr &&
-            marshal::load_once<std::uint16_t>(slot + 14) ==
-                static_cast<std::uint16_t>(CallKind::Announcement) &&
-            announcements < announcements_max) {
-            // Several at one event: there is nobody to be answered.
-            ++announcements;
-            auto const what = marshal::load_once<std::uint64_t>(slot + 8);
-            auto const bytes = marshal::load_once<std::uint64_t>(slot + 24);
-            auto const object = static_cast<std::uint32_t>(what);
-            auto const* const target = object == 0 ? &handles_->root() : handles_->find(object);
-            if (target != nullptr && bytes <= request_bytes_)
-                (void)dispatch(*target, static_cast<std::uint16_t>(what >> 32),
-                               {slot + sizeof(RequestHeader), bytes}, {});
-            requests_.release_unasked();
-            continue;
+    for (std::uint64_t announcements = 0;;) {
+        auto const full = requests_.full_slots_now();
+        if (full && *full != 0) {
+            auto const what = marshal::load_once<std::uint64_t>(requests_.oldest() + what_at);
+            if (kind_of(what) == CallKind::Announcement && announcements < announcements_max) {
+                // Several at one event: there is nobody to be answered.
+                auto const served = serve_run(what, announcements_max - announcements);
+                announcements += served;
+                requests_.release_unasked(served);
+                if (requests_.known_full() != 0 || !requests_.is_up_to_date()) continue;
+            } else {
+                if (announcements != 0 && announcements < announcements_max) return true;
+                break;
+            }
         }
-        if (slot != nullptr && announcements != 0 && announcements < announcements_max) return true;
-        if (slot != nullptr || announcements == 0) break;
+        if (announcements == 0) break;
         if (!is_on_donated_time() || !backlog_->empty()) return false;
         // Who pays for this gets the processor back without a decision of the scheduler.
         announcements = 0;
@@ -222,6 +219,34 @@ bool CallServer::serve_announced() {
     }
     (void)serve_one(false);
     return false;
+}
+
+/// The oldest request, which is an announcement as the word `what` of its header says, and of those
+/// behind it, at most `most` altogether, perhaps some: how many.
+inline std::uint64_t CallServer::serve_run(std::uint64_t what, std::uint64_t most) {
+    auto const object = static_cast<std::uint32_t>(what);
+    auto const operation = static_cast<std::uint16_t>(what >> 32);
+    auto const* const target = object == 0 ? &handles_->root() : handles_->find(object);
+    if (target == nullptr) [[unlikely]]
+        return 1;
+    auto const& info = *target->info;
+    if (is_brief(what) && brief_bytes(what) <= request_bytes_ && operation < info.announced.size())
+        [[likely]] {
+        if (auto const run = info.announced.data()[operation]; run != nullptr) [[likely]]
+            return run(target->object, requests_, what, most);
+    }
+    return serve_announcement(*target, what);
+}
+
+/// The oldest request, alone.
+std::uint64_t CallServer::serve_announcement(Export const& target, std::uint64_t what) {
+    auto const* const slot = requests_.oldest();
+    auto const bytes =
+        is_brief(what) ? brief_bytes(what) : marshal::load_once<std::uint64_t>(slot + length_at);
+    if (bytes <= request_bytes_)
+        (void)dispatch(target, static_cast<std::uint16_t>(what >> 32),
+                       {slot + sizeof(RequestHeader), bytes}, {});
+    return 1;
 }
 
 /// An event without a request: a wait that was over, or the client's death.
@@ -284,13 +309,17 @@ bool CallServer::serve_one(bool may_enable) {
             return announcements != 0;
         }
         auto const slot = requests_.slot();
-        // Two words decide; each is read once.
-        auto const id = marshal::load_once<std::uint64_t>(slot.data());
-        auto const what = marshal::load_once<std::uint64_t>(slot.data() + 8);
-        auto const length = marshal::load_once<std::uint64_t>(slot.data() + 24);
+        // One word decides, or three; each is read once.
+        auto const what = marshal::load_once<std::uint64_t>(slot.data() + what_at);
+        bool const brief = is_brief(what) && kind_of(what) == CallKind::Announcement;
+        auto const id = brief ? 0 : marshal::load_once<std::uint64_t>(slot.data());
+        auto const length =
+            brief ? brief_bytes(what) : marshal::load_once<std::uint64_t>(slot.data() + length_at);
         auto const object = static_cast<std::uint32_t>(what);
         auto const operation = static_cast<std::uint16_t>(what >> 32);
-        auto const kind = static_cast<std::uint16_t>(what >> 48);
+        // A length in the word makes of every other kind one that there is not.
+        auto const kind = brief ? static_cast<std::uint16_t>(CallKind::Announcement)
+                                : static_cast<std::uint16_t>(what >> 48);
         auto const bytes = static_cast<std::uint32_t>(length);
         if (kind > static_cast<std::uint16_t>(CallKind::Donated)) [[unlikely]] {
             unusual(
@@ -328,7 +357,8 @@ bool CallServer::serve_one(bool may_enable) {
                 // Others may run meanwhile, but no second call of this client.
                 busy_ = true;
                 handles_->set_until(
-                    Instant::ns(marshal::load_once<std::int64_t>(slot.data() + 16)));
+                    brief ? Instant::never()
+                          : Instant::ns(marshal::load_once<std::int64_t>(slot.data() + 16)));
                 Backlog::Serving here{state().current, this, id, backlog_->serving_};
                 backlog_->serving_ = &here;
                 leave_critical();

@@ -105,6 +105,8 @@ private:
     /// What serve_calls leaves: announcements, as many as have come; if there are none, one of
     /// whatever it is. True: behind the announcements comes a call.
     [[gnu::noinline]] bool serve_announced();
+    [[gnu::always_inline]] std::uint64_t serve_run(std::uint64_t what, std::uint64_t most);
+    [[gnu::noinline]] std::uint64_t serve_announcement(Export const& target, std::uint64_t what);
     /// Whether this domain runs on the time of a caller who waits.
     static bool is_on_donated_time() {
         return dib().time_kind == static_cast<std::uint32_t>(abi::TimeKind::Donated);

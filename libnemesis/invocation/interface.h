@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "libnemesis/base/result.h"
+#include "libnemesis/base/ring.h"
 #include "libnemesis/base/units.h"
 #include "libnemesis/invocation/failure.h"
 
@@ -45,6 +46,12 @@ constexpr Served served(Failure f) { return {static_cast<std::uint16_t>(f), 0}; 
 using Dispatch = Served (*)(void* object, std::uint16_t operation, std::span<std::byte const> body,
                             std::span<std::byte> reply, HandleTable* handles);
 
+/// Generated: serves the oldest of `requests`, a brief announcement whose header's word is `what`,
+/// and those behind it that begin alike, at most `most` altogether; returns how many, at least 1
+/// (announced.h). requires: a slot is full and has room for such a body; nothing is given back
+using Announced = std::uint64_t (*)(void* object, RingSink<> const& requests, std::uint64_t what,
+                                    std::uint64_t most);
+
 /// An interface as data. One constant for each, made by the stub compiler.
 struct InterfaceInfo {
     std::string_view name;  ///< with its namespace: "clock.Clock"
@@ -58,6 +65,9 @@ struct InterfaceInfo {
     /// By number, what `dispatch` goes to for that operation: who serves many calls goes there at
     /// once. Empty where it is not known.
     std::span<Dispatch const> entries = {};
+    /// By number, what serves announcements of it that lie together; null: nothing does. May be
+    /// shorter than there are operations.
+    std::span<Announced const> announced = {};
     /// Makes a proxy in `place` (room for proxy_bytes); yields the interface's pointer.
     void* (*make_proxy)(void* place, Transport& transport, std::uint32_t object) = nullptr;
     std::uint32_t proxy_bytes = 0;

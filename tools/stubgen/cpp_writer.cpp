@@ -248,7 +248,10 @@ public:
         line("#include <span>\n#include <string_view>\n");
         for (std::string const& used : file_.uses) line("#include \"{}.h\"", used);
         line("#include \"libnemesis/base/result.h\"");
-        if (grants()) line("#include \"libnemesis/invocation/granted.h\"");
+        if (any_operation([](Operation const& o) { return is_run(o); }))
+            line("#include \"libnemesis/invocation/announced.h\"");
+        if (any_operation([](Operation const& o) { return granted_max_of(o.in) != 0; }))
+            line("#include \"libnemesis/invocation/granted.h\"");
         line("#include \"libnemesis/invocation/handles.h\"");
         line("#include \"libnemesis/invocation/interface.h\"");
         line("#include \"libnemesis/invocation/maillon.h\"");
@@ -287,12 +290,16 @@ private:
     void line(std::string_view shape, Values const&... values) {
         out_ += form(shape, values...) + "\n";
     }
-    bool grants() const {
-        return std::ranges::any_of(file_.declarations, [](auto const& d) {
-            return std::ranges::any_of(
-                d->operations, [](Operation const& o) { return granted_max_of(o.in) != 0; });
+    /// Whether `is` holds for an operation of an interface of this file, its base's too.
+    bool any_operation(bool (*is)(Operation const&)) const {
+        return std::ranges::any_of(file_.declarations, [is](auto const& d) {
+            return d->kind == DeclarationKind::Interface &&
+                   std::ranges::any_of(all_operations(*d),
+                                       [is](auto const& o) { return is(*o.operation); });
         });
     }
+    /// Whether announcements of it that lie together are served together.
+    static bool is_run(Operation const& o) { return o.announcement && !has_handles(o.in); }
     void open() { line("namespace {} {{", space_of(file_.space)); }
     void close() { line("}}  // namespace {}\n", space_of(file_.space)); }
 
@@ -570,28 +577,62 @@ private:
         line("    }}\n#endif\n}}\n");
     }
 
+    /// What serves announcements that lie together (libnemesis/invocation/announced.h).
+    void run_server(Declaration const& d, Operation const& o) {
+        auto const fixed = (places_of(o.in).end + 7) / 8 * 8;
+        bool const exact = places_of(o.in).whole.tail_max == 0;
+        line("[[gnu::noinline]] inline std::uint64_t serve_{}_{}_run(", snake(d.name), o.name);
+        line(
+            "        void* object_, ::nemesis::RingSink<> const& requests_, std::uint64_t what_, "
+            "std::uint64_t most_) {{");
+        line("    auto& self = *static_cast<{}*>(object_);", d.name);
+        line("    return ::nemesis::invocation::serve_run<{}, {}>(", exact, fixed);
+        line(
+            "        requests_, what_, most_, [&]([[maybe_unused]] std::span<std::byte const> "
+            "body_) {{");
+        line("#if defined(__cpp_exceptions)\n    try {{\n#endif");
+        auto const call = arguments(o, "body_");
+        line("    if (!({})) [[unlikely]]\n        return;", call.sound);
+        line("    (void)self.{}({});", o.name, call.values);
+        line("#if defined(__cpp_exceptions)\n    }} catch (...) {{\n    }}\n#endif");
+        line("    }});\n}}\n");
+    }
+
+    /// Declares a dispatcher's arguments and the reader over `body`.
+    struct Arguments {
+        std::string sound;   ///< the condition that decodes them all
+        std::string values;  ///< as the operation takes them
+    };
+    Arguments arguments(Operation const& o, std::string_view body) {
+        line("    ::nemesis::marshal::Reader r_({});", body);
+        Arguments all;
+        for (Field const& f : o.in) {
+            line("    {} {}{{}};", is_in_place(*f.type) ? in_type(*f.type) : value_type(*f.type),
+                 f.name);
+            if (!all.values.empty()) all.values += ", ";
+            all.values += f.name;
+            if (f.type->kind == Kind::String) all.values += ".view()";
+            if (f.type->kind == Kind::Sequence && !is_in_place(*f.type)) all.values += ".span()";
+        }
+        auto const get = decoding(o.in, "", "");
+        all.sound = form("r_.begin({}{}){}{} && r_.at_end()", places_of(o.in).end, whole(o.in),
+                         get.empty() ? "" : " && ", get);
+        return all;
+    }
+
     /// A body without anything of variable size is checked by one comparison.
     static char const* whole(std::vector<Field> const& fields) {
         return places_of(fields).whole.tail_max == 0 ? ", true" : "";
     }
 
     void dispatch_body(Declaration const& d, Operation const& o, std::size_t number) {
-        auto const places = places_of(o.in);
         if (granted_max_of(o.in) != 0)
             line("    ::nemesis::invocation::GrantedCall const granted_(handles_);");
-        line("    ::nemesis::marshal::Reader r_(body_, handles_);");
-        std::string call;
-        for (Field const& f : o.in) {
-            line("    {} {}{{}};", is_in_place(*f.type) ? in_type(*f.type) : value_type(*f.type),
-                 f.name);
-            if (!call.empty()) call += ", ";
-            call += f.name;
-            if (f.type->kind == Kind::String) call += ".view()";
-            if (f.type->kind == Kind::Sequence && !is_in_place(*f.type)) call += ".span()";
-        }
-        auto const get = decoding(o.in, "", "");
-        line("    if (!(r_.begin({}{}){}{} && r_.at_end())) [[unlikely]]", places.end, whole(o.in),
-             get.empty() ? "" : " && ", get);
+        auto const call = arguments(o, "body_, handles_");
+        // An announcement of an operation with results has no room for them.
+        auto const room = (places_of(o.out).end + 7) / 8 * 8;
+        line("    if ({}!({})) [[unlikely]]",
+             room != 0 ? form("reply_.size() < {} || ", room) : std::string(), call.sound);
         line(
             "        return {}::nemesis::invocation::served(::nemesis::invocation::Failure::"
             "BadMessage);",
@@ -601,10 +642,10 @@ private:
                        d.name, number)
                 : "");
         if (o.announcement) {
-            line("    (void)self.{}({});\n            return {{0, 0}};", o.name, call);
+            line("    (void)self.{}({});\n            return {{0, 0}};", o.name, call.values);
             return;
         }
-        line("    auto const result_ = self.{}({});", o.name, call);
+        line("    auto const result_ = self.{}({});", o.name, call.values);
         line(
             "    if (!result_) [[unlikely]] return {{static_cast<std::uint16_t>(result_.error()), "
             "0}};");
@@ -665,6 +706,8 @@ private:
         line("\nprivate:\n    Transport* transport_;\n    std::uint32_t object_;");
         line("    ::nemesis::Instant until_ = ::nemesis::Instant::never();\n}};\n");
         for (std::size_t i = 0; i < all.size(); ++i) operation_dispatcher(d, *all[i].operation, i);
+        for (auto const& one : all)
+            if (is_run(*one.operation)) run_server(d, *one.operation);
         line("/// Serves one call on an object. As invocation::Dispatch.");
         line(
             "inline ::nemesis::invocation::Served dispatch_{}(void* object_, std::uint16_t "
@@ -733,6 +776,18 @@ private:
             for (auto const& one : all) line("    &dispatch_{}_{},", lower, one.operation->name);
             line("}};");
         }
+        bool const runs =
+            std::ranges::any_of(all, [](auto const& o) { return is_run(*o.operation); });
+        if (runs) {
+            line("inline constinit ::nemesis::invocation::Announced const {}_runs[] = {{", lower);
+            for (auto const& one : all) {
+                if (is_run(*one.operation))
+                    line("    &serve_{}_{}_run,", lower, one.operation->name);
+                else
+                    line("    nullptr,");
+            }
+            line("}};");
+        }
         line("inline constinit ::nemesis::invocation::InterfaceInfo const {}::info = {{", d.name);
         line("    .name = \"{}\", .version = {},", d.qualified(), d.version);
         line("    .hash = {{0x{x}u, 0x{x}u}},", d.hash_low, d.hash_high);
@@ -740,8 +795,10 @@ private:
              reply);
         line("    .description = {}_description,", lower);
         line("    .base = {},", d.base ? "&" + cpp_name(*d.base) + "::info" : "nullptr");
-        line("    .dispatch = &dispatch_{0}, .entries = {1}, .make_proxy = &make_{0}_proxy,", lower,
+        line("    .dispatch = &dispatch_{0}, .entries = {1},", lower,
              all.empty() ? "{}" : lower + "_entries");
+        if (runs) line("    .announced = {}_runs,", lower);
+        line("    .make_proxy = &make_{}_proxy,", lower);
         line("    .proxy_bytes = sizeof({}Proxy<>), .failing = &failing_{},", d.name, lower);
         if (granted != 0) line("    .granted_max = {},", granted);
         line("}};");
