@@ -91,4 +91,30 @@ protected:
     ~NameServer() = default;
 };
 
+/// A server whose names are only resolved: nothing is listed or changed. context: as NameServer's
+class ReadOnlyNames : public NameServer {
+public:
+    Result<void, NameError> list(std::string_view, std::string_view, NameList& names,
+                                 Request const&) override {
+        names.count = 0;
+        names.more = false;
+        return {};
+    }
+    Result<void, NameError> bind(std::string_view, Handle, BindMode, Request const&) override {
+        return fail(NameError::ReadOnly);
+    }
+    Result<void, NameError> make_directory(std::string_view, Request const&) override {
+        return fail(NameError::ReadOnly);
+    }
+    Result<void, NameError> unbind(std::string_view, Request const&) override {
+        return fail(NameError::ReadOnly);
+    }
+
+protected:
+    ReadOnlyNames() = default;
+    ReadOnlyNames(ReadOnlyNames const&) = default;
+    ReadOnlyNames& operator=(ReadOnlyNames const&) = default;
+    ~ReadOnlyNames() = default;
+};
+
 }  // namespace nemesis::names

@@ -98,7 +98,7 @@ void resolve_local() {
 using name_service::NamesProxy;
 
 /// The server over its binding, as name_service::SystemNames asks the one that it has found.
-class CalledNames final : public names::NameServer {
+class CalledNames final : public names::ReadOnlyNames {
 public:
     explicit CalledNames(invocation::CallClient& client) : proxy_(client) {}
     Result<Handle, names::NameError> resolve(std::string_view path,
@@ -111,21 +111,6 @@ public:
                             ? static_cast<names::NameError>(found->failed)
                             : names::NameError::BadAnswer);
         return Handle{found->object.offer, found->object.interface_low};
-    }
-    Result<void, names::NameError> list(std::string_view, std::string_view, names::NameList&,
-                                        names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
-    }
-    Result<void, names::NameError> bind(std::string_view, Handle, names::BindMode,
-                                        names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
-    }
-    Result<void, names::NameError> make_directory(std::string_view,
-                                                  names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
-    }
-    Result<void, names::NameError> unbind(std::string_view, names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
     }
 
 private:

@@ -22,33 +22,8 @@ namespace nemesis::node {
 /// See the head of this file.
 enum Kind : std::uint64_t { kObject = 1, kOffer = 2 };
 
-/// A server of names that are only resolved: nothing is listed or bound.
-class ReadOnlyNames : public names::NameServer {
-public:
-    Result<void, names::NameError> list(std::string_view, std::string_view, names::NameList& names,
-                                        names::Request const&) override {
-        names.count = 0;
-        names.more = false;
-        return {};
-    }
-    Result<void, names::NameError> bind(std::string_view, names::Handle, names::BindMode,
-                                        names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
-    }
-    Result<void, names::NameError> make_directory(std::string_view,
-                                                  names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
-    }
-    Result<void, names::NameError> unbind(std::string_view, names::Request const&) override {
-        return fail(names::NameError::ReadOnly);
-    }
-
-protected:
-    ~ReadOnlyNames() = default;
-};
-
 /// The offers of this machine's binder.
-class BinderNames final : public ReadOnlyNames {
+class BinderNames final : public names::ReadOnlyNames {
 public:
     explicit BinderNames(binder::Session& session) : session_(&session) {}
     Result<names::Handle, names::NameError> resolve(std::string_view path,
@@ -65,7 +40,7 @@ private:
 };
 
 /// The services of another node.
-class NodeNames final : public ReadOnlyNames {
+class NodeNames final : public names::ReadOnlyNames {
 public:
     /// owner: the text of `node` outlives it
     NodeNames(binder::Session& session, std::string_view node) : session_(&session), node_(node) {}
