@@ -4,6 +4,7 @@
 // each in an allocation of exactly their size, under AddressSanitizer in the preset host-asan.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -85,6 +86,22 @@ TYPED_TEST(RoundTrip, DamagedBytesAreRefusedOrAValue) {
         ASSERT_EQ(encode(again), encode(value));
     }
     EXPECT_GT(accepted, 0u);
+}
+
+TEST(Enumerators, OnlyDeclaredOnesAreValues) {
+    for (std::uint64_t number = 0; number < 256; ++number) {
+        std::array<std::byte, 8> bytes{static_cast<std::byte>(number)};
+        types::Colour colour{};
+        EXPECT_EQ(decode<types::Colour>(bytes, colour), number == 1 || number == 7 || number == 255)
+            << number;
+    }
+    for (std::uint32_t const number : {0u, 1u, 0xffff'ffefu, 0xffff'fff0u, 0xffff'fff1u}) {
+        std::array<std::byte, 8> bytes{};
+        std::memcpy(bytes.data(), &number, sizeof(number));
+        types::Wide wide{};
+        EXPECT_EQ(decode<types::Wide>(bytes, wide), number == 0 || number == 0xffff'fff0u)
+            << number;
+    }
 }
 
 TYPED_TEST(RoundTrip, EveryCutIsRefused) {
