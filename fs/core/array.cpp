@@ -382,7 +382,7 @@ Task Store::read_blocks(Frame* first, Urgency urgency, bool check_data) {
     for (Frame* f = first; f;) {
         Frame* const next = f->dirty_next;
         f->dirty_next = nullptr;
-        if (!f->right) note_damage(f->file, f->index, f->level);
+        if (!f->right && !f->discard) note_damage(f->file, f->index, f->level);
         bool const checked = check_all || !may_arrive(*f);
         f->state = !f->right ? FrameState::Bad : checked ? FrameState::Valid : FrameState::Arrived;
         if (f->discard) release_frame(*f);
@@ -407,6 +407,7 @@ bool Store::take_spare(u32* slot) {
 Task Store::mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgency urgency) {
     Address const a = frame.source.address;
     bool all = a.segment() < superblock_.segments && a.block() < segment_blocks;
+    repaired_[slot] = 1 + a.segment();
     u8* const spare = spare_blocks_ + std::size_t{slot} * columns * block_bytes;
     Batch batch;
     u8* part[columns];
@@ -457,6 +458,7 @@ Task Store::mend_frame(Frame& frame, Frame* near, u32 slot, Batch& mended, Urgen
         ++statistics_.damaged;
     }
     frame.right = good;
+    repaired_[slot] = 0;
     spare_used_[slot] = false;
     wake();
     one_done(mended);

@@ -69,6 +69,15 @@ void Store::segment_is_free(u64 segment) {
     ++segments_free_;
 }
 
+/// Whether blocks of the segment may be written back as they were: it begins no other life
+/// meanwhile.
+bool Store::under_repair(u64 segment) const {
+    for (u64 const s : repaired_) {
+        if (s == 1 + segment && !mutated(Mutant::RepairHolds)) return true;
+    }
+    return false;
+}
+
 /// A free segment, now reserved; 0 never happens for lack of space: operations are refused before.
 u64 Store::allocate_segment() {
     ASSERT(segments_free_ > 0);
@@ -548,10 +557,16 @@ Task Store::take_checkpoint(bool clean) {
     ++checkpoint_sequence_;
     own_group_ = group;
     if (mutated(Mutant::FreesAllPending)) freeing = pending_free_count_;
-    for (u32 i = 0; i < freeing; ++i) segment_is_free(pending_free_[i]);
-    for (u32 i = freeing; i < pending_free_count_; ++i)
-        pending_free_[i - freeing] = pending_free_[i];
-    pending_free_count_ -= freeing;
+    u32 kept = 0;
+    for (u32 i = 0; i < pending_free_count_; ++i) {
+        u64 const s = pending_free_[i];
+        if (i < freeing && !under_repair(s)) {
+            segment_is_free(s);
+        } else {
+            pending_free_[kept++] = s;
+        }
+    }
+    pending_free_count_ = kept;
     segments_since_checkpoint_ = 0;
     last_checkpoint_ = now_;
     ++statistics_.checkpoints;

@@ -14,18 +14,14 @@ Task Store::check_segment(u64 segment, bool* good) {
     *good = true;
     while ((scratch_used_ || scratch_wanted_) && !mutated(Mutant::CheckAlone)) co_await changed();
     scratch_used_ = true;
-    u64 const value = segments_[segment];
-    SegmentEntry const e{value};
+    repaired_[reconstructions_max] = 1 + segment;
+    SegmentEntry const e{segments_[segment]};
     u32 const rows = e.rows();
     u32 row = 0;
     while (row < rows && *good) {
         Summary& s = pending_[1];
         bool valid = false;
         co_await read_summary(segment, row, &s, &valid);
-        if (!mutated(Mutant::CheckLife) && segments_[segment] != value &&
-            SegmentEntry{segments_[segment]}.birth() != e.birth()) {
-            break;
-        }
         if (!valid) {
             *good = false;
             note_damage(0, segment, row);
@@ -38,6 +34,7 @@ Task Store::check_segment(u64 segment, bool* good) {
         }
         row += s.rows;
     }
+    repaired_[reconstructions_max] = 0;
     scratch_used_ = false;
     wake();
 }
@@ -88,7 +85,9 @@ Task Store::rebuild_task() {
         SegmentEntry const e{segments_[rebuild_cursor_]};
         if (e.use() != SegmentUse::Free &&
             (mutated(Mutant::RebuildSince) || e.birth() < superblock_.rebuild_birth)) {
-            if (partials_in_flight_ > 0 && !mutated(Mutant::RebuildInTurn)) {
+            // Who waits for the memory finds other partial segments on their way when he has it.
+            if ((partials_in_flight_ > 0 || scratch_used_ || scratch_wanted_) &&
+                !mutated(Mutant::RebuildInTurn)) {
                 co_await changed();
                 continue;
             }

@@ -63,7 +63,7 @@ std::size_t Store::memory_needed(Options const& o, u64 segments) {
     n += places_for(o.frames) * sizeof(u64) + 64;
     n += o.partials * (sizeof(Partial) + block_bytes * (1 + rows_per_segment)) + block_bytes;
     n += std::size_t{disks} * rows_per_segment * block_bytes;  // scratch
-    n += std::size_t{reconstructions_max} * columns * block_bytes;
+    n += (std::size_t{reconstructions_max} * columns + 1) * block_bytes;
     n += (1 + disks * 2 + 2) * block_bytes;
     n += io_count(o) * (sizeof(Io) + io_blocks(o) * sizeof(u8*));
     n += std::size_t{pending_for(o)} * block_bytes;
@@ -102,6 +102,7 @@ bool Store::carve_all() {
     scratch_ = arena_.carve<u8>(std::size_t{disks} * rows_per_segment * block_bytes, block_bytes);
     spare_blocks_ =
         arena_.carve<u8>(std::size_t{reconstructions_max} * columns * block_bytes, block_bytes);
+    expected_block_ = arena_.carve<u8>(block_bytes, block_bytes);
     superblock_out_ = arena_.carve<u8>(std::size_t{disks} * 2 * block_bytes, block_bytes);
     checkpoint_ = arena_.carve<Checkpoint>(1, block_bytes);
     checkpoint_in_ = arena_.carve<Checkpoint>(1, block_bytes);
@@ -643,7 +644,7 @@ Task Store::verify_partial(Summary const& s, u64 segment, u32 row, bool* good,
             ++statistics_.reconstructed;
             mend[bad] = true;
         } else if (takes(parity_disk)) {
-            u8* const expected = spare_blocks_;
+            u8* const expected = mutated(Mutant::ExpectedInSpare) ? spare_blocks_ : expected_block_;
             parity_of(expected, others);
             if (status[parity_disk] == DiskStatus::Error ||
                 (!mutated(Mutant::PartialParity) &&

@@ -617,6 +617,7 @@ private:
     u64 allocate_run(u32 segments);
     void set_segment(u64 segment, SegmentEntry entry);
     void segment_is_free(u64 segment);
+    bool under_repair(u64 segment) const;
     bool need_flush() const;
     bool unlogged() const;
     Task writer();
@@ -756,6 +757,8 @@ private:
     u8* spare_blocks_ = nullptr;   // four blocks for each reconstruction at once
     static constexpr u32 reconstructions_max = 16;
     bool spare_used_[reconstructions_max] = {};
+    u64 repaired_[reconstructions_max + 1] = {};  // 1 + segment, of each, and of check_segment()
+    u8* expected_block_ = nullptr;  // what a row's parity should be, while a segment is checked
     u8* superblock_out_ = nullptr;
     Checkpoint* checkpoint_ = nullptr;
     Checkpoint* checkpoint_in_ = nullptr;

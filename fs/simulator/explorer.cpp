@@ -90,6 +90,7 @@ std::vector<Step> step_vocabulary() {
         {K::Fsync, "", "", 0, 0, 'a'},
         {K::Checkpoint, "", "", 0, 0, 'a'},
         {K::Clean, "", "", 0, 0, 'a'},
+        {K::Beside, "", "", 0, 0, 'a'},
         {K::Settle, "", "", 0, 0, 'a'},
         {K::Migrate, "a", "", 0, 0, 'a'},
         {K::Migrate, "b", "", 0, 0, 'a'},
@@ -171,7 +172,8 @@ std::vector<Step> tight_steps(Random& random) {
                              1'200'000 + random.below(1'600'000),
                              static_cast<u8>('A' + random.below(20))});
         } else if (what == 3) {
-            steps.push_back({StepKind::Clean, "", "", 0, 0, 'a'});
+            StepKind const kind = random.chance(2) ? StepKind::Beside : StepKind::Clean;
+            steps.push_back({kind, "", "", 0, 0, 'a'});
         } else if (what == 4) {
             steps.push_back({StepKind::Checkpoint, "", "", 0, 0, 'a'});
         } else {

@@ -10,11 +10,11 @@ namespace nemesis::fs::simulator {
 
 std::string to_text(Step const& s) {
     static char const* const names[] = {
-        "create",      "mkdir",       "append",     "overwrite", "truncate",
-        "punch",       "link",        "symlink",    "rename",    "unlink",
-        "rmdir",       "setxattr",    "fsync",      "exchange",  "removexattr",
-        "clean",       "checkpoint",  "chmod",      "settle",    "createstream",
-        "recordstart", "recordround", "recordstop", "migrate",   "recall"};
+        "create", "mkdir",        "append",      "overwrite",   "truncate",   "punch",
+        "link",   "symlink",      "rename",      "unlink",      "rmdir",      "setxattr",
+        "fsync",  "exchange",     "removexattr", "clean",       "checkpoint", "chmod",
+        "settle", "createstream", "recordstart", "recordround", "recordstop", "migrate",
+        "recall", "beside"};
     std::string t = names[static_cast<int>(s.kind)];
     if (!s.path.empty()) t += " " + s.path;
     if (!s.path2.empty()) t += " " + s.path2;
@@ -248,6 +248,7 @@ Error Model::apply(Step const& s) {
         }
         case StepKind::Fsync:
         case StepKind::Clean:
+        case StepKind::Beside:
         case StepKind::Checkpoint:
         case StepKind::Settle:
         case StepKind::RecordStart:
@@ -332,6 +333,11 @@ Error apply(Client& c, Machine& m, Step const& s) {
             return c.fsync();
         case StepKind::Clean:
             return m.clean() ? Error::None : Error::Busy;
+        case StepKind::Beside:
+            m.store().scrub();
+            m.store().clean();
+            m.some(4);
+            return Error::None;
         case StepKind::Checkpoint:
             m.store().checkpoint();
             m.pump();

@@ -39,6 +39,7 @@ enum class StepKind : u8 {
     RecordStop,
     Migrate,
     Recall,
+    Beside,  // scrub and a cleaning pass begin, and go on beside the steps that follow
 };
 
 /// One step of a workload.

@@ -67,7 +67,7 @@ constexpr Run runs[] = {
     {1, 1, 1, 12, When::Quick},
     {3, 2, 20, 6, When::Quick},
     {5, 2, 200, 15, When::Agents},
-    {13, 3, 200000, 10, When::All},
+    {13, 1003, 400000, 25, When::All},
     {9, 2, 1000, 6, When::All},
     {10, 2, 6, 10, When::All},
     {4, 1, 0, 20, When::All},

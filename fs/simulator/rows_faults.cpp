@@ -430,7 +430,7 @@ RowResult row_random_operations(RowOptions const& o) {
     };
     while (done < wanted && problem.empty()) {
         std::size_t const mark = pool.mark();
-        tight = random.chance(6);
+        tight = random.chance(3);
         Image image(blocks_for(tight ? tight_segments : 64));
         FormatOptions f;
         f.seed = random.next();
@@ -449,11 +449,25 @@ RowResult row_random_operations(RowOptions const& o) {
             problem = same(c, model.dump(), "after a mount");
             // Scrub and cleaner then work beside the operations and each other.
             bool const beside = random.chance(2);
+            u32 failing = disks;  // one that the store does not know of yet
             for (u64 i = 0; i < 800 && problem.empty(); ++i, ++done) {
                 Step s;
                 if (beside) {
-                    if (random.chance(60)) m.store().scrub();
-                    if (random.chance(60)) m.store().clean();
+                    if (random.chance(tight ? 20 : 60)) m.store().scrub();
+                    if (random.chance(tight ? 20 : 60)) m.store().clean();
+                    // A disk is taken away, and comes back later as it was then.
+                    u32 const away = static_cast<u32>(random.below(disks));
+                    u32 live = 0;
+                    for (u32 d = 0; d < disks; ++d) {
+                        DiskState const state = m.store().disk_state(d);
+                        live += state == DiskState::Live && failing != d;
+                        if (state == DiskState::Dead && failing == d) failing = disks;
+                        if (state == DiskState::Dead && random.chance(tight ? 20 : 80)) {
+                            m.store().replace_disk(d, d);
+                        }
+                    }
+                    if (live == disks && random.chance(tight ? 60 : 400))
+                        m.store().fail_disk(failing = away);
                     m.some(random.below(6));
                 }
                 s.kind = static_cast<StepKind>(random.below(15));
