@@ -21,6 +21,7 @@ struct Source {
     std::uint32_t line;  ///< of the IO-APIC, or the PCI number of a message source
     std::uint16_t endpoint;
     bool used, message, masked, again;
+    bool silenced;      ///< masked where it comes from: what is not need not be unmasked
     std::uint8_t next;  ///< in its chain of the index, or among the free; kNone: the last
     std::uint64_t count;
 };
@@ -43,7 +44,8 @@ std::uint8_t& chain_of(std::uint32_t meant) { return chains[(meant * 0x9e3779b1u
 
 constexpr std::int64_t code(Error e) { return static_cast<std::int64_t>(e); }
 
-void set_mask(Source const& s, bool masked) {
+void set_mask(Source& s, bool masked) {
+    s.silenced = masked;
     if (s.message)
         arch::pci::set_message_mask(s.line, masked);
     else
@@ -94,7 +96,7 @@ void handle(std::uint8_t vector) {
     s.masked = true;
     ++s.count;
     // A level line would fire again as soon as it is acknowledged: it is masked first.
-    if (!s.message && s.line >= 16) apic::set_line_mask(s.line, true);
+    if (!s.message && s.line >= 16) set_mask(s, true);
     apic::end_of_interrupt();
     auto const now = arch::clock::now();
     trace::ring.write(now, TraceKind::Interrupt, vector, s.domain->index, s.count, 0);
@@ -127,6 +129,7 @@ std::int64_t bind(Domain& d, std::uint64_t kind, std::uint64_t number, std::uint
                            .message = message,
                            .masked = true,
                            .again = false,
+                           .silenced = true,
                            .next = chain_of(meant),
                            .count = 0};
     chain_of(meant) = free;
@@ -147,7 +150,7 @@ std::int64_t acknowledge(Domain& d, std::uint64_t number) {
         return 0;
     }
     s.masked = false;
-    set_mask(s, false);
+    if (s.silenced) set_mask(s, false);
     return 0;
 }
 
