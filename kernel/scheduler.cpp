@@ -522,7 +522,8 @@ void Scheduler::leave(SchedulingEntity& e) {
     if (ahead_due()) settle_ahead();
     std::int64_t const weight = e.spare_weight_;
     std::int64_t const ahead = (e.spare_start_ - virtual_time_) * weight + e.spare_used_;
-    if (ahead <= 0) {
+    // Who competes with nobody is not ahead of anybody, but by what a division has left over.
+    if (ahead < weight && (ahead <= 0 || weight == weight_total_)) {
         forgive(e);
         return;
     }
