@@ -22,17 +22,30 @@ inline constexpr std::uint16_t ethernet_type = 0x88b5;  ///< IEEE 802: for local
 /// The address of a station, from its six bytes.
 constexpr remote::Address station_address(std::span<std::byte const, 6> bytes) {
     std::uint64_t value = 0;
-    for (auto const byte : bytes) value = value << 8 | std::to_integer<std::uint64_t>(byte);
-    return {value};
+    if consteval {
+        for (auto const byte : bytes) value = value << 8 | std::to_integer<std::uint64_t>(byte);
+        return {value};
+    }
+    __builtin_memcpy(&value, bytes.data(), bytes.size());
+    return {__builtin_bswap64(value) >> 16};
+}
+
+/// And back. requires: room for six bytes
+constexpr void put_station(std::byte* bytes, remote::Address address) {
+    if consteval {
+        for (int i = 0; i < 6; ++i)
+            bytes[i] = static_cast<std::byte>(address.value >> (40 - 8 * i));
+    } else {
+        auto const value = __builtin_bswap64(address.value << 16);
+        __builtin_memcpy(bytes, &value, 6);
+    }
 }
 
 /// Writes what stands before a datagram of `bytes` bytes. requires: room for ethernet_header_bytes
 constexpr void begin_frame(std::byte* frame, remote::Address to, remote::Address from,
                            std::size_t bytes) {
-    for (int i = 0; i < 6; ++i) {
-        frame[i] = static_cast<std::byte>(to.value >> (40 - 8 * i));
-        frame[6 + i] = static_cast<std::byte>(from.value >> (40 - 8 * i));
-    }
+    put_station(frame, to);
+    put_station(frame + 6, from);
     frame[12] = static_cast<std::byte>(ethernet_type >> 8);
     frame[13] = static_cast<std::byte>(ethernet_type & 0xff);
     frame[14] = static_cast<std::byte>(bytes);

@@ -28,6 +28,7 @@ void ChunkPool::give(std::uint16_t chunk) {
 bool Message::set(ChunkPool& pool, std::span<std::byte const> bytes) {
     ASSERT(bytes.size() <= message_bytes_max);
     expect(static_cast<std::uint32_t>(bytes.size()));
+    if (bytes.size() <= fragment_bytes) return put(pool, 0, bytes);
     for (std::uint32_t i = 0; i < fragments(); i++) {
         if (!put(pool, i, bytes.subspan(i * fragment_bytes, fragment_size(bytes_, i)))) {
             clear(pool);
@@ -61,6 +62,18 @@ void Message::clear(ChunkPool& pool) {
     }
     present_ = 0;
     bytes_ = 0;
+}
+
+void Message::take_over(Message& other) {
+    ASSERT(present_ == 0);
+    bytes_ = other.bytes_;
+    present_ = other.present_;
+    for (std::uint64_t left = present_; left != 0; left &= left - 1) {
+        auto const index = __builtin_ctzll(left);
+        chunks_[index] = other.chunks_[index];
+    }
+    other.bytes_ = 0;
+    other.present_ = 0;
 }
 
 std::span<std::byte const> Message::fragment(ChunkPool& pool, std::uint32_t index) const {

@@ -53,6 +53,8 @@ public:
     /// errors: false when the pool is used up; requires: sizes checked by read_datagram
     bool put(ChunkPool& pool, std::uint32_t index, std::span<std::byte const> bytes);
     void clear(ChunkPool& pool);
+    /// Takes all that `other` has, which is empty then. requires: empty
+    void take_over(Message& other);
 
     std::uint32_t bytes() const { return bytes_; }
     std::uint32_t fragments() const { return fragments_of(bytes_); }

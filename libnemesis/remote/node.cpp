@@ -264,7 +264,7 @@ Result<Node::OutCall*, Status> Node::begin_call(Peer& peer, CallOptions const& o
         peer.next_hello = now + repeat_after(peer.hello_pause);
         send_word(peer, Kind::Ping, 0, peer.low);
     }
-    call = OutCall{};
+    call.reset();
     if (!call.request.set(pool_, bytes)) {
         take_back(peer, gifts);
         return fail(Status::NoMemory);
@@ -380,9 +380,9 @@ void Node::finish(Peer& peer, OutCall& call, Status status, std::span<std::byte 
         }
     }
     // The slot is free before Upper may make the next call; the bytes stay until it has read them.
-    Message reply = call.reply;
+    Message reply;
+    reply.take_over(call.reply);
     peer.chunks_in -= reply.chunks();
-    call.reply = Message();
     free_out(peer, call);
     if (!internal) upper_->on_reply(cookie, status, bytes);
     reply.clear(pool_);

@@ -232,6 +232,12 @@ private:
         Duration pause;
         Message request, reply;
         Gifts gifts;
+        /// As new. requires: Free, which has no fragments and no gifts
+        void reset() {
+            internal = reply_dispatched = false;
+            import = 0;
+            acked = 0;
+        }
     };
     /// A call of the peer's.
     struct InCall {
@@ -245,6 +251,11 @@ private:
         Instant deadline;
         Message request, reply;
         Gifts gifts;
+        /// As new. requires: Free, which has no fragments and no gifts
+        void reset() {
+            dispatched = false;
+            acked = 0;
+        }
     };
     struct Peer {
         PeerState state = PeerState::Free;

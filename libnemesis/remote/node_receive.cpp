@@ -227,7 +227,7 @@ void Node::on_request(Peer& peer, Datagram const& d, Instant now) {
     bool const ask = (d.header.flags & flag_ask) != 0;
     if (call.state == InState::Free) {
         if (d.call.time_left <= 0) return;
-        call = InCall{};
+        call.reset();
         call.state = InState::Receiving;
         call.number = number;
         call.object = d.call.object;

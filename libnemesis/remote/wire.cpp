@@ -18,7 +18,8 @@ std::optional<Datagram> read_datagram(std::span<std::byte const> bytes) {
     ByteView const view(bytes);
     auto const header = view.read<Header>(0);
     if (!header || header->version != protocol_version || header->source == 0) return std::nullopt;
-    Datagram d;
+    std::optional<Datagram> result(std::in_place);
+    auto& d = *result;
     d.header = *header;
     std::size_t const rest = bytes.size() - sizeof(Header);
     switch (header->kind) {
@@ -28,7 +29,7 @@ std::optional<Datagram> read_datagram(std::span<std::byte const> bytes) {
             if (!hello || rest != sizeof(HelloPart)) return std::nullopt;
             if ((header->kind == Kind::Hello) != (header->destination == 0)) return std::nullopt;
             d.hello = *hello;
-            return d;
+            return result;
         }
         case Kind::Request:
         case Kind::Announce: {
@@ -67,7 +68,7 @@ std::optional<Datagram> read_datagram(std::span<std::byte const> bytes) {
             return std::nullopt;
     }
     if (header->destination == 0) return std::nullopt;
-    return d;
+    return result;
 }
 
 }  // namespace nemesis::remote
