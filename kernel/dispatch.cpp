@@ -307,7 +307,7 @@ void give_up_donating(Domain& sender) {
 void give_up_to(Domain& sender, Domain& donor, Instant until) {
     auto& cpu = this_cpu();
     save_bases_at_call(cpu, sender);
-    auto const more = sender.rw->pending_summary != 0;
+    auto const more = sender.rw->pending_summary != 0 || sender.rw->others_ready != 0;
     auto const plain =
         cpu.payer == &donor && !more && !sender.entity.runnable() && until == Instant::never();
     sender.suspended = !more;
@@ -380,19 +380,35 @@ void fault(Domain& d, abi::ContextSlot* slot, std::uint64_t vector, std::uint64_
 
 }  // namespace dispatch
 
-/// The running domain gives the processor up until an event or `until`; nothing is pending.
-extern "C" [[noreturn]] NO_WAY_BACK void suspend_current(Domain* d, Instant until) {
-    auto& cpu = this_cpu();
-    auto const entered = arch::clock::now();
+/// The rest of giving the processor up until an event or `until`: all up to `gone` is `d`'s own
+/// time.
+[[noreturn, gnu::always_inline]] static inline void suspend(Cpu& cpu, Domain* d, Instant until,
+                                                            Instant entered, Instant gone) {
     dispatch::save_bases_at_call(cpu, *d);
-    dispatch::charge(cpu, entered, true);
+    dispatch::charge(cpu, gone, true);
     d->suspended = true;
     d->has_alarm = false;
     ++d->serve_epoch;  // whatever was donated to it ends
     ++d->ro->deactivations;
-    dispatch::block_entity(cpu, d->entity, entered, until);
+    if (!d->entity.runnable() && cpu.payer != nullptr)
+        [[unlikely]]  // it has run on a donation only
+        events::requester_waits(*cpu.payer, *d, gone);
+    dispatch::block_entity(cpu, d->entity, gone, until);
     if (until != Instant::never()) dispatch::decide_after_filing(cpu, entered);
-    dispatch::decide_and_enter(cpu, entered, entered);
+    dispatch::decide_and_enter(cpu, entered, gone);
+}
+
+/// The running domain gives the processor up until an event or `until`; nothing is pending.
+extern "C" [[noreturn]] NO_WAY_BACK void suspend_current(Domain* d, Instant until) {
+    auto const entered = arch::clock::now();
+    suspend(this_cpu(), d, until, entered, entered);
+}
+
+std::int64_t dispatch::suspend_sending(Domain& d, std::uint64_t n, Instant until) {
+    auto const entered = arch::clock::now();
+    if (auto const sent = events::send_before_suspend(d, n); sent != 0) return sent;
+    if (d.rw->pending_summary != 0) return static_cast<std::int64_t>(abi::Error::Pending);
+    suspend(this_cpu(), &d, until, entered, arch::clock::now());
 }
 
 /// The running domain gives the processor up until it is chosen again.

@@ -40,6 +40,9 @@ void note_interrupt(Cpu& cpu, Instant entered, Instant now);
 [[noreturn]] void give_up_to(Domain& sender, Domain& donor, Instant until);
 /// `sender` donates; the end of the chain runs next.
 [[noreturn]] void give_up_donating(Domain& sender);
+/// `d`, which runs, sends an event and gives the processor up until `until`. Returns errors of the
+/// send, when nothing was sent, or Pending, when it was; else does not return.
+std::int64_t suspend_sending(Domain& d, std::uint64_t endpoint, Instant until);
 /// Turns activations on and continues slot `slot`. Returns an error or does not return.
 std::int64_t resume(Domain& d, std::uint64_t slot);
 /// The current domain is gone: choose another.

@@ -115,13 +115,20 @@ void answer_donor(Domain& sender, Endpoint& e, std::uint64_t n, std::int64_t unt
 
 }  // namespace
 
-std::int64_t send(Domain& sender, std::uint64_t n) {
+[[gnu::always_inline]] static inline std::int64_t send_if_connected(Domain& sender,
+                                                                    std::uint64_t n) {
     std::int64_t error;
     auto* e = connected(sender, n, error);
     if (e == nullptr) [[unlikely]]
         return error;
     send_from(sender, *e, n);
     return 0;
+}
+
+std::int64_t send(Domain& sender, std::uint64_t n) { return send_if_connected(sender, n); }
+
+std::int64_t send_before_suspend(Domain& sender, std::uint64_t n) {
+    return send_if_connected(sender, n);
 }
 
 std::int64_t answer(Domain& sender, std::uint64_t n, bool goes_on) {
@@ -170,6 +177,22 @@ Domain& runner_for(Domain& payer, Instant now) {
         d = next;
     }
     return *d;
+}
+
+/// What the payer waits in tells a request from a send_sync; it is the payer's own memory, and who
+/// writes another word there waits, or does not, by itself.
+[[gnu::noinline]] void requester_waits(Domain& payer, Domain const& receiver, Instant now) {
+    auto const& rw = *payer.rw;
+    auto const waits = payer.donates_to == &receiver &&
+                       payer.donation_epoch + 1 == receiver.serve_epoch &&
+                       payer.donation_until != Instant::never() && payer.donation_until > now &&
+                       rw.pending_summary == 0 && rw.others_ready == 0 && rw.activations_on == 0 &&
+                       rw.slot[0] == 0 && payer.slot_zero->kind == abi::kSlotTold;
+    if (!waits) return;
+    payer.donates_to = nullptr;
+    payer.suspended = true;
+    payer.wake_reason = static_cast<std::uint8_t>(abi::Reason::Timeout);
+    this_cpu().scheduler().block(payer.entity, now, payer.donation_until);
 }
 
 bool donation_spent(Domain& payer, Instant now) {

@@ -27,6 +27,8 @@ void raise(Domain& d, std::uint32_t endpoint, Instant now);
 
 /// Asynchronous send: count, pending bit, wake. errors: BadHandle, PeerDead
 std::int64_t send(Domain& sender, std::uint64_t endpoint);
+/// The same once more, so that each is part of its one caller.
+std::int64_t send_before_suspend(Domain& sender, std::uint64_t endpoint);
 /// Synchronous send, or the answer to one; does not return when the sender gives up the processor.
 /// errors: BadHandle, PeerDead, Pending
 std::int64_t send_sync(Domain& sender, std::uint64_t endpoint, std::int64_t until);
@@ -53,6 +55,9 @@ void alarm_passed(Domain& d);
 
 /// `donor` dies: the receiver goes on by itself.
 void donor_died(Domain& donor, Instant now);
+/// `receiver`, which ran on the time of `payer`, has given the processor up just now, which ended
+/// one epoch: if it has not answered a request with a time-out, the payer waits on by itself.
+void requester_waits(Domain& payer, Domain const& receiver, Instant now);
 /// The payer's budget is spent: its receiver goes on by itself, the payer waits for the answer.
 /// False if the donation had ended already.
 bool donation_spent(Domain& payer, Instant now);

@@ -73,6 +73,12 @@ std::int64_t call_answer(Word endpoint, Word goes_on) {
         dispatch::preempt_soon();
     return result;
 }
+std::int64_t call_suspend_sending(Word endpoint, std::int64_t until) {
+    auto const result = dispatch::suspend_sending(self(), endpoint, Instant::ns(until));
+    if (this_cpu().reschedule) [[unlikely]]
+        dispatch::preempt_soon();
+    return result;
+}
 std::int64_t call_resume(Word slot) { return dispatch::resume(self(), slot); }
 /// In the table for calls whose entry is their own.
 std::int64_t call_elsewhere() { return code(Error::BadCall); }
@@ -479,6 +485,7 @@ extern "C" void const* call_table[CALL_COUNT] = {
     entry<call_endpoint_state>(),
     entry<call_alarm>(),
     entry<call_send_sync>(),  // of a request only the quick case differs
+    entry<call_suspend_sending>(),
 };
 extern "C" void plain_call();
 extern "C" void giving_up_call();
@@ -497,6 +504,7 @@ void initialise_calls(bool fast_paths) {
         entry_table[static_cast<std::uint32_t>(call)] = reinterpret_cast<void const*>(to);
     };
     set(abi::Call::Suspend, suspend_call);
+    set(abi::Call::SuspendSending, giving_up_call);
     set(abi::Call::Yield, yield_call);
     set(abi::Call::KpsEnter, kps_enter_call);
     set(abi::Call::SendSync, fast_paths ? send_sync_call : giving_up_call);

@@ -58,7 +58,8 @@ struct State {
     /// The alarm that the kernel was last asked for, and how often the domain had suspended then.
     Instant alarm;
     std::uint64_t alarm_deactivations;
-    std::uint64_t reserved[13];
+    std::uint64_t late_endpoint;  ///< see send_late; 0: none
+    std::uint64_t reserved[12];
     Closure closures[kClosuresInline];
 };
 static_assert(sizeof(State) <= abi::kStatePages * 4096);

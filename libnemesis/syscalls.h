@@ -51,6 +51,9 @@ inline std::int64_t null() { return call(abi::Call::Null); }
 inline std::int64_t suspend(std::int64_t until) {
     return call_giving_up(abi::Call::Suspend, static_cast<Word>(until));
 }
+inline std::int64_t suspend_sending(Word endpoint, std::int64_t until) {
+    return call_giving_up(abi::Call::SuspendSending, endpoint, static_cast<Word>(until));
+}
 inline std::int64_t yield() { return call_giving_up(abi::Call::Yield); }
 inline std::int64_t send(Word endpoint) { return call(abi::Call::Send, endpoint); }
 inline std::int64_t send_sync(Word endpoint, std::int64_t until) {

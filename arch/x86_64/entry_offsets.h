@@ -70,7 +70,7 @@
 #define MODE_SECTION 1
 #define MODE_IDLE 2
 #define CALL_ANSWER 41
-#define CALL_COUNT 45
+#define CALL_COUNT 46
 #define CALL_KPS_LEAVE 7
 #define ERROR_BAD_CALL -1
 #define ERROR_IN_SECTION -12

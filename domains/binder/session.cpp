@@ -202,7 +202,6 @@ Result<void, Failure> Session::complete(Bound& bound, ClientEnd const& end, Want
     // What this side gives is called over the reverse binding.
     bound.handles_.set_limits(reverse_body, reverse_body);
     bound.client_.set_handles(&bound.handles_);
-    bound.client_.set_called_back(bound.giver_ != nullptr);
     if (bound.giver_ != nullptr) {
         giving_.lock();
         bound.next_ = bounds_;
@@ -396,10 +395,7 @@ void Session::advance(ServedClient& client) {
                 auto const done =
                     complete(back.bound, **end, {{}, reverse_body, reverse_body, reverse_slots, 0});
                 back.has_failed = !done;
-                if (done) {
-                    back.bound.client_.set_handles(&client.handles);
-                    back.bound.client_.set_called_back(true);
-                }
+                if (done) back.bound.client_.set_handles(&client.handles);
                 back.is_connected = done.has_value();
             }
         }

@@ -607,7 +607,126 @@ void answer_does_not_donate() {
     EXPECT_EQ(p.server.status().used_ns, 0);
 }
 
+// ---- a client that requests once it is told to, activations off, over endpoint 5, with a time-out
+// in[2] ns later, 0: none; in[4]: others of it want to run. out[0] rounds, out[1] how long it took,
+// out[2] what was pending.
+void patient_client(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        while (mail.out[0] == mail.go) {
+            clear_pending(ro);
+            sys::suspend(now().ns() + 100'000);
+        }
+        clear_pending(ro);
+        rw_of(ro).others_ready = static_cast<std::uint32_t>(mail.in[4]);
+        auto const begun = now().ns();
+        auto const until =
+            mail.in[2] == 0 ? INT64_MAX : begun + static_cast<std::int64_t>(mail.in[2]);
+        (void)sys::request(5, until);
+        mail.out[1] = static_cast<std::uint64_t>(now().ns() - begun);
+        mail.out[2] = rw_of(ro).pending[0];
+        mail.out[0] = mail.out[0] + 1;
+    }
+}
+
+/// Works in[0] ns at each request and gives the processor up without an answer. out[0]: requests.
+void silent_server(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        sys::suspend(INT64_MAX);
+        clear_pending(ro);
+        mail.out[0] = mail.out[0] + 1;
+        spin_until(now().ns() + static_cast<std::int64_t>(mail.in[0]));
+    }
+}
+
+/// A request with a time-out outlives the donation: the client does not run before an event, the
+/// server's death or the time-out. Without one it runs when the server gives the processor up.
+void request_waits_on() {
+    auto const client = make(patient_client, {.weight = 0, .slice = 10 * kMs, .period = 20 * kMs});
+    auto server = make(silent_server, {.weight = 100});
+    REQUIRE(connect(client, 5, server, 5) && connect_runner(20, client, 6));
+    REQUIRE(server.start() && client.start());
+    auto const& out = client.mail->out;
+    auto const ask = [&](std::int64_t until) {
+        auto const served = server.mail->out[0];
+        client.mail->in[2] = static_cast<std::uint64_t>(until);
+        client.mail->go = client.mail->go + 1;
+        return wait_for([&] { return server.mail->out[0] > served; });
+    };
+    auto const is_over = [&] { return out[0] == client.mail->go; };
+
+    REQUIRE(ask(0) && wait_for(is_over));
+    EXPECT_BELOW(static_cast<std::int64_t>(out[1]), kMs);
+
+    client.mail->in[4] = 1;
+    REQUIRE(ask(5 * kMs) && wait_for(is_over));
+    EXPECT_BELOW(static_cast<std::int64_t>(out[1]), kMs);
+    client.mail->in[4] = 0;
+
+    REQUIRE(ask(5 * kMs) && wait_for(is_over));
+    EXPECT(static_cast<std::int64_t>(out[1]) >= 5 * kMs);
+    EXPECT_BELOW(static_cast<std::int64_t>(out[1]), 6 * kMs);
+    EXPECT_EQ(out[2], 0u);
+
+    REQUIRE(ask(100 * kMs));
+    sleep(Duration::ms(3));
+    EXPECT(!is_over());
+    EXPECT_EQ(sys::send(20), 0);
+    REQUIRE(wait_for(is_over));
+    EXPECT_EQ(out[2], 1u << 6);
+    EXPECT_BELOW(static_cast<std::int64_t>(out[1]), 50 * kMs);
+
+    // An event that comes while the server runs is not slept over.
+    server.mail->in[0] = 2 * kMs;
+    REQUIRE(ask(100 * kMs));
+    EXPECT_EQ(sys::send(20), 0);
+    REQUIRE(wait_for(is_over));
+    EXPECT_EQ(out[2], 1u << 6);
+    EXPECT_BELOW(static_cast<std::int64_t>(out[1]), 50 * kMs);
+
+    REQUIRE(ask(100 * kMs));
+    sleep(Duration::ms(3));
+    EXPECT(!is_over());
+    destroy(server);
+    REQUIRE(wait_for(is_over));
+    EXPECT_EQ(out[2], 1u << 5);
+    EXPECT_BELOW(static_cast<std::int64_t>(out[1]), 50 * kMs);
+}
+
+/// Answers its first client by a request of its own, in[0]: while others of it want to run. out[0]:
+/// it has come back from that.
+void asking_back(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    mail.out[5] = 1;
+    sys::suspend(INT64_MAX);
+    clear_pending(ro);
+    rw_of(ro).others_ready = static_cast<std::uint32_t>(mail.in[0]);
+    (void)sys::request(5, INT64_MAX);
+    mail.out[0] = 1;
+    for (;;) sys::suspend(INT64_MAX);
+}
+
+/// A request that is an answer ends the donation: who makes it waits, but runs on by itself if
+/// others of its threads want to.
+void request_as_answer() {
+    for (std::uint64_t const others : {0, 1}) {
+        auto const client = make(client_entry, {.slice = 5 * kMs, .period = 20 * kMs});
+        auto const server = make(asking_back, {.weight = 100});
+        server.mail->in[0] = others;
+        client.mail->in[3] = 1;
+        REQUIRE(connect(client, 5, server, 5));
+        REQUIRE(server.start() && wait_for([&] { return server.mail->out[5] == 1; }));
+        REQUIRE(client.start() && wait_for([&] { return client.mail->go == 1; }));
+        sleep(Duration::ms(3));
+        EXPECT_EQ(server.mail->out[0], others);
+        destroy_all();
+    }
+}
+
 constexpr Probe list[] = {
+    {"donation.request_as_answer", request_as_answer},
+    {"donation.request_waits_on", request_waits_on},
     {"donation.answer_does_not_donate", answer_does_not_donate},
     {"donation.told_or_pending", told_or_pending},
     {"donation.spent_is_no_donor", spent_is_no_donor},

@@ -58,6 +58,72 @@ void counts_both_ways() {
     sys::endpoint_close(0, 200);
 }
 
+/// Sends over endpoint in[1] with the call that gives the processor up, for in[0] ns, once for each
+/// step of go; in[2]: with an event of its own pending. out[0] rounds, out[1] results, out[2] how
+/// long it took.
+void late_sender_entry(abi::DibRo const* ro) {
+    auto& mail = mail_of(ro);
+    for (;;) {
+        while (mail.out[0] == mail.go) {
+            clear_pending(ro);
+            sys::suspend(now().ns() + 100'000);
+        }
+        clear_pending(ro);
+        if (mail.in[2] != 0) rw_of(ro).pending_summary = 1;
+        auto const begun = now().ns();
+        auto const result =
+            sys::suspend_sending(mail.in[1], begun + static_cast<std::int64_t>(mail.in[0]));
+        mail.out[1] = static_cast<std::uint64_t>(result);
+        mail.out[2] = static_cast<std::uint64_t>(now().ns() - begun);
+        mail.out[0] = mail.out[0] + 1;
+    }
+}
+
+/// Send and suspend in one: the event is sent in any case but an error of the send's, and the
+/// sender waits unless something is pending.
+void suspend_sending() {
+    auto const t = make(late_sender_entry);
+    REQUIRE(connect_runner(70, t, 5));
+    REQUIRE(t.start());
+    auto const& out = t.mail->out;
+    auto const round = [&](std::uint64_t endpoint, bool is_pending) {
+        t.mail->in[0] = 3'000'000;
+        t.mail->in[1] = endpoint;
+        t.mail->in[2] = is_pending ? 1 : 0;
+        t.mail->go = t.mail->go + 1;
+        return wait_for([&] { return out[0] == t.mail->go; });
+    };
+    auto const error = [](abi::Error e) { return static_cast<std::uint64_t>(code(e)); };
+    auto const before = own_count(70);
+    REQUIRE(round(5, false));
+    EXPECT_EQ(out[1], 0u);
+    EXPECT(out[2] >= 3'000'000);
+    EXPECT_EQ(own_count(70), before + 1);
+    REQUIRE(round(5, true));
+    EXPECT_EQ(out[1], error(abi::Error::Pending));
+    EXPECT(out[2] < 1'000'000);
+    EXPECT_EQ(own_count(70), before + 2);
+    REQUIRE(round(7, false));
+    EXPECT_EQ(out[1], error(abi::Error::BadHandle));
+    EXPECT(out[2] < 1'000'000);
+    EXPECT_EQ(sys::endpoint_close(0, 70), 0);
+    REQUIRE(round(5, false));
+    EXPECT_EQ(out[1], error(abi::Error::PeerDead));
+    EXPECT(out[2] < 1'000'000);
+    // An event of another's ends the wait, as of any that suspends.
+    REQUIRE(connect_runner(71, t, 6) && connect_runner(72, t, 8));
+    t.mail->in[0] = 500'000'000;
+    t.mail->in[1] = 6;
+    t.mail->in[2] = 0;
+    t.mail->go = t.mail->go + 1;
+    sleep(Duration::ms(2));
+    EXPECT(out[0] != t.mail->go);
+    EXPECT_EQ(sys::send(72), 0);
+    REQUIRE(wait_for([&] { return out[0] == t.mail->go; }));
+    EXPECT(out[2] < 400'000'000);
+    for (std::uint32_t const own : {71u, 72u}) sys::endpoint_close(0, own);
+}
+
 void connections() {
     auto t = make(sleeper), u = make(sleeper);
     EXPECT_EQ(sys::send(40), code(abi::Error::BadHandle));
@@ -192,6 +258,7 @@ void states_are_told() {
 }
 
 constexpr Probe list[] = {
+    {"event.suspend_sending", suspend_sending},
     {"event.states_are_told", states_are_told},
     {"event.far_endpoints_are_told", far_endpoints_are_told},
     {"event.dead_peer_is_reported", dead_peer},

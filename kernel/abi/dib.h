@@ -99,7 +99,9 @@ struct DibRw {
     std::uint64_t activation_gs;     ///< GS base at activation: the domain's libnemesis state
     std::uint32_t activations_on;    ///< 0 or 1
     std::uint32_t slot[2];           ///< [0] resume slot, [1] save slot
-    std::uint32_t reserved0;
+    /// Not 0: others of its threads want to run. A request then ends when the peer gives the
+    /// processor up, and one that answers the peer lets this domain run on.
+    std::uint32_t others_ready;
     std::uint64_t reserved1[2];
     std::uint64_t pending_summary;  ///< bit w set: pending[w] may be non-zero
     std::uint64_t pending[kEndpointsMax / 64];

@@ -180,9 +180,16 @@ enum class Call : std::uint32_t {
     /// request(endpoint, until): as send_sync. If the caller waits with activations off and in
     /// resume slot 0, the synchronous send that lets it run again may be told as the result, kTold
     /// + the number of its endpoint: then that event is neither counted nor pending. 0: nothing was
-    /// told; look at what is pending. (gives up) bound 300.
+    /// told; look at what is pending. With a time-out that is not never the caller, if it waits so,
+    /// is not run when the peer gives the processor up without an answer: it waits on, as if it had
+    /// suspended until `until`. (gives up) bound 300.
     Request = 44,
-    Count = 45,
+
+    /// suspend_sending(endpoint, until): as send(endpoint), and then as suspend(until), with one
+    /// decision about who runs next. Errors of send: nothing was sent, and the caller goes on.
+    /// Pending: it was sent, but an event is pending. (gives up) bound 700.
+    SuspendSending = 45,
+    Count = 46,
 };
 
 /// What a Request or an Answer results in when it tells an event: this, and its endpoint's number.

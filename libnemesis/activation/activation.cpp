@@ -26,6 +26,7 @@ struct ThreadScheduler {
         while (*at != nullptr && (*at)->deadline_ <= t.deadline_) at = &(*at)->next_;
         t.next_ = *at;
         *at = &t;
+        s.rw->others_ready = 1;
     }
     /// For a preempted thread: before others of the same deadline, it had not finished its turn.
     static void make_ready_first(State& s, Thread& t) {
@@ -98,6 +99,7 @@ struct ThreadScheduler {
     static void run_first(State& s) {
         auto& t = *s.ready;
         s.ready = t.next_;
+        s.rw->others_ready = s.ready != nullptr;
         t.next_ = nullptr;
         s.current = &t;
         s.rw->slot[1] = t.slot_;
@@ -274,18 +276,40 @@ void on_fault(State& s) {
     sys::exit(0xfa000000 | fault.vector);
 }
 
+/// What was to be sent late is sent now.
+[[gnu::noinline]] void send_now(State& s) {
+    auto const endpoint = s.late_endpoint;
+    s.late_endpoint = 0;
+    (void)sys::send(endpoint);
+}
+
 }  // namespace
+
+void send_late(std::uint32_t endpoint) {
+    auto& s = state();
+    if (s.late_endpoint != 0 && s.late_endpoint != endpoint) send_now(s);
+    s.late_endpoint = endpoint;
+}
 
 void dispatch() {
     auto& s = state();
     for (;;) {
         deliver_events(s);
         Scheduler::expire(s);
+        auto const late = s.late_endpoint;
         if (s.ready != nullptr) {
+            if (late != 0) [[unlikely]]
+                send_now(s);
             Scheduler::run_first(s);
             continue;
         }
-        sys::suspend(s.sleeping != nullptr ? s.sleeping->timeout().ns() : INT64_MAX);
+        auto const until = s.sleeping != nullptr ? s.sleeping->timeout().ns() : INT64_MAX;
+        if (late != 0) [[unlikely]] {
+            s.late_endpoint = 0;
+            (void)sys::suspend_sending(late, until);
+        } else {
+            sys::suspend(until);
+        }
     }
 }
 

@@ -28,6 +28,12 @@ inline void enter_critical() {
 /// Turns activations on again and handles what has become pending meanwhile.
 void leave_critical();
 
+/// Sends an event from `endpoint`, which is not 0, when the domain next gives up the processor, in
+/// the same system call; if it has threads to run, before the first of them. So the receiver, if it
+/// is more urgent, does not come in between. Errors of the send are lost. For closures, and for
+/// threads that block before they turn activations on. requires: activations off
+void send_late(std::uint32_t endpoint);
+
 /// Ends the activation: events, timers, threads. For code that runs as an activation.
 [[noreturn]] void dispatch();
 

@@ -78,6 +78,9 @@ constexpr std::int64_t told_by(std::uint32_t endpoint) { return abi::kTold + end
 /// An event that was told and is not what was waited for: it becomes pending, as if it had never
 /// been told. requires: activations off; `told` is more than 0
 void keep_told(std::int64_t told);
+/// The event that is pending on an endpoint is none any more: what it was about has been done.
+/// requires: activations off
+void forget_event(std::uint32_t endpoint);
 
 /// Whether the peer of `endpoint` has died, or closed its end.
 bool peer_is_dead(std::uint32_t endpoint);

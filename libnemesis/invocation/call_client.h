@@ -102,12 +102,6 @@ public:
     /// Has wait_for_end look again at what its caller waits for. context: threads and closures
     void wake();
     std::uint64_t wakes() const { return wakes_; }
-    /// The server calls objects of this domain too, perhaps while it serves us: then calls look
-    /// whether other threads of this domain are needed for that.
-    void set_called_back(bool is) {
-        is_called_back_ = is;
-        set_quick();
-    }
     /// Off: calls send asynchronously and the server works on its own time. On at first.
     void set_donation(bool on) {
         donates_ = on;
@@ -253,13 +247,7 @@ private:
         if (__atomic_load_n(&rw.pending_summary, __ATOMIC_SEQ_CST) != 0) [[unlikely]]
             leave_critical();
     }
-    void set_quick() { is_quick_ = used_ == 0 && donates_ && !dead_ && open_ && !is_called_back_; }
-    /// Whether a synchronous send may be an answer to the peer's own, which waits for us: this
-    /// domain would not run on by itself then, and others of its threads want to.
-    static bool would_starve() {
-        return state().ready != nullptr &&
-               dib().time_kind == static_cast<std::uint32_t>(abi::TimeKind::Donated);
-    }
+    void set_quick() { is_quick_ = used_ == 0 && donates_ && !dead_ && open_; }
     /// Perhaps the server has died, and somebody is to be told.
     void look();
     /// Failure::None, or why there is no room for a request; then activations are as before.
@@ -310,7 +298,6 @@ private:
     std::uint64_t word_ = 0, token_ = 0;
     Failure why_ = Failure::None;
     bool donates_ = true;
-    bool is_called_back_ = false;
     bool dead_ = false;
     bool open_ = false;
     bool is_quick_ = false;       ///< no call in flight, donating, alive

@@ -20,6 +20,15 @@ void keep_told(std::int64_t told) {
     __atomic_or_fetch(&rw.pending_summary, 1ull << (endpoint / 64), __ATOMIC_SEQ_CST);
 }
 
+void forget_event(std::uint32_t endpoint) {
+    auto& rw = *state().rw;
+    auto const word = endpoint / 64;
+    // First the summary, then the word: what comes in between is put back.
+    __atomic_and_fetch(&rw.pending_summary, ~(1ull << word), __ATOMIC_SEQ_CST);
+    if (__atomic_and_fetch(&rw.pending[word], ~(1ull << endpoint % 64), __ATOMIC_SEQ_CST) != 0)
+        __atomic_or_fetch(&rw.pending_summary, 1ull << word, __ATOMIC_SEQ_CST);
+}
+
 bool peer_is_dead(std::uint32_t endpoint) {
     return sys::endpoint_state(endpoint) == static_cast<std::int64_t>(abi::EndpointState::Dead);
 }

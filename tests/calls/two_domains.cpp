@@ -81,7 +81,7 @@ void leave_critical() {
 
 namespace sys {
 std::int64_t send(Word) { return World::current().send(); }
-std::int64_t request(Word, std::int64_t) { return World::current().request(); }
+std::int64_t request(Word, std::int64_t until) { return World::current().request(until); }
 std::int64_t answer(Word, Word goes_on) { return World::current().answer(goes_on != 0); }
 std::int64_t endpoint_state(Word) { return World::current().endpoint_state(); }
 }  // namespace sys
@@ -183,6 +183,10 @@ void World::resume(Fiber& fiber) {
     auto& domain = *fiber.domain;
     enter(domain);
     domain.state->current = &fiber;
+    domain.rw->others_ready = 0;
+    for (auto const& f : domain.fibers)
+        if (f.get() != &fiber && f != domain.fibers.front() && f->ready && !f->ended)
+            domain.rw->others_ready = 1;
     domain.ro->time_kind = static_cast<std::uint32_t>(domain.peer->donates ? abi::TimeKind::Donated
                                                                            : abi::TimeKind::Extra);
     running_ = &fiber;
@@ -223,14 +227,25 @@ Fiber* World::next_sleeper() {
     return first;
 }
 
+Domain* World::next_waiter() {
+    Domain* first = nullptr;
+    for (auto* const d : {&client, &server}) {
+        if (!d->alive || d->gave_up == nullptr || d->donates || d->goes_on) continue;
+        if (d->until != INT64_MAX && (first == nullptr || d->until < first->until)) first = d;
+    }
+    return first;
+}
+
 bool World::run_something() {
     Fiber* choices[32];
     std::uint64_t count = 0;
     for (auto* const d : {&client, &server}) {
         if (!d->alive) continue;
         if (auto* const f = d->gave_up; f != nullptr) {
-            // A donation may end at any time; an answer waits for an event.
+            // A donation may end at any time; who has a time-out then waits on, as who has
+            // answered, for an event.
             bool const may_end = !d->donates || random.below(8) == 0 || !d->peer->alive;
+            if (d->donates && may_end && d->until != INT64_MAX) d->donates = false;
             bool const wakes = d->donates ? may_end : (d->goes_on || d->is_wanted() || d->told);
             if (wakes) choices[count++] = f;
             continue;
@@ -240,9 +255,16 @@ bool World::run_something() {
             if (f->ready && !f->ended && count < 32) choices[count++] = f.get();
     }
     auto* const sleeper = next_sleeper();
+    auto* const waiter = next_waiter();
+    // Time passes when nothing else can happen, or now and then all the same.
+    if (waiter != nullptr && (sleeper == nullptr || waiter->until < sleeper->timeout().ns()) &&
+        (count == 0 || random.below(24) == 0)) {
+        now = std::max(now, waiter->until);
+        waiter->goes_on = true;
+        return true;
+    }
     bool const waits = client.alive && client.donates;
     if (count == 0 && sleeper == nullptr) return waits;
-    // Time passes when nothing else can happen, or now and then all the same.
     if (sleeper != nullptr && (count == 0 || random.below(24) == 0)) {
         now = std::max(now, sleeper->timeout().ns());
         ThreadScheduler::expire(*sleeper);
@@ -278,7 +300,7 @@ std::int64_t World::send() {
     notify(*domain.peer);
     return 0;
 }
-std::int64_t World::request() {
+std::int64_t World::request(std::int64_t until) {
     auto& domain = *running_->domain;
     auto& peer = *domain.peer;
     if (!peer.alive) return static_cast<std::int64_t>(abi::Error::PeerDead);
@@ -288,7 +310,9 @@ std::int64_t World::request() {
     tell(peer, waits);
     domain.gave_up = running_;
     domain.donates = true;
+    domain.until = domain.rw->others_ready != 0 ? INT64_MAX : until;
     yield();
+    domain.until = INT64_MAX;
     return std::exchange(domain.told, false) ? abi::kTold : 0;
 }
 std::int64_t World::answer(bool goes_on) {

@@ -52,6 +52,7 @@ struct Domain {
     bool donates = false;      ///< by a request
     bool goes_on = false;      ///< has answered, and wants to run on
     bool told = false;         ///< the system call it is in results in the peer's synchronous send
+    std::int64_t until = INT64_MAX;  ///< of its request: with a time-out it waits on when that ends
     bool is_wanted() const { return rw->pending_summary != 0; }
 };
 
@@ -77,7 +78,7 @@ public:
 
     // What the system calls and the thread scheduler of the library do.
     std::int64_t send();
-    std::int64_t request();
+    std::int64_t request(std::int64_t until);
     std::int64_t answer(bool goes_on);
     std::int64_t endpoint_state();
     void block();
@@ -90,6 +91,8 @@ private:
     /// The event of a synchronous send: as the result of what `domain` waits in, or pending.
     void tell(Domain& domain, bool may_be_result);
     Fiber* next_sleeper();
+    /// Who waits in a request for the longest until its time-out is next; null: nobody.
+    Domain* next_waiter();
 
     /// A fiber begins, or runs again: AddressSanitizer learns whose stack it is on.
     void arrived(void* shadow);
