@@ -182,9 +182,11 @@ void Exports::work() {
     for (;;) {
         auto* const job = next_job();
         if (job == nullptr) {
+            calls_->flush_late();
             (void)idle_.wait(Instant::never());
             continue;
         }
+        calls_->flush();
         job->state = Job::State::Running;
         leave_critical();
         if (job->is_cancelled) {
@@ -201,7 +203,6 @@ void Exports::work() {
             if (!calls_->node().reply(job->token, static_cast<remote::Status>(result.status),
                                       {job->reply, result.body_bytes}, gifts.span(), now()))
                 relay_->take_back(gifts);
-            calls_->flush();
         }
         job->state = Job::State::Free;
     }

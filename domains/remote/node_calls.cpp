@@ -18,7 +18,9 @@ constexpr remote::Limits kLimits{.peers = 4,
                                  .holdings = 128,
                                  .imports = 80};
 constexpr remote::Times kTimes{};
-constexpr std::uint64_t kFramesAtOnce = 64;
+/// Frames that one event's closure takes in, before threads get their turn; and one round of the
+/// pump.
+constexpr std::uint64_t kFramesInEvent = 16, kFramesAtOnce = 64;
 
 /// A failure by its number: the lists are the same up to the last of them.
 Failure failure_of(remote::Status status) {
@@ -52,8 +54,11 @@ Result<void, Failure> NodeCalls::open(std::uint64_t incarnation, Requests& reque
 
 void NodeCalls::on_frames(void* self, std::uint32_t, std::uint64_t) {
     auto& calls = *static_cast<NodeCalls*>(self);
-    calls.look_again_ = true;
-    (void)calls.pump_.wake_one();
+    if (calls.take_frames(kFramesInEvent)) {
+        calls.look_again_ = true;
+        (void)calls.pump_.wake_one();
+    }
+    calls.flush_late();
 }
 
 void NodeCalls::send(remote::Address to, std::span<std::byte const> datagram) {
@@ -78,6 +83,14 @@ void NodeCalls::flush() {
     arm(now() + kTimes.first_repeat);
 }
 
+void NodeCalls::flush_late() {
+    if (driver_waits_) {
+        driver_waits_ = false;
+        send_late(endpoint_);
+    }
+    flush();
+}
+
 /// The pump looks at the time then, at the latest.
 void NodeCalls::arm(Instant due) {
     if (due >= armed_until_) return;
@@ -86,10 +99,15 @@ void NodeCalls::arm(Instant due) {
     (void)pump_.wake_one();
 }
 
-/// Takes in what has come, as far as it goes at once.
-void NodeCalls::take_frames() {
-    for (std::uint64_t n = 0; n < kFramesAtOnce; ++n) {
-        if (frames_.in.full_slots().value_or(0) == 0) return;
+/// Takes in what has come. True: `most` frames, and perhaps there are more; else the driver sends
+/// an event when the next has come.
+bool NodeCalls::take_frames(std::uint64_t most) {
+    for (std::uint64_t n = 0; n < most; ++n) {
+        if (frames_.in.full_slots().value_or(0) == 0) {
+            auto const armed = frames_.in.arm();
+            if (armed && *armed == RingWait::Ready) continue;
+            return false;
+        }
         // The driver could still write into the slot: only the copy is looked at.
         auto const slot = net::read_slot(frames_.in.slot());
         std::size_t bytes = 0;
@@ -107,23 +125,25 @@ void NodeCalls::take_frames() {
             node_.receive(datagram->from, datagram->bytes, now());
         }
     }
-    look_again_ = true;
+    return true;
 }
 
 void NodeCalls::pump() {
     enter_critical();
     for (;;) {
         look_again_ = false;
-        take_frames();
+        if (take_frames(kFramesAtOnce)) look_again_ = true;
         auto const time = now();
         if (time >= armed_until_) {
             node_.tick(time);
             armed_until_ = node_.next_tick();
         }
-        flush();
-        auto const armed = frames_.in.arm();
-        if (armed && *armed == RingWait::Ready) look_again_ = true;
-        if (!look_again_) (void)pump_.wait(armed_until_);
+        if (look_again_) {
+            flush();
+        } else {
+            flush_late();
+            if (!look_again_) (void)pump_.wait(armed_until_);
+        }
         // Between two rounds events and other threads get their turn.
         leave_critical();
         enter_critical();
@@ -152,7 +172,10 @@ void NodeCalls::on_announcement(remote::Incoming const& announcement) {
 
 Result<std::uint32_t, Failure> NodeCalls::wait(Waiting& waiting, Instant until,
                                                std::uint16_t& status) {
-    flush();
+    if (waiting.is_over)
+        flush();
+    else
+        flush_late();
     arm(until);
     while (!waiting.is_over) (void)waiting.queue.wait(Instant::never());
     status = static_cast<std::uint16_t>(waiting.status);

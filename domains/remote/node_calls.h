@@ -4,9 +4,10 @@
 //
 // A Node knows no threads: whoever touches it, or is called by it, has activations off (Critical),
 // so nothing here is ever entered twice. What the node sends goes straight into the driver's ring;
-// `flush` tells the driver, once for all of it. One thread runs the pump: it takes frames in, and
-// does what is due in time. A thread that calls waits in a queue of its own until the node says how
-// the call has ended, which it does once for each, by its deadline.
+// `flush` tells the driver, once for all of it. The closure of the driver's event takes frames in;
+// one thread, the pump, does what is due in time, and takes in what is more than a few. A thread
+// that calls waits in a queue of its own until the node says how the call has ended, which it does
+// once for each, by its deadline.
 // Requests of others go to the Requests that the owner has given.
 
 #include <cstdint>
@@ -74,6 +75,8 @@ public:
     remote::Node& node() { return node_; }
     /// Tells the driver and the pump what has to be done after calls of node(). requires: Critical
     void flush();
+    /// As flush, for a closure, or a thread that blocks next: see send_late.
+    void flush_late();
 
     /// A call to another node: yields the bytes of the reply that are in `room`, or how it failed.
     /// A declared error is a success here: `status`. `gives`: own objects whose numbers are in the
@@ -124,7 +127,7 @@ private:
     }
     Result<std::uint32_t, Failure> wait(Waiting& waiting, Instant until, std::uint16_t& status);
     void arm(Instant due);
-    void take_frames();
+    bool take_frames(std::uint64_t most);
     static void on_frames(void* self, std::uint32_t endpoint, std::uint64_t count);
 
     union {
@@ -141,7 +144,7 @@ private:
     Instant armed_until_;        ///< when the pump looks at the time next
     WaitQueue pump_;
     std::uint64_t dropped_ = 0;
-    std::byte frame_[net::frame_bytes_max];  ///< the pump's copy of what it is looking at
+    std::byte frame_[net::frame_bytes_max];  ///< a copy of what is looked at
 };
 
 /// A generated proxy's way to an object of another node. One call at a time.

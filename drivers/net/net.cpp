@@ -133,7 +133,7 @@ void receive() {
         lend(card.receive, number);
     }
     if (any && !card.is_lost) ring(card.receive);
-    if (event) sys::send(user_endpoint);
+    if (event) send_late(user_endpoint);
 }
 
 /// Takes what the card has sent back.
@@ -182,7 +182,7 @@ void send() {
         event |= frames->in.release() == RingSend::Event;
     }
     if (any && !card.is_lost) ring(card.send);
-    if (event) sys::send(user_endpoint);
+    if (event) send_late(user_endpoint);
 }
 
 /// The card has something, received or sent.
