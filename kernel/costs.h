@@ -19,7 +19,7 @@ inline constexpr auto kEntryCost = Duration::ns(1000);
 /// meet one section of somebody less urgent, the rest of one kernel entry, and of each source one
 /// interrupt and one that is only noted: the next comes after its driver has run.
 constexpr BookedCosts booked_costs() {
-    return BookedCosts{.per_switch = Duration::ns(800),
+    return BookedCosts{.per_switch = Duration::ns(820),
                        .per_timer = Duration::ns(300),
                        .per_event = Duration::ns(300),
                        .per_release = Duration::ns(300),
