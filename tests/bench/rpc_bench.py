@@ -2,7 +2,8 @@
 
 Idle time is waited for, so how long a call takes depends on the host; how busy the two machines are
 for it does not, but for timers that happen to fire within it. Hence medians. Two runs; their medians
-have to agree within a hundredth."""
+have to agree within a fiftieth: calls come in a few kinds, by how timers and budgets
+fall, some 90 instructions apart, and the median is of one kind or of the next."""
 
 import re
 
@@ -43,7 +44,7 @@ def bench_rpc(context):
     b = archive(context, "b", f"remote:{NODES} exports=callee;rpc_callee", "rpc_callee")
     first, second = (measure(context, number, a, b) for number in range(2))
     for one, other in zip(first, second):
-        assert abs(one["median"] - other["median"]) * 100 <= one["median"], \
+        assert abs(one["median"] - other["median"]) * 50 <= one["median"], \
             f"two runs differ: {one['metric']} {one['median']} and {other['median']}"
     return first
 
