@@ -177,7 +177,7 @@ void Store::column_done(Load& chain, u32 disk, DiskStatus status) {
     for (Load* l = &chain; l; l = l->next) {
         if (!l->used || l->failed) continue;
         if (l->ready) {
-            if (status == DiskStatus::Good) check_column(*l, disk);
+            check_column(*l, disk);  // whatever the disk says: it may have written something
             continue;
         }
         if (status == DiskStatus::Good) l->arrived |= static_cast<u8>(1u << disk);

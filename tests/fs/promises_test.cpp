@@ -1178,6 +1178,28 @@ TEST_F(Streams, a_wrong_block_of_a_film_is_made_from_the_others_while_it_plays) 
     }
 }
 
+TEST_F(Streams, a_column_that_comes_late_and_in_part_changes_nothing_that_was_made_good) {
+    start(96);
+    record("v", 4, 40001);
+    for (u32 disk = 0; disk < disks; ++disk) {
+        mount();
+        machine->disks.model.timed = true;
+        machine->disks.faults.slower[disk] = 40;
+        for (u64 n = segments_start; n < image.blocks_per_disk; n += 3) {
+            machine->disks.faults.latent.insert(u64{disk} << 48 | n);
+        }
+        ASSERT_EQ(client->open_streams({"v"}, stream_play), Error::None);
+        std::string out;
+        i64 time = 0;
+        for (u64 n = 0; n < 100; ++n) {
+            ASSERT_EQ(client->play(0, &out, &time), Error::None);
+            ASSERT_EQ(out, picture(n, 40001)) << n << " of " << disk;
+            machine->later(Duration::ms(100));
+        }
+        EXPECT_EQ(client->close_streams(), Error::None);
+    }
+}
+
 TEST(Admission, the_bound_is_no_less_than_the_sum_of_its_parts_and_the_answer_fits_exactly) {
     fs::DiskModel const m{Duration::us(11111), Duration::ms(2), Duration::ms(18), 5'000'000};
     Duration const round = Duration::ms(1900);
