@@ -17,7 +17,8 @@ constexpr u64 end_of_replay = ~u64{0};  // number of REPLAYED and of its PONG
 
 std::size_t Agent::memory_needed(AgentOptions const& o) {
     return o.files * sizeof(File) + o.log_operations * sizeof(Entry) + o.log_bytes +
-           message_bytes_max + AgentCache::memory_needed(o.cache) + 256;
+           message_bytes_max + AgentCache::memory_needed(o.cache) +
+           AgentMedia::memory_needed(o.media) + 256;
 }
 
 Agent::Agent(Arena& arena, AgentPort& port, AgentOptions options, u64 agent, u64 incarnation)
@@ -25,7 +26,8 @@ Agent::Agent(Arena& arena, AgentPort& port, AgentOptions options, u64 agent, u64
       options_(options),
       agent_(agent),
       incarnation_(incarnation),
-      cache_(arena, options.cache) {
+      cache_(arena, options.cache),
+      media_(arena, *this, options.media, options.retry) {
     files_ = arena.carve<File>(options.files);
     log_ = arena.carve<Entry>(options.log_operations);
     bytes_ = arena.carve<u8>(options.log_bytes);
@@ -218,6 +220,27 @@ void Agent::submit(AgentRequest& r, Instant now) {
     *end = &r;
     end = &r.next;
     go();
+}
+
+void Agent::submit(MediaRequest& r, Instant now) {
+    look_at(now);
+    media_.submit(r, now_);
+}
+
+/// Not before the agent has its session: what is not sent now is sent again.
+void Agent::send_media(Message m, u8 const* head, u32 head_bytes, u8 const* data, u32 length) {
+    if (state_ != State::Active) return;
+    m.agent = agent_;
+    m.incarnation = incarnation_;
+    m.session = session_;
+    u8* const at = out_ + sizeof m;
+    if (head_bytes) std::memcpy(at, head, head_bytes);
+    if (length) std::memcpy(at + head_bytes, data, length);
+    port_.send(out_, build_message(out_, m, {}, {}, at, head_bytes + length));
+}
+
+FileRef Agent::media_file(FileHandle file) const {
+    return file < options_.files && files_[file].pins > 0 ? files_[file].ref : FileRef{};
 }
 
 void Agent::finish(AgentRequest& r, Error error) {
@@ -427,6 +450,7 @@ void Agent::receive(u8 const* bytes, u32 length, Instant now) {
             content(r);
             break;
         default:
+            if (m.kind >= MessageKind::Open) media_.receive(r, now_);
             break;
     }
     go();
@@ -445,6 +469,7 @@ void Agent::welcome(Message const& m) {
     recalled_ = 0;
     ping_number_ = 0;
     deposited_ = 0;
+    media_.begin_session();
     volatile_ = (m.flags & message_volatile) != 0;
     lease_ = Duration::ns(std::clamp<i64>(m.lease_ns, 1'000'000, 3'600'000'000'000));
     ping_at_ = now_;
@@ -786,12 +811,14 @@ void Agent::advance(Instant now) {
         ping_sent_ = now_;
         send(MessageKind::Ping, ++ping_number_);
     }
+    media_.advance(now_);
 }
 
 Instant Agent::next_deadline() const {
     bool const waits = state_ != State::Active || changing_ || reading_ || sync_;
     Instant t = waits ? retry_at_ : Instant::never();
     if (state_ != State::Greeting && ping_at_ < t) t = ping_at_;
+    if (media_.next_deadline() < t) t = media_.next_deadline();
     bool const ends = lease_until_ != Instant{} && !mutated(Mutant::LeaseEndless);
     if (ends && lease_until_ < t) t = lease_until_;
     if (options_.alternative_after > Duration{} && next_deposit()) {
@@ -814,6 +841,7 @@ void Agent::check_invariants() const {
         before = e.message.number;
     }
     cache_.check_invariants();
+    media_.check_invariants();
 }
 
 }  // namespace nemesis::fs

@@ -12,9 +12,11 @@
 // Invariants (check_invariants): the log holds, in order, what was acknowledged and is not known to
 // be durable, or made a file whose number is not known since a restart, and at its end at most one
 // operation that is not acknowledged; a message names files by what their handles mean when it is
-// sent; nothing is cached without a lease.
+// sent; nothing is cached without a lease. Streams are recorded and played beside all that
+// (fs/agent/media.h).
 
 #include "fs/agent/cache.h"
+#include "fs/agent/media.h"
 #include "fs/agent/message.h"
 #include "fs/core/arena.h"
 #include "libnemesis/base/units.h"
@@ -28,6 +30,7 @@ struct AgentOptions {
     u32 log_bytes = 4 << 20;  // names and data of the operations in the log
     u32 files = 1024;         // handles
     CacheSizes cache;
+    MediaSizes media{};
     /// After so long without a word of the server, copies go to the alternative one; 0: there is
     /// none.
     Duration alternative_after{};
@@ -46,8 +49,6 @@ struct AgentStatistics {
     u64 hits() const { return names + absences + attributes + data + listings; }
 };
 
-/// A file as an application names it; what it means to the server may change in a replay.
-using FileHandle = u32;
 inline constexpr FileHandle root_handle = 0;
 inline constexpr FileHandle no_handle = ~0u;
 
@@ -98,7 +99,7 @@ protected:
     ~AgentPort() = default;
 };
 
-class Agent {
+class Agent final : private MediaHost {
 public:
     /// `agent`: its number for ever, not 0; `incarnation`: greater than that of any start before.
     Agent(Arena& arena, AgentPort& port, AgentOptions options, u64 agent, u64 incarnation);
@@ -110,6 +111,7 @@ public:
     void advance(Instant now);
     Instant next_deadline() const;
     void submit(AgentRequest& request, Instant now);
+    void submit(MediaRequest& request, Instant now);
     /// The application does not use the handle any more.
     void forget(FileHandle file);
 
@@ -124,6 +126,7 @@ public:
     FileRef ref(FileHandle file) const { return files_[file].ref; }
     AgentStatistics const& statistics() const { return statistics_; }
     AgentCache const& cache() const { return cache_; }
+    AgentMedia const& media() const { return media_; }
     void check_invariants() const;
 
 private:
@@ -180,6 +183,9 @@ private:
     void apply_to_cache(Entry const& e, Message const& m);
     static u64 asked_offset(AgentRequest const& r);
     static u64 asked_count(AgentRequest const& r);
+    void send_media(Message m, u8 const* head, u32 head_bytes, u8 const* data, u32 length) override;
+    FileRef media_file(FileHandle file) const override;
+    bool media_active() const override { return state_ == State::Active; }
 
     AgentPort& port_;
     AgentOptions const options_;
@@ -215,6 +221,7 @@ private:
     u64 effective_ = 0;  // the last own operation that was acknowledged and changed something
     u64 recalled_ = 0;   // the newest recall's serial
     AgentCache cache_;
+    AgentMedia media_;
     AgentStatistics statistics_;
 
     File* files_ = nullptr;

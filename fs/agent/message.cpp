@@ -28,7 +28,7 @@ bool read_message(u8 const* bytes, u32 length, Received* out) {
     if (length < sizeof h || length > message_bytes_max) return false;
     std::memcpy(&h, bytes, sizeof h);
     if (h.magic != message_magic || h.version != message_version) return false;
-    if (h.kind < MessageKind::Hello || h.kind > MessageKind::AllHanded) return false;
+    if (h.kind < MessageKind::Hello || h.kind > MessageKind::Closed) return false;
     if (h.name_length > name_max || h.name2_length > name_max) return false;
     if (h.data_length > message_data_max || h.type > PnodeType::Dead) return false;
     if (sizeof h + h.name_length + h.name2_length + h.data_length != length) return false;
@@ -80,9 +80,40 @@ bool may_be_kept(Op op) {
 }
 
 bool sound_change(Message const& m) {
-    if (!may_be_new(m.op) || m.type >= PnodeType::Symlink) return false;
+    bool const stream = m.op == Op::Create && m.type == PnodeType::Stream;
+    if (!may_be_new(m.op) || (m.type >= PnodeType::Symlink && !stream)) return false;
     if (brings_data(m.op) && m.count != m.data_length) return false;
     return m.op != Op::Write || m.count > 0;
+}
+
+bool sound_media(Message const& m) {
+    if (m.kind < MessageKind::Open) return true;
+    if (m.name_length > 0 || m.name2_length > 0) return false;
+    if (m.kind == MessageKind::Open) {
+        return m.count > 0 && m.count <= stream_set_max &&
+               m.data_length == m.count * sizeof(StreamRef);
+    }
+    bool const of_stream = m.kind == MessageKind::Batch || m.kind == MessageKind::Taken ||
+                           m.kind == MessageKind::Fetch;
+    if (of_stream && batch_of(m).stream >= stream_set_max) return false;
+    if (m.kind != MessageKind::Batch) return m.data_length == 0;
+    if (m.count > batch_bytes_max || m.links > batch_frames_max) return false;
+    if (m.count < m.links * sizeof(ControlRecord)) return false;
+    if (m.offset % message_data_max != 0 || (m.count > 0 && m.offset >= m.count)) return false;
+    if (m.count == 0) return m.offset == 0 && m.data_length == 0;
+    u64 const rest = m.count - m.offset;
+    return m.data_length == (rest < message_data_max ? rest : message_data_max);
+}
+
+bool sound_batch(u8 const* batch, u64 bytes, u32 frames) {
+    u64 sum = frames * sizeof(ControlRecord);
+    for (u32 i = 0; i < frames; ++i) {
+        ControlRecord c;
+        std::memcpy(&c, batch + i * sizeof c, sizeof c);
+        if (c.bytes == 0) return false;
+        sum += c.bytes;
+    }
+    return sum == bytes;
 }
 
 }  // namespace nemesis::fs

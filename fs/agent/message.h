@@ -1,5 +1,5 @@
 #pragma once
-// The messages between agents and the file server: docs/formats/fs_agent.md, version 3.
+// The messages between agents and the file server: docs/formats/fs_agent.md, version 4.
 //
 // A message is a header, the first name, the second name and the data, in one piece of memory. Both
 // sides build with build_message() and take nothing from a message but by read_message(), which
@@ -35,6 +35,16 @@ enum class MessageKind : u8 {
     HandBack,
     Handed,
     AllHanded,
+    // Streams.
+    Open,
+    Opened,
+    Batch,
+    Taken,
+    Fetch,
+    Seek,
+    Sought,
+    Close,
+    Closed,
 };
 
 /// A file in one of its pnode's lives.
@@ -46,9 +56,10 @@ struct FileRef {
 };
 
 inline constexpr u64 message_magic = 0x544E'4547'4153'4650;  // "PFSAGENT"
-inline constexpr u16 message_version = 3;
+inline constexpr u16 message_version = 4;
 inline constexpr u32 message_volatile = 1u << 31;  // in `flags`, from the server
 inline constexpr u32 message_end = 1;              // in `flags` of what ReadDirectory yields
+inline constexpr u32 message_again = 1;            // in `flags` of FETCH
 inline constexpr u32 message_data_max = 64 * 1024;
 
 /// The header. shape: 176 bytes, little endian
@@ -92,6 +103,43 @@ struct Received {
     Name name2;
     u8 const* data = nullptr;
 };
+
+// Sets of streams. Frames go in batches of one stream: the control records of its frames, then
+// their bytes; and a batch in parts of message_data_max, of which only the last one is shorter.
+inline constexpr u32 media_sets_max = 4;  // of an agent, at once
+inline constexpr u32 batch_frames_max = 64;
+inline constexpr u32 batch_parts_max = 64;
+inline constexpr u32 batch_bytes_max = batch_parts_max * message_data_max;
+inline constexpr u32 batches_ahead_max = 16;
+
+/// Which batch, in the place of Message::file: of which stream of the set, since which seek.
+struct BatchName {
+    u64 batch = 0;
+    u32 stream = 0;
+    u32 seek = 0;
+};
+static_assert(sizeof(BatchName) == sizeof(FileRef));
+inline BatchName batch_of(Message const& m) {
+    return {m.file.pnode, m.file.generation, m.file.zero};
+}
+inline void name_batch(Message& m, BatchName n) { m.file = {n.batch, n.stream, n.seek}; }
+
+/// One stream of a set in the data of OPEN.
+struct StreamRef {
+    FileRef file;
+    u64 rate = 0;
+};
+static_assert(sizeof(StreamRef) == 24);
+
+/// Parts of a batch of so many bytes; one of none has one, without data.
+constexpr u32 parts_of(u64 bytes) {
+    return bytes == 0 ? 1 : static_cast<u32>((bytes + message_data_max - 1) / message_data_max);
+}
+constexpr u64 all_parts(u64 bytes) { return ~u64{0} >> (64 - parts_of(bytes)); }
+/// Whether the fields of a message about streams fit each other; of the others: true.
+bool sound_media(Message const& m);
+/// Whether the control records at the beginning of a batch of `bytes` describe the rest of it.
+bool sound_batch(u8 const* batch, u64 bytes, u32 frames);
 
 /// Puts a message together in `out` (message_bytes_max): lengths and checksum are filled in.
 /// Returns its bytes. `out` may hold name and data already, where they belong.

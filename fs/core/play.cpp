@@ -73,6 +73,7 @@ bool Store::op_seek(Request& r) {
     for (u32 i = 0; i < s->count; ++i) {
         MediaStream& m = *s->stream[i];
         m.frame_count = 0;
+        ++m.seeks;
         m.sought = m.issue_ended = false;
         m.poke = true;
         m.asking = SegmentRange{};
@@ -88,8 +89,10 @@ bool Store::op_seek(Request& r) {
 bool Store::op_play_frame(Request& r) {
     MediaSession* s = session_of(r);
     if (!s) return true;
-    if (!s->playing || r.offset >= s->count) return finish(r, Error::Invalid);
+    if (!s->playing || s->closing || r.offset >= s->count) return finish(r, Error::Invalid);
     MediaStream& m = *s->stream[r.offset];
+    if (r.scratch != m.seeks) r.progress = 0;  // another frame is the next one
+    r.scratch = m.seeks;
     if (m.frame_count == 0) {
         if (s->error != Error::None) return finish(r, s->error);
         if (!m.issue_ended) return false;

@@ -323,18 +323,31 @@ bool Store::op_record(Request& r) {
 bool Store::op_close_streams(Request& r) {
     MediaSession* s = session_of(r);
     if (!s) return true;
-    if (s->playing) {
-        close_play(*s);
-        s->ended = true;
-    }
     if (!s->closing) {
         s->closing = true;
+        s->cut = (r.flags & stream_cut) != 0;
         wake();
+    }
+    if (s->playing && !s->ended) {
+        // What was asked for before ends first: the session's number may be another's soon.
+        for (Request const* q = queue_; q != &r; q = q->next) {
+            if (q->op == Op::PlayFrame && q->pnode2 == r.pnode2) return false;
+        }
+        close_play(*s);
+        s->ended = true;
     }
     if (!s->ended) return false;
     s->used = false;
     recount_guarantees();
     return finish(r, s->error);
+}
+
+u64 Store::frames_on_disk(u64 session, u32 stream) const {
+    if (session == 0 || session > options_.media_streams) return 0;
+    MediaSession const& s = sessions_[session - 1];
+    if (!s.used || s.playing || stream >= s.count) return 0;
+    bool const all = durable_group_ >= s.commit_group || mutated(Mutant::RecordedEarly);
+    return all ? s.stream[stream]->frames_committed : s.stream[stream]->frames_before;
 }
 
 /// Frames [r.offset, …) of a recorded stream's index, as many as the buffer holds.
@@ -568,8 +581,11 @@ bool Store::commit_round(MediaSession& s, bool final) {
         return true;
     }
     if (!all) return false;
+    bool const before = durable_group_ >= s.commit_group || mutated(Mutant::RecordedBefore);
+    s.commit_group = group_ + 1;
     for (u32 i = 0; i < s.count; ++i) {
         MediaStream& m = *s.stream[i];
+        if (before) m.frames_before = m.frames_committed;
         bool const done = commit_frames(m, frames[i], true);
         ASSERT(done);
         m.blocks_committed += m.sealed_ready;
@@ -680,7 +696,8 @@ Task Store::record_task(MediaSession& s) {
                 break;
             }
             Error const before = s.error;
-            if (commit_round(s, last && before == Error::None)) {
+            bool const whole = last && before == Error::None && !s.cut;
+            if (commit_round(s, whole)) {
                 if (s.error != before) break;
                 committed = true;
             } else {

@@ -32,6 +32,7 @@ enum class Error : int {
     NoBandwidth =
         122,  // the guarantee would not hold; Request::count is the largest rate that fits
     NotSupported = 95,
+    SetLost = 104,  // an agent's set of streams has been closed without it: open it again
     Stale = 116,
     NoVolume = 123,  // the tertiary volume is not there, or does not answer
 };
@@ -111,6 +112,8 @@ struct Attributes {
 enum SetMask : u32 { set_mode = 1, set_uid = 2, set_gid = 4, set_atime = 8, set_mtime = 16 };
 enum RenameFlags : u32 { rename_noreplace = 1, rename_exchange = 2 };
 enum StreamFlags : u32 { stream_record = 0, stream_play = 1 };
+/// CloseStreams of a recording: its streams end where all of them have come to, like after a crash.
+inline constexpr u32 stream_cut = 2;
 enum XattrFlags : u32 { xattr_create = 1, xattr_replace = 2 };
 
 /// One entry of ReadDirectory, packed in the buffer: this, then the name, padded to 8 bytes.

@@ -158,6 +158,9 @@ public:
     u8 position(u32 disk) const { return position_[disk]; }
     u64 durable_group() const { return durable_group_; }
     u64 group() const { return group_; }
+    /// Frames of a stream that is being recorded which no crash takes back any more. 0: there is no
+    /// such session.
+    u64 frames_on_disk(u64 session, u32 stream) const;
     /// Rises with each mount.
     u32 mount_count() const { return superblock_.mount_count; }
     /// How far clients' operations are in the state; only those that succeeded are marked.
@@ -430,6 +433,7 @@ private:
         i64 last_time;  // of the newest frame taken
         u64 blocks_committed;
         u64 frames_committed;
+        u64 frames_before;  // those that the step before the last has committed
         // The piece being filled: rows from `row` on of `segment`, in `buffer`.
         SegmentBuffer* buffer;
         u64 segment;
@@ -464,6 +468,7 @@ private:
         bool issue_ended;
         bool issue_moved;  // by a skip
         bool sought;       // `issue` is known
+        u32 seeks;         // of its set
         bool poke;         // something has changed for it, or it waits for index or tree
         Load** own;        // buffers_per_stream places
         u64 run_next;      // of the run being recorded: the segments that are left
@@ -500,13 +505,15 @@ private:
         RoundLoad load{};
         bool used = false;
         bool closing = false;
+        bool cut = false;  // the streams end at one time
         bool ended = false;
         bool hurry = false;   // a table is full: end the round early
         bool frozen = false;  // nothing new is sealed
         bool recall = false;  // of a stream that is there: its data are written anew
         Error error = Error::None;
         u32 count = 0;
-        u32 pieces = 0;  // being written
+        u32 pieces = 0;        // being written
+        u64 commit_group = 0;  // that holds its last step
         Instant round_end;
         MediaStream* stream[stream_set_max] = {};
     };

@@ -26,11 +26,16 @@ u64 dirty_blocks_max(ServerOptions const& o) {
 
 std::size_t Server::memory_needed(ServerOptions const& o) {
     return o.sessions * (sizeof(Session) + 2 * lane_bytes) + o.touched * sizeof(Touched) +
-           o.holdings * sizeof(Holding) + message_bytes_max + 256;
+           o.holdings * sizeof(Holding) + message_bytes_max +
+           ServerMedia::memory_needed(o.media, o.sessions) + 256;
 }
 
 Server::Server(Arena& arena, Store& store, ServerPort& port, ServerOptions options)
-    : store_(store), port_(port), options_(options), dirty_max_(dirty_blocks_max(options)) {
+    : store_(store),
+      port_(port),
+      options_(options),
+      dirty_max_(dirty_blocks_max(options)),
+      media_(arena, store, *this, options.media, options.sessions) {
     sessions_ = arena.carve<Session>(options.sessions);
     touched_ = arena.carve<Touched>(options.touched);
     holdings_ = arena.carve<Holding>(options.holdings);
@@ -130,7 +135,8 @@ Server::Session* Server::free_session() {
 }
 
 void Server::begin_session(Session& s, u64 agent, u64 incarnation) {
-    end_lease(s);  // the incarnation before is dead, and its copies with it
+    end_lease(s);  // the incarnation before is dead, and its copies and sets with it
+    media_.begin_session(static_cast<u32>(&s - sessions_));
     s.serial = 0;
     s.used = true;
     s.agent = agent;
@@ -264,9 +270,30 @@ void Server::receive(u8 const* bytes, u32 length) {
             }
             break;
         default:
+            // Like what is NEW: not before the replay has ended, and that of the others.
+            if (m.kind >= MessageKind::Open &&
+                ((s->replay_ended && !grace_) || mutated(Mutant::MediaInGrace))) {
+                media_.receive(static_cast<u32>(s - sessions_), r);
+            }
             break;
     }
     run();
+}
+
+void Server::send_media(u32 session, Message m, u8 const* data, u32 length) {
+    send(sessions_[session], m, data, length);
+}
+
+bool Server::settled(u32 session, FileRef file) {
+    Key const key{file.pnode, 0, file.generation, false};
+    for (u32 i = 0; i < touched_end_; ++i) {
+        Touched const& t = touched_[i];
+        if (t.group == 0 || t.agent == sessions_[session].agent || !t.key.writes) continue;
+        if (!t.key.meets(key)) continue;
+        if (t.group != in_progress) want_flush();
+        return false;
+    }
+    return true;
 }
 
 void Server::fill(Lane& lane, Received const& r) {
@@ -948,6 +975,7 @@ void Server::run() {
             again = progress(s, s.change, true) || again;
             again = progress(s, s.read, false) || again;
         }
+        again = media_.progress() || again;
         if (flushing_ && flush_.done) flushing_ = false;
         if (flush_wanted_ && (!flushing_ || mutated(Mutant::FlushInFlight))) {
             flush_wanted_ = false;
@@ -978,6 +1006,7 @@ void Server::advance(Instant now) {
         Duration const lease = mutated(Mutant::LeaseShort) ? options_.lease / 2 : options_.lease;
         if (now_ - s.heard >= lease) {
             if (s.holds) end_lease(s);
+            if (!mutated(Mutant::SetsOutliveLease)) media_.drop(i);
             // Its agent may be gone, and this the only copy.
             if (!s.flushed_since && s.pending_count > 0 && !mutated(Mutant::SilentUnflushed))
                 want_flush();
@@ -1006,7 +1035,7 @@ Instant Server::next_deadline() const {
     for (u32 i = 0; i < options_.sessions; ++i) {
         Session const& s = sessions_[i];
         if (!s.used) continue;
-        if ((!s.flushed_since || s.holds) && s.heard + options_.lease < t) {
+        if ((!s.flushed_since || s.holds || media_.serves(i)) && s.heard + options_.lease < t) {
             t = s.heard + options_.lease;
         }
         for (u32 k = 0; k < s.recall_count; ++k) {

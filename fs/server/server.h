@@ -12,10 +12,11 @@
 // Invariants: an agent's operations are executed one at a time, in order, each once; a key in the
 // table of what is touched belongs to one agent if any entry of it writes; nothing is said to be
 // durable whose group is not on all live disks; nothing is changed while another agent may have a
-// copy of it and a lease.
+// copy of it and a lease. Streams are recorded and played beside all that (fs/server/media.h).
 
 #include "fs/agent/message.h"
 #include "fs/core/store.h"
+#include "fs/server/media.h"
 
 namespace nemesis::fs {
 
@@ -28,6 +29,7 @@ struct ServerOptions {
     Duration lease = Duration::s(10);
     Duration absent_max = Duration::s(60);  // how long a restarted server waits for an agent
     bool alternative = false;  // there is one, which may have operations of agents that are gone
+    MediaServing media{};
     bool ups = false;
     Duration hold_up{};            // of the UPS
     u64 degraded_bytes_per_s = 0;  // written with one disk missing
@@ -47,7 +49,7 @@ protected:
     ~ServerPort() = default;
 };
 
-class Server {
+class Server final : private MediaOut {
 public:
     /// requires: the store is mounted for writing
     Server(Arena& arena, Store& store, ServerPort& port, ServerOptions options);
@@ -68,6 +70,7 @@ public:
     bool fenced() const { return store_.fenced(); }
     /// Recalls that have been sent, once each.
     u64 recalls() const { return recalls_made_; }
+    ServerMedia const& media() const { return media_; }
 
 private:
     static constexpr u64 all_names = ~u64{0};
@@ -218,6 +221,8 @@ private:
     }
     static void tell_meaning(Message& m, Lane const& lane);
     static u64 hash_of(Name name);
+    void send_media(u32 session, Message m, u8 const* data, u32 length) override;
+    bool settled(u32 session, FileRef file) override;
 
     Store& store_;
     ServerPort& port_;
@@ -242,6 +247,7 @@ private:
     u32 touched_end_ = 0;  // all behind are free
     Holding* holdings_ = nullptr;
     u64 recalls_made_ = 0;
+    ServerMedia media_;
     u32 hand_ = 0;  // which way of a full set has to go
     u8* out_ = nullptr;
 };

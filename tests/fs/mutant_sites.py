@@ -81,9 +81,20 @@ EXCEPTIONS = [
         ("core/record.cpp", "if (r.target_group == 0)"),
         ("core/tertiary.cpp", "if (r.target_group != 0)"),
         ("server/server.cpp", "if (t.group == 0 || t.agent == s.agent) continue"),
+        ("server/server.cpp", "if (t.group == 0 || t.agent == sessions_[session].agent"),
         ("server/server.cpp", "free += touched_[i].group == 0 ? 1 : 0"),
         ("server/server.cpp", "while (touched_[at].group != 0) ++at"),
         ("server/server.cpp", "touched_[touched_end_ - 1].group == 0"),
+    ]),
+    ("an application that was told something may have closed its set meanwhile: about memory, not about "
+     "what a message says", [
+        ("agent/media.cpp", "return s.state != State::Free && s.number == number"),
+        ("agent/media.cpp", "if (s.number == number) go_on(s)"),
+        ("agent/media.cpp", "while (s.state == State::Open && s.number == number && deliver_one"),
+        ("agent/media.cpp", "if (s.number != number || !s.closing) return"),
+    ]),
+    ("when time is looked at next", [
+        ("server/media.cpp", "any = any || (s.state != State::Free && !s.orphan && s.session == session)"),
     ]),
     ("which operations of the table are on their way: BuildsOnUndurable and GrantChanging use it", [
         ("server/server.cpp", "if (t.group != in_progress) want_flush()"),
@@ -93,6 +104,8 @@ EXCEPTIONS = [
     ("the bounds of a number, not whose it is", [
         ("core/files.cpp", "number < first_pnode || number >= pnode_count_"),
         ("server/server.cpp", "m.incarnation >= u64{1} << 24"),
+        ("core/record.cpp", "if (session == 0 || session > options_.media_streams)"),
+        ("server/media.cpp", "m.number < media_sets_max"),
     ]),
     ("which error it is", [
         ("core/files.cpp", "fault_ = p.number == number ?"),
@@ -150,7 +163,7 @@ IDENTITY = (r"generation\d?\(?\)?|sequence|incarnation(?:_of)?|session_?|serial|
             r"group_?(?:\(\))?|groups|mount_count|crc_?(?:\(\))?|previous_crc_?|address|uuid|store|"
             r"applied|durable_?|durable_group_?(?:\(\))?|own_group_|number_?(?:\(\))?|life(?:\(\))?|"
             r"read_number_|ping_number_|deposited_|acknowledged_|effective_|recalled_|target_group|"
-            r"unit_there_|log_sequence_")
+            r"unit_there_|log_sequence_|seek")
 COMPARES = re.compile(
     r"(?:\b(?:" + IDENTITY + r")(?:\[[^\]]*\])?\)?)\s*(?:==|!=|<=|>=|<(?![<a-zA-Z:*]*>)|>(?!>))\s|"
     r"\s(?:==|!=|<=|>=|<|>)\s*!?\*?(?:[\w\]\[]+(?:\(\))?(?:\.|->))*(?:" + IDENTITY + r")\b(?![\w(]*\.)")

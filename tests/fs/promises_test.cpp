@@ -1130,6 +1130,45 @@ TEST_F(Streams, play_goes_to_the_exact_frame_and_on_at_any_speed_also_backwards)
     EXPECT_EQ(client->close_streams(), Error::None);
 }
 
+TEST_F(Streams, a_session_that_is_closed_leaves_nothing_behind_for_the_next_one) {
+    start(96);
+    record("v", 4, 40001);
+    record("w", 4, 3000);
+    mount();
+    Attributes v;
+    Attributes w;
+    ASSERT_EQ(client->lookup("v", &v), Error::None);
+    ASSERT_EQ(client->lookup("w", &w), Error::None);
+    ASSERT_EQ(client->open_streams({"v"}, stream_play), Error::None);
+    // A frame is waited for, the session is closed and another one opened, all at once.
+    std::vector<u8> buffer(64 * 1024);
+    Request frame;
+    frame.op = Op::PlayFrame;
+    frame.pnode2 = client->session;
+    frame.buffer = buffer.data();
+    frame.length = buffer.size();
+    Request close;
+    close.op = Op::CloseStreams;
+    close.pnode2 = client->session;
+    StreamAsk const ask{w.pnode, 0};
+    Request open;
+    open.op = Op::OpenStreams;
+    open.flags = stream_play;
+    open.streams = &ask;
+    open.streams_count = 1;
+    for (Request* r : {&frame, &close, &open}) machine->store().submit(*r);
+    machine->pump();
+    EXPECT_TRUE(frame.done && close.done && open.done);
+    EXPECT_EQ(frame.error, Error::Invalid);
+    EXPECT_EQ(close.error, Error::None);
+    ASSERT_EQ(open.error, Error::None);
+    client->session = open.count;
+    std::string out;
+    i64 time = 0;
+    ASSERT_EQ(client->play(0, &out, &time), Error::None);
+    EXPECT_EQ(out, picture(0, 3000));
+}
+
 TEST_F(Streams, playing_leaves_the_cache_to_files_and_needs_only_four_of_five_disks) {
     start(96);
     record("v", 10, 40001);
