@@ -16,6 +16,7 @@
 #include "fs/core/crc32c.h"
 #include "fs/server/alternate.h"
 #include "fs/server/server.h"
+#include "fs/simulator/agent_films.h"
 #include "fs/simulator/agent_oracle.h"
 #include "fs/simulator/rows.h"
 
@@ -24,7 +25,7 @@ namespace {
 
 constexpr u32 agents = oracle_agents;
 constexpr u32 steps_each = 80;
-constexpr u64 segments = 96;
+constexpr u64 segments = 160;
 constexpr u32 several = ~0u;    // a file of which it is not known which one
 constexpr u32 faults_each = 3;  // of network, server, disks, power, pause
 
@@ -49,6 +50,7 @@ public:
     u64 recalls = 0;
     u64 handed_back = 0;
     AgentStatistics cached;
+    FilmCounts films;
     Faults faults;
     Image image;
 
@@ -69,6 +71,7 @@ private:
         bool relies = false;    // its acknowledged operations may be at the alternative server only
         bool forgiven = false;  // its acknowledged operations may be in the server only
         std::string buffer;
+        FilmActor film;
         u32 steps = 0;
         std::vector<u32> made;                      // files, by the oracle's number
         std::map<u32, FileHandle> handle;           // by the oracle's number
@@ -109,7 +112,7 @@ private:
     }
     void advance();
     void poke_server();
-    void poke_agent(Node& n);
+    void poke_agent(Node& n, bool heard);
     void next_step(Node& n);
     void step_done(Node& n);
     void is_now(std::pair<u64, u32> pair, u32 number);
@@ -131,6 +134,8 @@ private:
     void pause();
     bool vulnerable() const;
     bool judge(bool rolled_back, char const* when);
+    bool judge_films();
+    bool sure() const { return now_ - slowed_ > Duration::s(8); }
     void fail(std::string const& why) {
         if (problem_.empty()) problem_ = why + " at " + std::to_string(now_.ns() / 1000) + " us";
     }
@@ -181,6 +186,10 @@ private:
     Instant unsettled_;  // when an agent last had something to replay
     bool halting_ = false;
     Duration loss_window_;
+    bool former_slow_ = false;
+    Instant slowed_;  // when a disk or the server was slow at last
+    FilmOracle film_oracle_;
+    bool films_made_ = false;
     Instant partition_until_[agents];
     AgentOracle oracle_;
     u32 files_made_ = 0;
@@ -194,6 +203,9 @@ Options store_options(bool shared) {
     o.frames = 1024;
     o.garbage_ring = 8192;
     o.write_delay = Duration::s(5);
+    o.media_streams = 6;
+    o.media_run = 1;
+    o.media_round = Duration::ms(200);
     return o;
 }
 
@@ -203,6 +215,7 @@ AgentOptions agent_options() {
     o.log_operations = 48;
     o.log_bytes = 128 * 1024;
     o.files = 256;
+    o.media = {.streams = 2, .ahead = 2, .batch_bytes = 80 * 1024};
     o.alternative_after = Duration::ms(500);
     return o;
 }
@@ -214,6 +227,7 @@ ServerOptions server_options(bool ups) {
     o.lease = Duration::s(1);
     o.absent_max = Duration::s(60);
     o.alternative = true;
+    o.media = {.streams = 6, .ahead = 3, .batch_bytes = 96 * 1024};
     o.ups = ups;
     o.hold_up = Duration::s(4);
     o.degraded_bytes_per_s = 2'000'000;
@@ -238,15 +252,18 @@ System::System(u64 seed, BlockPool& pool, Memory& memory)
       second_image_(blocks_for(64)) {
     format(image, pool_, {.seed = seed});
     format(second_image_, pool_, {.seed = seed + 1});
-    alternate_memory_ = std::make_unique<u8[]>(Alternate::memory_needed(alternate_options()));
+    alternate_memory_ =
+        std::make_unique_for_overwrite<u8[]>(Alternate::memory_needed(alternate_options()));
     for (u32 i = 0; i < agents; ++i) {
         node_[i].system = this;
         node_[i].index = i;
         node_[i].clock_fast = static_cast<i64>(random_.below(41)) - 20;
         node_[i].clock_ahead = some_ms(0, 10'000);
-        node_[i].memory = std::make_unique<u8[]>(Agent::memory_needed(agent_options()));
+        node_[i].memory =
+            std::make_unique_for_overwrite<u8[]>(Agent::memory_needed(agent_options()));
     }
-    server_memory_ = std::make_unique<u8[]>(Server::memory_needed(server_options(ups_)));
+    server_memory_ =
+        std::make_unique_for_overwrite<u8[]>(Server::memory_needed(server_options(ups_)));
 }
 
 // --- the network ---------------------------------------------------------------------------------
@@ -347,7 +364,7 @@ void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {
         poke_server();
     } else if (!to_server && n.agent) {
         n.agent->receive(bytes.data(), static_cast<u32>(bytes.size()), n.clock(now_));
-        poke_agent(n);
+        poke_agent(n, true);
     }
 }
 
@@ -361,12 +378,14 @@ void System::start_agent(Node& n) {
     n.handle[0] = root_handle;
     n.promised.clear();
     n.next_step = now_;
+    n.film.reset(now_);
     n.agent->start(n.clock(now_));
 }
 
 void System::stop_agent(Node& n) {
     count_cached(n);
     n.agent.reset();
+    n.film.reset(now_);
     n.asked = false;
     n.forgiven = true;
 }
@@ -382,12 +401,14 @@ void System::count_cached(Node const& n) {
     }
 }
 
-void System::poke_agent(Node& n) {
+/// `heard`: a message has come to it.
+void System::poke_agent(Node& n, bool heard) {
     if (n.asked && n.request.done) step_done(n);
     if (!n.agent) return;
-    n.agent->check_invariants();
+    if (heard) n.agent->check_invariants();
     // What was made may have another number since a replay.
     for (auto const& [number, h] : n.handle) {
+        if (!heard) break;
         FileRef const ref = n.agent->ref(h);
         if (ref.pnode != 0 && number != 0) is_now({ref.pnode, ref.generation}, number);
     }
@@ -396,6 +417,10 @@ void System::poke_agent(Node& n) {
         n.promised.erase(n.promised.begin());
     }
     if (n.agent->active()) n.forgiven = n.relies = false;
+    if (n.agent->active()) {
+        std::string const p = n.film.poke(*n.agent, n.clock(now_), now_, random_, film_oracle_);
+        if (!p.empty()) fail("agent " + std::to_string(n.index) + ": " + p);
+    }
     if (!n.asked && n.agent->active() && n.steps < steps_each && now_ >= n.next_step) next_step(n);
 }
 
@@ -548,7 +573,8 @@ std::string listed(std::string const& page) {
         DirectoryItem item;
         std::memcpy(&item, page.data() + at, sizeof item);
         std::string const name = page.substr(at + sizeof item, item.name_length);
-        if (name != "." && name != "..") names[name] = item.type == PnodeType::Directory;
+        bool const own = name != "." && name != ".." && !FilmOracle::is_film(name);
+        if (own) names[name] = item.type == PnodeType::Directory;
         at += (sizeof item + item.name_length + 7) / 8 * 8;
     }
     std::string text;
@@ -642,6 +668,8 @@ bool System::start_server() {
     machine_->disks.model.timed = true;
     machine_->disks.set_now(now_);
     if (!machine_->mount() || machine_->store().health() != Health::Mounted) return false;
+    if (!films_made_ && !FilmOracle::make(*machine_)) return false;
+    films_made_ = true;
     now_ = std::max(now_, machine_->now);
     Arena arena(server_memory_.get(), Server::memory_needed(server_options(ups_)));
     server_ = std::make_unique<Server>(arena, machine_->store(), *this, server_options(ups_));
@@ -655,6 +683,7 @@ bool System::start_server() {
 void System::stop_server(bool) {
     never_written += machine_ ? machine_->store().statistics().never_written : 0;
     recalls += server_ ? server_->recalls() : 0;
+    film_oracle_.server_lost(now_, sure());
     drop_former();
     server_.reset();
     machine_.reset();
@@ -728,18 +757,25 @@ void System::take_over() {
         return;
     }
     ++faults.takeover;
+    film_oracle_.server_lost(now_, sure());
+    former_slow_ = !sure();
+    slowed_ = now_;  // the disks that are taken over have two masters for a while
     former_.machine = std::move(machine_);
     former_.server = std::move(server_);
     former_.memory = std::move(server_memory_);
     former_.paused = now_ + (random_.chance(4) ? Duration::ns(0) : some_ms(0, 4000));
     never_written += former_.machine->store().statistics().never_written;
     std::swap(store_memory_, other_memory_);
-    server_memory_ = std::make_unique<u8[]>(Server::memory_needed(server_options(ups_)));
+    server_memory_ =
+        std::make_unique_for_overwrite<u8[]>(Server::memory_needed(server_options(ups_)));
     if (!start_server()) fail("the disks cannot be taken over");
     at(std::max(now_, former_.paused) + some_ms(100, 5000), [this] {
         // It asks the disks each eighth of a lease.
         poke_former();
-        if (former_.server && now_ - former_.paused > Duration::s(1) && !former_.server->fenced()) {
+        // A disk that is slow may have much to do before it answers.
+        bool const slow = former_.server && now_ - slowed_ < Duration::s(8) && former_slow_;
+        if (former_.server && !slow && now_ - former_.paused > Duration::s(1) &&
+            !former_.server->fenced()) {
             fail("a server does not notice that it has no disks any more");
         }
         drop_former();
@@ -794,6 +830,7 @@ void System::lose_server() {
     if (alternate_ && random_.chance(2)) at(now_ + some_ms(400, 2000), [this] { lose_both(); });
     at(now_ + some_ms(10, random_.chance(2) ? 2500 : 6000), [this] {
         if (!start_server()) fail("the store cannot be mounted");
+        if (problem_.empty()) judge_films();
     });
 }
 
@@ -857,6 +894,7 @@ void System::lose_power() {
         return;
     }
     ++faults.power;
+    film_oracle_.server_lost(now_, sure());
     for (Node& n : node_) stop_agent(n);
     drop_former();
     if (alternate_) {
@@ -883,7 +921,7 @@ void System::lose_power() {
         fail("the store cannot be mounted after a power failure");
         return;
     }
-    if (!judge(!ups_, "after a power failure")) return;
+    if (!judge_films() || !judge(!ups_, "after a power failure")) return;
     // Nobody has a handle any more, and what was taken back may have given its numbers to others.
     number_.clear();
     Client c(*machine_, 0);
@@ -922,8 +960,10 @@ void System::hurt_disk() {
         }
         case 2:
             f.slower[bad_disk_] = 40;
+            slowed_ = now_ + Duration::s(2);
             at(now_ + Duration::s(2), [this] {
                 if (machine_) machine_->disks.faults.slower[bad_disk_] = 1;
+                if (former_.machine) former_.machine->disks.faults.slower[bad_disk_] = 1;
             });
             break;
         default:
@@ -937,7 +977,7 @@ void System::pause() {
     ++faults.pause;
     Instant const end = now_ + some_ms(50, 4000);
     if (random_.chance(agents + 1)) {
-        server_paused_ = end;
+        server_paused_ = slowed_ = end;
         at(end, [this] { poke_server(); });
     } else {
         Node& n = node_[random_.below(agents)];
@@ -964,6 +1004,25 @@ void System::plan() {
 
 // --- the run -------------------------------------------------------------------------------------
 
+/// Films have an oracle of their own.
+std::string without_films(std::string const& dump) {
+    std::string rest;
+    for (std::size_t at = 0; at < dump.size();) {
+        std::size_t const end = std::min(dump.find('\n', at), dump.size() - 1) + 1;
+        std::string const line = dump.substr(at, end - at);
+        at = end;
+        if (!FilmOracle::is_film(line)) rest += line;
+    }
+    return rest;
+}
+
+bool System::judge_films() {
+    std::string const p = film_oracle_.judge(*machine_);
+    now_ = std::max(now_, machine_->now);
+    if (!p.empty()) fail(p);
+    return p.empty();
+}
+
 bool System::judge(bool rolled_back, char const* when) {
     Client c(*machine_, 0);
     std::string text;
@@ -972,6 +1031,7 @@ bool System::judge(bool rolled_back, char const* when) {
         return false;
     }
     now_ = std::max(now_, machine_->now);
+    text = without_films(text);
     if (!oracle_.judge(text, rolled_back)) {
         fail(std::string(ups_ ? "UPS: " : "no UPS: ") + "the store is not what the messages say " +
              when + ":\n" + text + "expected for one:\n" + oracle_.one_state());
@@ -1008,6 +1068,7 @@ void System::advance() {
         if (!n.agent) continue;
         Instant t = n.when(n.agent->next_deadline());
         if (!n.asked && n.agent->active() && n.steps < steps_each) t = std::min(t, n.next_step);
+        if (n.agent->active()) t = std::min(t, n.film.next());
         t = std::max(t, std::max(n.paused_until, now_ + Duration::us(10)));
         next = std::min(next, t);
     }
@@ -1031,7 +1092,7 @@ void System::advance() {
     for (Node& n : node_) {
         if (!n.agent || now_ < n.paused_until) continue;
         n.agent->advance(n.clock(now_));
-        poke_agent(n);
+        poke_agent(n, false);
     }
 }
 
@@ -1047,7 +1108,19 @@ std::string System::run() {
         return all && f.network >= 3 && f.server >= 3 && f.disks >= 3 && f.power >= 3 &&
                f.pause >= 3 && f.agent >= 3 && (f.takeover >= 3 || !shared_) && !vulnerable();
     };
-    for (u64 i = 0; problem_.empty() && !over(); ++i) {
+    // Then the films that are under way end, too.
+    Instant stopped{};
+    auto const films_end = [&] {
+        bool idle = true;
+        for (Node& n : node_) {
+            n.film.stop();
+            idle = idle && n.film.idle();
+        }
+        if (stopped == Instant{}) stopped = now_;
+        if (now_ - stopped > Duration::s(100)) fail("a film does not come to its end");
+        return idle;
+    };
+    for (u64 i = 0; problem_.empty() && !(over() && films_end()); ++i) {
         advance();
         if (i > 3'000'000 || now_ > Instant{} + Duration::s(1200))
             fail("it does not come to its end");
@@ -1063,9 +1136,17 @@ std::string System::run() {
         machine_->disks.set_now(now_);
         machine_->pump();
         judge(false, "at the end");
+        judge_films();
         never_written += machine_->store().statistics().never_written;
         recalls += server_->recalls();
         for (Node const& n : node_) count_cached(n);
+        for (Node const& n : node_) {
+            films.recorded += n.film.counts.recorded;
+            films.cut += n.film.counts.cut;
+            films.opened += n.film.counts.opened;
+            films.played += n.film.counts.played;
+            films.lost += n.film.counts.lost;
+        }
         // What the bad disk has wrong is mended, for the independent checker.
         machine_->disks.faults = {};
         if (!machine_->scrub()) fail("the scrub does not end");
@@ -1086,6 +1167,7 @@ RowResult row_agents(RowOptions const& o) {
     u64 checked = 0;
     Faults sum;
     AgentStatistics cached;
+    FilmCounts films;
     u64 recalls = 0;
     u64 handed_back = 0;
     r.passed = true;
@@ -1125,6 +1207,11 @@ RowResult row_agents(RowOptions const& o) {
         cached.listings += system.cached.listings;
         cached.asked += system.cached.asked;
         cached.voided += system.cached.voided;
+        films.recorded += system.films.recorded;
+        films.cut += system.films.cut;
+        films.opened += system.films.opened;
+        films.played += system.films.played;
+        films.lost += system.films.lost;
         if (!problem.empty()) {
             r.passed = false;
             violation =
@@ -1144,7 +1231,13 @@ RowResult row_agents(RowOptions const& o) {
         r.passed = false;
         violation = "\nfirst violation: the alternative server has never handed anything back";
     }
-    char text[800];
+    bool const all_films =
+        films.recorded > 0 && films.cut > 0 && films.played > 0 && films.lost > 0;
+    if (r.passed && r.count >= 100 && !all_films) {
+        r.passed = false;
+        violation = "\nfirst violation: something was never done with films";
+    }
+    char text[1000];
     std::snprintf(
         text, sizeof text,
         "row 5, whole systems: %llu schedules of %u agents, %llu operations, faults: %u of "
@@ -1153,7 +1246,10 @@ RowResult row_agents(RowOptions const& o) {
         "checked, %.1f s, %.1f/s\n  of caches: %llu names, %llu absences, %llu attributes, %llu "
         "data and %llu listings answered, %llu asked for; %llu recalls, %llu leases ended\n"
         "  of the alternative server: lost %u times; %u agents lost while the server was gone, "
-        "%llu operations handed back",
+        "%llu operations handed back\n"
+        "  of films: %llu recorded, %llu cut off, %llu opened to be played, of these %llu lost, "
+        "%llu "
+        "frames played",
         static_cast<unsigned long long>(r.count), agents, static_cast<unsigned long long>(steps),
         sum.network, sum.server, sum.agent, sum.disks, sum.power, sum.pause, sum.takeover,
         static_cast<unsigned long long>(checked), r.seconds,
@@ -1164,7 +1260,10 @@ RowResult row_agents(RowOptions const& o) {
         static_cast<unsigned long long>(cached.listings),
         static_cast<unsigned long long>(cached.asked), static_cast<unsigned long long>(recalls),
         static_cast<unsigned long long>(cached.voided), sum.alternate, sum.both,
-        static_cast<unsigned long long>(handed_back));
+        static_cast<unsigned long long>(handed_back),
+        static_cast<unsigned long long>(films.recorded), static_cast<unsigned long long>(films.cut),
+        static_cast<unsigned long long>(films.opened), static_cast<unsigned long long>(films.lost),
+        static_cast<unsigned long long>(films.played));
     r.text = text + violation;
     return r;
 }
