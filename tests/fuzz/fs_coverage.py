@@ -28,8 +28,10 @@ PARSERS = {
         "fs/core/play.cpp": "index_record find_time next_frame",
     },
     "agent": {
-        "fs/agent/message.cpp": "read_message may_be_new may_be_read",
+        "fs/agent/message.cpp": "read_message may_be_new may_be_read sound_media sound_batch",
         "fs/agent/agent.cpp": "receive welcome answer content durable_up_to resolved",
+        "fs/agent/media.cpp": "receive opened taken batch closed",
+        "fs/server/media.cpp": "receive open batch fetch seek",
         "fs/server/server.cpp": "receive hello take_change take_read fill keys_of",
     },
 }

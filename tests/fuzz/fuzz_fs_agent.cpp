@@ -40,6 +40,7 @@ enum OptionBits : u8 { with_alternative = 1, with_ups = 2 };
 
 ServerOptions server_options(u8 bits) {
     ServerOptions o{.sessions = 3, .touched = 64};
+    o.media = {.streams = 2, .ahead = 2, .batch_bytes = 72 * 1024};
     o.alternative = (bits & with_alternative) != 0;
     o.ups = (bits & with_ups) != 0;
     o.hold_up = Duration::s(10);
@@ -50,6 +51,7 @@ constexpr AgentOptions agent_options{.log_operations = 8,
                                      .log_bytes = 2 * message_data_max,
                                      .files = 16,
                                      .cache = {4, 8, 4},
+                                     .media = {.streams = 2, .ahead = 2, .batch_bytes = 80 * 1024},
                                      .alternative_after = {}};
 
 /// A store as it is after its first mount, to begin each input with, and memory that all share.
@@ -92,6 +94,7 @@ struct System final : ServerPort, AgentPort {
     void start_agent() {
         Arena c(beginning.agent_memory.get(), beginning.agent_bytes);
         for (Asked& a : asked) a.going = false;
+        for (Streams& a : streams) a.going = false;
         agent.emplace(c, *this, agent_options, 1, ++incarnation);
         agent->start(machine->now);
     }
@@ -148,6 +151,15 @@ struct System final : ServerPort, AgentPort {
         bool going = false;
     };
 
+    /// One request of the application about streams.
+    struct Streams {
+        MediaRequest request;
+        MediaAsk asks[2];
+        ControlRecord control[3];
+        std::vector<u8> buffer = std::vector<u8>(message_data_max + 4096);
+        bool going = false;
+    };
+
     Beginning& beginning;
     ServerOptions options;
     simulator::Image image;
@@ -158,13 +170,59 @@ struct System final : ServerPort, AgentPort {
     std::vector<std::pair<u8, std::vector<u8>>> waiting;
     u64 session = 0;
     u64 number = 0;
+    u64 set = 4;   // of streams: the last one that was opened
     u64 life = 0;  // of the server, as the alternative one knows it
     bool lost[2] = {};
     bool held = false;
     Asked asked[3];
+    Streams streams[6];
+    i64 frame_time = 0;
 };
 
+/// One that opens, records, plays, seeks or closes; of a set that is open, if there is one.
+void ask_streams(System& s, std::vector<u8> const& in) {
+    System::Streams* free = nullptr;
+    for (System::Streams& a : s.streams) {
+        if (a.going && a.request.done && a.request.op == Op::OpenStreams) s.set = a.request.set;
+        if (!a.going || a.request.done) free = &a;
+    }
+    if (!free) return;
+    static constexpr Op ops[] = {Op::OpenStreams, Op::OpenStreams, Op::Record,
+                                 Op::PlayFrame,   Op::Seek,        Op::CloseStreams};
+    MediaRequest& r = free->request;
+    r = MediaRequest{};
+    r.op = ops[in[0] % std::size(ops)];
+    r.flags = in[0] % std::size(ops);  // stream_record, stream_play
+    r.set = s.set + (in[8] > 240 ? in[8] : 0);
+    for (u32 i = 0; i < 2; ++i) free->asks[i] = {in[1 + i] % 8u, in[7] > 200 ? in[7] * 1000u : 0};
+    r.streams = free->asks;
+    r.streams_count = in[3] % 16 ? 1 + in[3] % 2 : in[3];
+    r.stream = in[4] % 3;
+    r.control = free->control;
+    r.control_count = 1 + in[5] % 3;
+    for (u32 i = 0; i < r.control_count; ++i) {
+        u32 const bytes = in[6] > 200 ? 22'000u : in[6] * 3u;
+        free->control[i] = {s.frame_time += in[7] % 7, bytes, 0};
+        r.length += bytes;
+    }
+    if (in[9] % 8 == 7) ++r.length;
+    if (r.op == Op::PlayFrame) r.length = free->buffer.size() >> in[5] % 8;
+    r.buffer = free->buffer.data();
+    r.time_ns = in[6] - 10;
+    r.speed = (in[7] % 8 - 3) * 1000;
+    if (r.op == Op::OpenStreams) r.speed = in[5] % 8 ? 1000 : r.speed;
+    free->going = true;
+    s.agent->submit(r, s.machine->now);
+}
+
 void ask(System& s, std::vector<u8> in) {
+    if (!in.empty() && in[0] >= 200) {
+        in.resize(16);
+        in[0] -= 200;
+        ask_streams(s, in);
+        return;
+    }
+
     System::Asked* free = nullptr;
     for (System::Asked& a : s.asked) {
         if (!a.going || a.request.done) free = &a;
@@ -186,6 +244,7 @@ void ask(System& s, std::vector<u8> in) {
     r.name = {free->name.data(), static_cast<u32>(free->name.size())};
     r.name2 = {free->name2.data(), static_cast<u32>(free->name2.size())};
     r.type = in[5] % 3 == 0 ? PnodeType::Directory : PnodeType::File;
+    if (in[5] % 7 == 5) r.type = PnodeType::Stream;
     r.mode = in[5];
     r.flags = in[8] % 32;
     r.offset = in[6] * 97u;
@@ -193,6 +252,40 @@ void ask(System& s, std::vector<u8> in) {
     r.buffer = free->buffer.data();
     free->going = true;
     s.agent->submit(r, s.machine->now);
+}
+
+/// With lengths that fit each other, but for every eighth.
+void message_about_streams(System& s, u8 control, Message m, std::vector<u8> const& in) {
+    u32 length = static_cast<u32>(in.size() - sizeof m);
+    std::vector<u8> data(message_data_max);
+    std::memcpy(data.data(), in.data() + sizeof m, length);
+    m.file.pnode %= 6;
+    m.file.generation %= 3;
+    m.file.zero %= 4;
+    if (m.links % 8 == 7) {
+        m.count %= 100;
+    } else if (m.kind == MessageKind::Open) {
+        m.count = 1 + m.count % 2;
+        length = static_cast<u32>(m.count * sizeof(StreamRef));
+        m.size = m.size % 2 ? 70'000 : m.size;
+        for (u32 i = 0; i < m.count; ++i) {
+            StreamRef r;
+            std::memcpy(&r, data.data() + i * sizeof r, sizeof r);
+            r.file = {first_pnode + r.file.pnode % 4, r.file.generation % 2, 0};
+            std::memcpy(data.data() + i * sizeof r, &r, sizeof r);
+        }
+    } else if (m.kind == MessageKind::Batch) {
+        bool const two = m.count % 4 == 3;  // parts
+        m.count = two ? message_data_max + length : length;
+        m.offset = two && m.offset % 2 ? message_data_max : 0;
+        length = two && m.offset == 0 ? message_data_max : length;
+        m.links %= 4;
+    } else {
+        length = 0;
+    }
+    std::vector<u8> out(message_bytes_max);
+    out.resize(build_message(out.data(), m, {}, {}, data.data(), length));
+    s.deliver(control & to_agent, out);
 }
 
 void message(System& s, u8 control, std::vector<u8> in) {
@@ -205,7 +298,7 @@ void message(System& s, u8 control, std::vector<u8> in) {
     std::memcpy(&m, in.data(), sizeof m);
     m.magic = message_magic;
     m.version = message_version;
-    m.kind = static_cast<MessageKind>(1 + static_cast<u32>(m.kind) % 22);
+    m.kind = static_cast<MessageKind>(1 + static_cast<u32>(m.kind) % 31);
     if (control & own) {
         m.agent = 1 + m.agent % 3;
         m.incarnation = s.incarnation;
@@ -215,6 +308,11 @@ void message(System& s, u8 control, std::vector<u8> in) {
     if (control & numbered) m.number = s.number + (control >> 6 & 1);
     if (m.type > PnodeType::Dead) m.type = PnodeType::File;
     u32 const rest = static_cast<u32>(in.size() - sizeof m);
+    if (m.kind >= MessageKind::Open && (control & own)) {
+        if (control & numbered) m.number = s.set + (control >> 6 & 1) * media_sets_max;
+        message_about_streams(s, control, m, in);
+        return;
+    }
     u32 const first = rest < 255 ? m.name_length % (rest + 1) : m.name_length % 256;
     u32 const second = rest - first < 255 ? m.name2_length % (rest - first + 1) : 0;
     std::vector<u8> out(message_bytes_max);

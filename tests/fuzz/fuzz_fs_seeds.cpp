@@ -138,6 +138,47 @@ void lost_messages(std::filesystem::path const& folder) {
     }
 }
 
+/// Streams made, recorded, played, sought and closed, whole and with each kind of event and of
+/// message between.
+void streams(std::filesystem::path const& folder) {
+    auto const of = [](u8 op, std::string const& rest) {
+        return record(16, std::string(1, static_cast<char>(200 + op)) + rest);
+    };
+    static constexpr u8 events[] = {0, 128, 128 | 16, 128 | 2, 128 | 1, 128 | 4, 128 | 8, 128 | 64};
+    u32 n = 0;
+    for (u8 const event : events) {
+        for (u32 kind = 23; kind <= 31; ++kind) {
+            for (u8 variant = 0; variant < 4; ++variant) {
+                std::string const v(1, static_cast<char>(variant));
+                std::string s(1, 0);
+                s += record(16, std::string("\0\0\0\1\1\5\1\1", 8));
+                s += record(16, std::string("\0\0\0\2\1\5\1\1", 8));
+                s += of(0, std::string("\1\2", 2) + (variant % 2 ? "\2" : "\1") +
+                               std::string("\0\1\1\1", 4));
+                s += of(2, std::string("\0\0\0\0\2\x20\3", 7));
+                s += of(2, std::string("\0\0\0\0\2\xF0\3", 7));
+                if (event) s += record(event, std::string(1, 12));
+                MessageKind const k = static_cast<MessageKind>(kind);
+                for (u8 control : {4 | 8, 4 | 8 | 64, 1 | 4 | 8}) {
+                    s += record(control, message(k, Op::Create, std::string(40 + variant, 'a'), 0,
+                                                 variant, first_pnode + variant, variant));
+                }
+                s += of(5, std::string(9, 0)) + record(128 | 8, std::string(1, 1));
+                s += of(1, std::string("\1\2\1\0\1\1\1", 7)) + of(3, std::string(9, 0));
+                s += of(3, std::string(9, 0)) + of(4, std::string("\0\0\0\0\0\x20\4", 7));
+                for (u8 control : {4 | 8, 1 | 4 | 8}) {
+                    s += record(control, message(k, Op::Create, std::string(40 + variant, 'a'), 0,
+                                                 variant, first_pnode + variant, variant));
+                }
+                if (event) s += record(event, std::string(1, 12));
+                s += of(3, std::string(9, 0)) + record(32 | 16, std::string(1, 1));
+                s += of(5, std::string(9, 0)) + record(128 | 8, std::string(1, 31));
+                write(folder / ("streams" + std::to_string(n++)), s);
+            }
+        }
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -235,5 +276,6 @@ int main(int argc, char** argv) {
     }
     hostile_headers(root / "agent");
     lost_messages(root / "agent");
+    streams(root / "agent");
     return 0;
 }
