@@ -31,6 +31,7 @@ struct FilmCounts {
     u64 lost = 0;  // sets of players
 };
 
+/// What messages allow of the films of a schedule; see above.
 class FilmOracle {
 public:
     /// Makes the films' streams, empty, in the root.

@@ -612,7 +612,17 @@ TEST_F(AgentMediaTest, a_stream_that_another_agent_has_just_made_is_on_disk_befo
     client_[0].agent->submit(requests_.back(), now_);
     until_done(requests_.back());
     ASSERT_LT(client_[0].agent->durable(), client_[0].agent->acknowledged());
+    // That it is on disk is said before it is opened.
+    u64 const said = sent_[static_cast<u32>(MessageKind::Durable)];
+    u64 before_opened = 0;
+    drop_ = [&](Message const& m) {
+        if (m.kind == MessageKind::Opened) {
+            before_opened = sent_[static_cast<u32>(MessageKind::Durable)];
+        }
+        return false;
+    };
     until_done(open(1, {at_1}, stream_play));
+    EXPECT_GT(before_opened, said);
     EXPECT_EQ(client_[0].agent->durable(), client_[0].agent->acknowledged());
 }
 
