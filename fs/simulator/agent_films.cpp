@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "fs/agent/message.h"
+
 namespace nemesis::fs::simulator {
 namespace {
 
@@ -73,6 +75,10 @@ void FilmOracle::server_lost(Instant now, bool sure) {
         f.lost = now;
         f.sure = sure;
     }
+}
+
+void FilmOracle::said_open(u64 session, u64 set) {
+    opening_.try_emplace({session, set}, opening_.size() + 1);
 }
 
 std::string FilmOracle::judge(Machine& machine) {
@@ -172,6 +178,15 @@ void FilmActor::reset(Instant now) {
     lookup_.done = request_.done = frame_.done = true;
 }
 
+void FilmActor::heard(u8 const* bytes, u32 length, FilmOracle const& oracle) {
+    bool const now_open = state_ == State::Open && request_.done && request_.error == Error::None;
+    Received r;
+    if (!now_open || opening_ != 0 || !read_message(bytes, length, &r)) return;
+    bool const says_so = r.header.kind == MessageKind::Opened && r.header.number == request_.set;
+    auto const it = oracle.opening_.find({r.header.session, r.header.number});
+    if (says_so && it != oracle.opening_.end()) opening_ = it->second;
+}
+
 bool FilmActor::asked() const {
     switch (state_) {
         case State::Find:
@@ -217,6 +232,7 @@ void FilmActor::open(Agent& agent, Instant clock, Random& random, FilmOracle con
     FilmOracle::Film const& f = oracle.film_[film_];
     known_ = f.ended ? f.sent : f.on_disk;
     state_ = State::Open;
+    opening_ = 0;
     agent.submit(request_, clock);
 }
 
@@ -250,13 +266,15 @@ std::string FilmActor::opened(FilmOracle& oracle, Random& random, Instant now) {
     set_ = request_.set;
     next_ = now;
     if (records_) {
-        u64 const least = f.on_disk[0] + f.on_disk[1] + (f.ended ? f.sent[0] + f.sent[1] : 0);
-        bool const empty = least == 0 && (!f.judged || f.found[0] + f.found[1] == 0);
-        if (!empty) return where("a film is recorded over", Error::None);
-        u64 const turn = f.turn + 1;
-        f = FilmOracle::Film{};
-        f.begun = true;
-        f.turn = turn_ = turn;
+        // Else the set was closed, with nothing in it, before the one that records now was opened.
+        if (opening_ > f.opening) {
+            u64 const least = f.on_disk[0] + f.on_disk[1] + (f.ended ? f.sent[0] + f.sent[1] : 0);
+            bool const empty = least == 0 && (!f.judged || f.found[0] + f.found[1] == 0);
+            if (!empty) return where("a film is recorded over", Error::None);
+            f = FilmOracle::Film{};
+            f.begun = true;
+            f.opening = opening_;
+        }
         sent_.fill(0);
         frames_wanted_ = 10 + random.below(50);
         state_ = State::Record;
@@ -274,7 +292,7 @@ std::string FilmActor::opened(FilmOracle& oracle, Random& random, Instant now) {
 std::string FilmActor::record(Agent& agent, Instant clock, Instant now, Random& random,
                               FilmOracle& oracle) {
     FilmOracle::Film& f = oracle.film_[film_];
-    bool const mine = f.turn == turn_;
+    bool const mine = opening_ != 0 && f.opening == opening_;
     bool lost = false;
     u64 waiting = 0;
     for (u32 i = 0; i < agent_film_streams; ++i) {
@@ -287,9 +305,9 @@ std::string FilmActor::record(Agent& agent, Instant clock, Instant now, Random& 
             batches_[i].pop_front();
         }
         waiting += batches_[i].size();
-        if (mine) {
-            f.on_disk[i] = std::max(f.on_disk[i], agent.media().frames_on_disk(set_, i));
-        }
+        u64 const on_disk = agent.media().frames_on_disk(set_, i);
+        if (mine) f.on_disk[i] = std::max(f.on_disk[i], on_disk);
+        if (!mine && on_disk > 0) return where("two sets have recorded it", Error::None);
     }
     if (lost) {
         close(agent, clock);
@@ -453,7 +471,11 @@ std::string FilmActor::poke(Agent& agent, Instant clock, Instant now, Random& ra
             if (!good && request_.error != Error::SetLost) {
                 return where("closing", request_.error);
             }
-            if (records_ && good && f.turn == turn_) f.ended = true;
+            bool const mine = opening_ != 0 && f.opening == opening_;
+            if (records_ && good && mine) f.ended = true;
+            if (records_ && good && !mine && sent_[0] + sent_[1] > 0) {
+                return where("two sets have recorded it to the end", Error::None);
+            }
             if (records_) ++(good ? counts.recorded : counts.cut);
             state_ = State::Idle;
             next_ = now + Duration::ms(static_cast<i64>(2000 + random.below(6000)));

@@ -3,13 +3,15 @@
 //
 // A film is two streams whose frames are known from their number alone. The oracle knows only what
 // was handed to agents and what they said: frames sent, acknowledged, told to be on disk, and
-// whether the end was. What is found of a film must be whole frames 0, 1, ... of each stream, none
-// that was not sent, at least those told to be on disk and those that all streams had acknowledged
-// two rounds before the server was lost; its streams end at one time; and once a server is gone it
-// stays as it is.
+// whether the end was; and in which order the server said that sets are open, since an agent may
+// hear of its own late, when another one records already. What is found of a film must be whole
+// frames 0, 1, ... of each stream, none that was not sent, at least those told to be on disk and
+// those that all streams had acknowledged two rounds before the server was lost; its streams end at
+// one time; and once a server is gone it stays as it is.
 
 #include <array>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,6 +45,9 @@ public:
     /// The server that all sets were in is no more. `sure`: neither its disks nor it itself had
     /// been slow before.
     void server_lost(Instant now, bool sure);
+    /// The server that has the disks says that the set of an agent's session is open; the first
+    /// time counts.
+    void said_open(u64 session, u64 set);
     /// Looks at all films in the store of a server that has just begun, or has ended. An error
     /// text, or nothing.
     std::string judge(Machine& machine);
@@ -56,7 +61,7 @@ private:
         bool fixed = false;    // its server is gone
         bool judged = false;
         bool sure = false;
-        u64 turn = 0;  // of those who have begun to record it, because nothing of it was there
+        u64 opening = 0;  // of who records it: the last one, because nothing of it was there before
         Instant lost{};
         std::array<u64, agent_film_streams> sent{};
         std::array<u64, agent_film_streams> on_disk{};
@@ -66,6 +71,7 @@ private:
     };
     std::string judge(Client& client, u32 film);
     std::array<Film, agent_films> film_;
+    std::map<std::pair<u64, u64>, u64> opening_;  // by session and set: which one it was, from 1
 };
 
 /// What one agent does with films, one at a time.
@@ -73,6 +79,8 @@ class FilmActor {
 public:
     /// The agent is gone, or begins.
     void reset(Instant now);
+    /// Its agent has just received that message.
+    void heard(u8 const* bytes, u32 length, FilmOracle const& oracle);
     /// Goes on as far as can be now; the agent must be active. An error text, or nothing.
     std::string poke(Agent& agent, Instant clock, Instant now, Random& random, FilmOracle& oracle);
     /// It begins nothing new, and ends what it has begun; idle() when it has.
@@ -117,7 +125,7 @@ private:
     // Recording.
     std::array<std::deque<Batch>, agent_film_streams> batches_;
     std::array<u64, agent_film_streams> sent_{};
-    u64 turn_ = 0;
+    u64 opening_ = 0;  // the oracle's number of it; 0: of a server without disks, or not heard of
     u64 frames_wanted_ = 0;  // of the first stream
     // Playing.
     std::vector<u8> buffer_;

@@ -280,6 +280,13 @@ void System::Node::conflict(u64 number, Error error) {
 
 void System::send(u64 agent, u8 const* bytes, u32 length) {
     if (agent == 0 || agent > agents) return fail("a message to agent " + std::to_string(agent));
+    Received r;
+    bool const opened = with_films_ && read_message(bytes, length, &r) &&
+                        r.header.kind == MessageKind::Opened && r.header.error == 0;
+    // One that has lost the disks, and does not know it yet, has nothing to record on.
+    if (opened && machine_ && r.header.session >> 32 == machine_->store().mount_count()) {
+        film_oracle_.said_open(r.header.session, r.header.number);
+    }
     carry(static_cast<u32>(agent - 1), false, bytes, length);
 }
 
@@ -366,6 +373,7 @@ void System::deliver(u32 agent, bool to_server, std::vector<u8> bytes) {
         poke_server();
     } else if (!to_server && n.agent) {
         n.agent->receive(bytes.data(), static_cast<u32>(bytes.size()), n.clock(now_));
+        n.film.heard(bytes.data(), static_cast<u32>(bytes.size()), film_oracle_);
         poke_agent(n, true);
     }
 }
