@@ -131,6 +131,7 @@ private:
     void lose_agent();
     void lose_power();
     void hurt_disk();
+    void end_slowness();
     void pause();
     bool vulnerable() const;
     bool judge(bool rolled_back, char const* when);
@@ -187,6 +188,7 @@ private:
     bool halting_ = false;
     Duration loss_window_;
     bool former_slow_ = false;
+    Instant disk_slow_until_;
     Instant slowed_;  // when a disk or the server was slow at last
     FilmOracle film_oracle_;
     bool const with_films_;  // their rounds make all else durable sooner: half go without
@@ -921,6 +923,7 @@ void System::lose_power() {
             if (!machine_->disks.busy()) break;
             machine_->disks.step();
             now_ = std::max(now_, machine_->disks.now());
+            end_slowness();  // no other event is looked at meanwhile
             machine_->store().advance(now_);
             machine_->store().run();
         }
@@ -971,17 +974,21 @@ void System::hurt_disk() {
         }
         case 2:
             f.slower[bad_disk_] = 40;
-            slowed_ = now_ + Duration::s(2);
-            at(now_ + Duration::s(2), [this] {
-                if (machine_) machine_->disks.faults.slower[bad_disk_] = 1;
-                if (former_.machine) former_.machine->disks.faults.slower[bad_disk_] = 1;
-            });
+            slowed_ = disk_slow_until_ = now_ + Duration::s(2);
+            at(disk_slow_until_, [this] { end_slowness(); });
             break;
         default:
             f.lose_write[u64{bad_disk_} << 48 |
                          (machine_->disks.block_writes[bad_disk_] + random_.below(20))] = 1;
             break;
     }
+}
+
+/// The disk is as fast as the others again, when its time has come.
+void System::end_slowness() {
+    if (now_ < disk_slow_until_) return;
+    if (machine_) machine_->disks.faults.slower[bad_disk_] = 1;
+    if (former_.machine) former_.machine->disks.faults.slower[bad_disk_] = 1;
 }
 
 void System::pause() {
