@@ -475,6 +475,9 @@ void Agent::welcome(Message const& m) {
     ping_at_ = now_;
     reading_ = false;
     replayed_ = 0;
+    // In the life before an operation may have failed whose answer got lost, and have been said to
+    // be durable: there was nothing to write. It is executed once more, and may succeed.
+    if (!mutated(Mutant::DurableOfBefore)) durable_ = incarnation_start(incarnation_);
     durable_up_to(m.durable);
     for (u32 i = 0; i < log_count_; ++i) {
         Entry& e = entry(i);
@@ -780,10 +783,21 @@ Agent::Entry const* Agent::next_deposit() const {
     return nullptr;
 }
 
+/// Before its replay has ended, files have the numbers of the session before, and what was brought
+/// in that one is all that the alternative server can make anything of.
+bool Agent::may_deposit() const {
+    for (u32 i = 0; i < log_count_; ++i) {
+        Entry const& e = entry(i);
+        if (e.acknowledged && !e.answered && !mutated(Mutant::DepositUnanswered)) return false;
+    }
+    return true;
+}
+
 void Agent::deposit() {
     bool const silent =
         options_.alternative_after > Duration{} && now_ - heard_ >= options_.alternative_after;
-    Entry const* const e = silent && now_ >= deposit_at_ ? next_deposit() : nullptr;
+    bool const due = silent && now_ >= deposit_at_ && may_deposit();
+    Entry const* const e = due ? next_deposit() : nullptr;
     if (!e) return;
     deposit_at_ = now_ + options_.retry;
     Message m = e->message;
@@ -821,7 +835,7 @@ Instant Agent::next_deadline() const {
     if (media_.next_deadline() < t) t = media_.next_deadline();
     bool const ends = lease_until_ != Instant{} && !mutated(Mutant::LeaseEndless);
     if (ends && lease_until_ < t) t = lease_until_;
-    if (options_.alternative_after > Duration{} && next_deposit()) {
+    if (options_.alternative_after > Duration{} && next_deposit() && may_deposit()) {
         Instant const silent = heard_ + options_.alternative_after;
         Instant const due = deposit_at_ > silent ? deposit_at_ : silent;
         if (due < t) t = due;

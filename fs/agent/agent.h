@@ -173,6 +173,7 @@ private:
     void answer(Message const& m);
     void content(Received const& r);
     Entry const* next_deposit() const;
+    bool may_deposit() const;
     void deposit();
     void look_at(Instant now);
     void void_cache();

@@ -487,6 +487,8 @@ MutantFacts const mutant_table[] = {
     {Mutant::DurableAhead, "DurableAhead", MutantKind::Identity,
      "a DURABLE of what was not sent counts", 0, 0,
      "a server never says durable what it was not sent, unless it is hostile"},
+    {Mutant::DurableOfBefore, "DurableOfBefore", MutantKind::Identity,
+     "what an earlier session said to be durable", 15, 1, nullptr},
     {Mutant::AgentFsync, "AgentFsync", MutantKind::Wait, "an agent's fsync does not wait", 0, 0,
      "open: row 5 judges fsync by the messages, and an agent that does not wait sends the same "
      "ones"},
@@ -551,6 +553,8 @@ MutantFacts const mutant_table[] = {
      "(fs-agent-kept-without-lease.patch)"},
     {Mutant::KeepOverLease, "KeepOverLease", MutantKind::Wait,
      "a copy asked for in a lease that has ended", 15, 1, nullptr},
+    {Mutant::DepositUnanswered, "DepositUnanswered", MutantKind::Wait,
+     "copies with numbers of an earlier session are brought", 15, 1, nullptr},
     {Mutant::DepositDurable, "DepositDurable", MutantKind::Identity, "what is durable is deposited",
      0, 0, "a deposit too many is handed back as done (BackDurable)"},
     {Mutant::DepositTwice, "DepositTwice", MutantKind::Identity,

@@ -1056,14 +1056,15 @@ TEST_F(Grants, say_how_far_the_agents_operations_were_when_it_was_read) {
     EXPECT_LT(last(2, MessageKind::Content).applied, number);
 }
 
-/// A server of messages, in session 1, that gives leases.
+/// A server of messages, in session 1 at first, that gives leases.
 struct OnlyMessages final : AgentPort {
-    static constexpr AgentOptions options{.log_operations = 8,
-                                          .log_bytes = 4096,
-                                          .files = 8,
-                                          .cache = {8, 16, 16},
-                                          .alternative_after = {}};
-    OnlyMessages() : bytes(Agent::memory_needed(options)), out(message_bytes_max) {
+    explicit OnlyMessages(Duration alternative_after = {}) : out(message_bytes_max) {
+        AgentOptions const options{.log_operations = 8,
+                                   .log_bytes = 4096,
+                                   .files = 8,
+                                   .cache = {8, 16, 16},
+                                   .alternative_after = alternative_after};
+        bytes.resize(Agent::memory_needed(options));
         Arena arena(bytes.data(), bytes.size());
         agent.emplace(arena, *this, options, 1, 1);
         agent->start(now);
@@ -1081,10 +1082,32 @@ struct OnlyMessages final : AgentPort {
         last = r.header;
         if (last.kind == MessageKind::Ping) ping = last.number;
     }
+    void send_to_alternative(u8 const* data, u32 length) override {
+        Received r;
+        ASSERT_TRUE(read_message(data, length, &r));
+        deposits.push_back(r.header);
+    }
     void conflict(u64, Error) override { ADD_FAILURE(); }
+    /// Submits a creation; the number of its operation.
+    u64 create(AgentRequest& r) {
+        r.op = Op::Create;
+        r.name = {"x", 1};
+        agent->submit(r, now);
+        EXPECT_EQ(last.kind, MessageKind::New);
+        return last.number;
+    }
+    /// Answers that the operation has made the file.
+    void made(u64 number, u64 pnode) {
+        Message m;
+        m.op = Op::Create;
+        m.number = m.applied = number;
+        m.result = {pnode, 1, 0};
+        say(MessageKind::Answer, m);
+    }
     void say(MessageKind kind, Message m, u8 const* data = nullptr, u32 length = 0) {
         m.kind = kind;
-        m.agent = m.incarnation = m.session = 1;
+        m.agent = m.incarnation = 1;
+        m.session = session;
         if (m.lease_ns == 0) m.lease_ns = kind == MessageKind::Welcome ? 10'000'000'000 : 0;
         if (m.applied == 0) m.applied = incarnation_start(1);
         agent->receive(out.data(), build_message(out.data(), m, {}, {}, data, length), now);
@@ -1118,10 +1141,63 @@ struct OnlyMessages final : AgentPort {
     Instant now = Instant{} + Duration::s(1);
     std::optional<Agent> agent;
     Message last;
+    u64 session = 1;
     u64 ping = 0;
+    std::vector<Message> deposits;
     std::deque<AgentRequest> requests;
     std::deque<std::string> texts;
 };
+
+TEST(Replay, has_what_failed_in_a_session_before_that_said_it_durable_and_then_succeeded) {
+    OnlyMessages s;
+    AgentRequest r;
+    u64 const number = s.create(r);
+    // It fails, the answer gets lost, and nothing is left to be written.
+    Message said;
+    said.applied = said.durable = number;
+    s.say(MessageKind::Pong, said);
+    EXPECT_FALSE(r.done);
+    // The server's next life does not know of it, and there it succeeds.
+    s.session = 2;
+    s.say(MessageKind::Welcome, {});
+    Message end;
+    end.number = ~u64{0};
+    s.say(MessageKind::Pong, end);
+    ASSERT_EQ(s.last.kind, MessageKind::New);
+    ASSERT_EQ(s.last.number, number);
+    s.made(number, 20);
+    ASSERT_TRUE(r.done);
+    EXPECT_EQ(r.error, Error::None);
+    EXPECT_LT(s.agent->durable(), number);
+    // That dies, too, before it is on disk.
+    s.session = 3;
+    s.say(MessageKind::Welcome, {});
+    EXPECT_EQ(s.last.kind, MessageKind::Replay);
+    EXPECT_EQ(s.last.number, number);
+}
+
+TEST(Deposits, wait_until_the_replay_has_told_which_numbers_files_have_in_the_session) {
+    OnlyMessages s(Duration::ms(500));
+    AgentRequest r;
+    u64 const number = s.create(r);
+    s.made(number, 20);
+    s.agent->advance(s.now += Duration::s(1));
+    ASSERT_EQ(s.deposits.size(), 1u);
+    EXPECT_EQ(s.deposits[0].session, 1u);
+    EXPECT_EQ(s.deposits[0].result.pnode, 20u);
+    // The server is back, and gone again before it has answered the replay.
+    s.session = 2;
+    s.say(MessageKind::Welcome, {});
+    ASSERT_EQ(s.last.kind, MessageKind::Replay);
+    s.agent->advance(s.now += Duration::s(1));
+    EXPECT_EQ(s.deposits.size(), 1u);
+    EXPECT_FALSE(s.agent->all_deposited());
+    s.made(number, 21);
+    s.agent->advance(s.now += Duration::s(1));
+    ASSERT_EQ(s.deposits.size(), 2u);
+    EXPECT_EQ(s.deposits[1].session, 2u);
+    EXPECT_EQ(s.deposits[1].result.pnode, 21u);
+}
 
 TEST(Copies, are_not_made_of_what_a_recall_has_overtaken) {
     OnlyMessages s;
