@@ -31,9 +31,10 @@ protected:
         u64 incarnation = 0;
         std::vector<u8> memory;
         std::optional<Agent> agent;
-        bool cut = false;     // nothing gets through, either way
-        bool paused = false;  // it gets no time either
-        bool deaf = false;    // recalls do not get through
+        bool cut = false;         // nothing gets through, either way
+        bool paused = false;      // it gets no time either
+        bool deaf = false;        // recalls do not get through
+        bool unanswered = false;  // nor answers to what it changes
         void send(u8 const* bytes, u32 length) override {
             if (!cut) test->to_server_.push_back({index, {bytes, bytes + length}});
         }
@@ -120,7 +121,8 @@ protected:
         Client const& c = client_[agent - 1];
         Received r;
         if (!read_message(bytes, length, &r)) return;
-        bool const lost = c.cut || (c.deaf && r.header.kind == MessageKind::Recall);
+        bool const lost = c.cut || (c.deaf && r.header.kind == MessageKind::Recall) ||
+                          (c.unanswered && r.header.kind == MessageKind::Answer);
         if (!lost) to_agent_.push_back({c.index, {bytes, bytes + length}});
     }
     /// All that can be done now.
@@ -441,6 +443,37 @@ TEST_F(Agents, a_link_whose_answer_got_lost_is_known_wherever_others_have_moved_
     target.length = 100;
     target.buffer = reinterpret_cast<u8*>(texts_.back().data());
     EXPECT_EQ(text(ask(0, target)), "target");
+}
+
+TEST_F(Agents, what_failed_without_an_answer_and_then_succeeds_is_not_taken_for_durable) {
+    begin();
+    create(1, "s");
+    AgentRequest const& sync = ask(1, request(Op::Fsync));
+    pass(Duration::ms(300));
+    ASSERT_TRUE(sync.done);
+    client_[0].unanswered = true;
+    AgentRequest const& made = create(0, "s");  // there is one
+    pass(Duration::s(8));
+    ASSERT_FALSE(made.done);
+    // Nothing is left to be written: so says the server.
+    ASSERT_GT(client_[0].agent->durable(), client_[0].agent->acknowledged());
+    ASSERT_EQ(ask(1, request(Op::Unlink, "s")).error, Error::None);
+    AgentRequest const& again = ask(1, request(Op::Fsync));
+    pass(Duration::ms(300));
+    ASSERT_TRUE(again.done);
+    client_[0].unanswered = false;
+    start_server();
+    for (u32 i = 0; i < 400 && !made.done; ++i) pass(Duration::ms(50));
+    ASSERT_TRUE(made.done);
+    ASSERT_EQ(made.error, Error::None);
+    EXPECT_LT(client_[0].agent->durable(), client_[0].agent->acknowledged());
+    start_server();
+    pass(Duration::s(20));
+    AgentRequest const& found = lookup(1, "s");
+    pass(Duration::s(1));
+    ASSERT_TRUE(found.done);
+    EXPECT_EQ(found.error, Error::None);
+    EXPECT_EQ(client_[0].conflicts, 0u);
 }
 
 TEST_F(Agents, that_there_is_no_such_name_is_recalled_when_there_is) {
