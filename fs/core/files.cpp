@@ -376,6 +376,9 @@ bool Store::execute(Request& r) {
                            ? MadeFile::of(r.attributes.pnode, r.attributes.generation)
                            : MadeFile{};
             client_dirty_[k] = true;
+            // Also what changes nothing else, as a rename onto another name of the same file, is
+            // durable after the write delay.
+            if (now_ < oldest_dirty_) oldest_dirty_ = now_;
         }
     }
     return done;

@@ -904,6 +904,21 @@ TEST_F(Promises, a_cleaning_pass_goes_before_a_rebuild) {
     EXPECT_EQ(check(), "");
 }
 
+/// Given two names of one file, when one is renamed onto the other, which changes nothing, then
+/// that it was done is durable after the write delay, as everything is.
+TEST_F(Promises, what_changes_nothing_else_is_durable_after_the_write_delay_too) {
+    start(64);
+    ASSERT_EQ(client->create("a"), Error::None);
+    ASSERT_EQ(client->link("a", "b"), Error::None);
+    ASSERT_TRUE(machine->sync());
+    u64 const group = machine->store().durable_group();
+    ASSERT_EQ(client->rename("a", "b"), Error::None);
+    machine->later(Duration::s(10));
+    EXPECT_EQ(machine->store().durable_group(), group);
+    machine->later(Duration::s(31));
+    EXPECT_GT(machine->store().durable_group(), group);
+}
+
 /// Given a store whose garbage file is lost, with a deleted large file and overwritten ones in it,
 /// when it is scrubbed, then every block is live or garbage again, and cleaning frees them.
 TEST_F(Promises, scrub_finds_garbage_whose_entries_are_lost) {
